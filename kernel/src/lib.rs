@@ -1,0 +1,26 @@
+//! Typed access to the Linux kernel's networking, shared by Tweed's programs.
+//!
+//! One folder per kernel interface. Nothing here knows of Kubernetes, etcd or CNI: callers say what
+//! should stand in the kernel, and read what does. Everything is synchronous; an async program calls
+//! it from its own task or thread.
+//!
+//! `unsafe` is allowed in this crate alone, and only in [`netlink`], where a socket option has no
+//! safe wrapper; every use states its reason.
+
+mod error;
+mod family;
+mod if_name;
+mod mac;
+mod vni;
+
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod route;
+pub mod sysctl;
+
+pub use error::{Error, Result};
+pub use family::Family;
+pub use if_name::{IfName, InvalidIfName};
+pub use mac::{InvalidMac, Mac};
+pub use vni::{InvalidVni, Vni};

@@ -1,0 +1,136 @@
+//! Network namespaces.
+//!
+//! A namespace belongs to a thread. Whoever wants to act inside one calls [`Namespace::run`], which
+//! enters it on a thread of its own: no runtime's worker ever changes its namespace. A socket opened in
+//! there can be handed back, it stays in the namespace that it was opened in.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+};
+
+use crate::{Error, Result};
+
+/// Where named namespaces are kept, as `ip netns` does.
+pub const NAMED: &str = "/run/netns";
+
+/// A reference to a network namespace; the namespace lives at least as long.
+#[derive(Debug)]
+pub struct Namespace {
+    file: File,
+    path: PathBuf,
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// Opens the namespace at a path (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let attempted = || format!("open network namespace {}", path.display());
+        let file = File::open(path).map_err(|error| Error::new(attempted(), error))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The namespace of the calling thread.
+    pub fn current() -> Result<Self> {
+        Self::open("/proc/thread-self/ns/net")
+    }
+
+    /// Makes a new namespace with loopback down, kept by a bind mount at `/run/netns/NAME`.
+    pub fn create_named(name: &str) -> Result<Self> {
+        let path = Path::new(NAMED).join(name);
+        let attempted = || format!("ip netns add {name}");
+        let failed = |error: io::Error| Error::new(attempted(), error);
+        fs::create_dir_all(NAMED).map_err(failed)?;
+        File::create_new(&path).map_err(failed)?;
+        let made = on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(
+                Some("/proc/thread-self/ns/net"),
+                &path,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+        });
+        match made.map_err(failed).and_then(|made| made.map_err(|errno| Error::new(attempted(), errno))) {
+            Ok(()) => Self::open(path),
+            Err(error) => {
+                // The mount point is of no use without the mount; the first error is the one to report.
+                drop(fs::remove_file(&path));
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a named namespace; the kernel ends it once no process, socket or file refers to it.
+    pub fn delete_named(name: &str) -> Result<()> {
+        let path = Path::new(NAMED).join(name);
+        let attempted = || format!("ip netns delete {name}");
+        umount2(&path, MntFlags::MNT_DETACH)
+            .or_else(|errno| if errno == nix::errno::Errno::EINVAL { Ok(()) } else { Err(errno) })
+            .map_err(|errno| Error::new(attempted(), errno))?;
+        fs::remove_file(&path).map_err(|error| Error::new(attempted(), error))
+    }
+
+    /// Runs `work` inside the namespace, on a thread of its own.
+    ///
+    /// # Errors
+    /// If the namespace can't be entered. A panic of `work` goes on in the caller.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let attempted = || format!("enter network namespace {}", self.path.display());
+        on_own_thread(|| setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))
+            .map_err(|error| Error::new(attempted(), error))?
+            .map_err(|errno| Error::new(attempted(), errno))
+    }
+
+    /// Whether both refer to one namespace.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        let id = |namespace: &Self| {
+            namespace
+                .file
+                .metadata()
+                .map(|meta| (meta.dev(), meta.ino()))
+                .map_err(|error| Error::new(format!("stat {}", namespace.path.display()), error))
+        };
+        Ok(id(self)? == id(other)?)
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl AsRawFd for Namespace {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Runs `work` on a new thread and waits for it; a panic goes on in the caller.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
+        thread.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

@@ -1,0 +1,21 @@
+//! nftables, without the `nft` binary.
+//!
+//! A [`Table`] is what should stand in the kernel, or what does. A [`Transaction`] is a list of commands
+//! as a value: it is made by hand or by [`diff`], prints as the text that `nft -f` takes, and is applied
+//! by [`Handle`] in one nfnetlink batch, all or nothing. [`Fake`] takes a transaction as the kernel does and
+//! refuses what the kernel refuses, for tests of plans.
+//!
+//! Rules are written in [`Statement`]s, the words of nft(8). What the kernel stores are register
+//! expressions; a statement is lowered to those to be sent, and what the kernel shows is compared in that form.
+
+mod chain;
+mod set;
+mod statement;
+mod table;
+mod transaction;
+
+pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
+pub use set::{Data, DataType, Element, Key, Set, SetData, Value};
+pub use statement::{Field, Match, Operator, Statement, Verdict};
+pub use table::Table;
+pub use transaction::{Command, Transaction};

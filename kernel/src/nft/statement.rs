@@ -1,0 +1,143 @@
+//! What rules are made of, in the words of nft(8).
+
+use super::Value;
+
+/// One statement of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// Goes on only if the packet matches.
+    Match(Match),
+    /// `FIELD . FIELD @set`: goes on only if the concatenated fields are (not) in a named set.
+    InSet {
+        /// The fields.
+        fields: Vec<Field>,
+        /// `!=`: goes on only if they are not.
+        negated: bool,
+        /// The set of the same table.
+        set: String,
+    },
+    /// `FIELD . FIELD vmap @map`: does what a verdict map says, or goes on where the key is not in it.
+    VerdictMap {
+        /// The fields.
+        fields: Vec<Field>,
+        /// The verdict map of the same table.
+        map: String,
+    },
+    /// `dnat to FIELD . FIELD map @map`: the new destination, address and port, from a map
+    /// (`: ipv4_addr . inet_service`); goes on without a change where the key is not in it.
+    DnatMap {
+        /// The fields.
+        fields: Vec<Field>,
+        /// The map of the same table.
+        map: String,
+    },
+    /// `masquerade`, with `fully-random` if so asked.
+    Masquerade {
+        /// Choose the source port at random.
+        fully_random: bool,
+    },
+    /// `meta mark set meta mark & !MASK ^ BITS`: with `mask` 0x4000 and `bits` 0x4000 sets that bit, with
+    /// `bits` 0 clears it.
+    SetMark {
+        /// The bits that are changed.
+        mask: u32,
+        /// What they become.
+        bits: u32,
+    },
+    /// `reject`: port unreachable of the table's family.
+    Reject,
+    /// `counter`; what it has counted is not compared.
+    Counter,
+    /// Ends the evaluation, or goes on elsewhere.
+    Verdict(Verdict),
+}
+
+/// A comparison of one field with constants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The field.
+    pub field: Field,
+    /// How it is compared.
+    pub operator: Operator,
+}
+
+/// How a field is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// Equal to a value, or inside a network.
+    Is(Value),
+    /// Not equal to a value, or outside a network.
+    IsNot(Value),
+    /// For [`Field::CtState`], [`Field::CtStatus`] and [`Field::Mark`]: any of the bits is set.
+    HasAny(u32),
+    /// For [`Field::CtState`], [`Field::CtStatus`] and [`Field::Mark`]: none of the bits is set.
+    HasNone(u32),
+    /// For [`Field::SourceType`] and [`Field::DestinationType`]: the address is one of this node's (`local`).
+    IsLocal,
+    /// The address is none of this node's.
+    IsNotLocal,
+}
+
+/// Something of a packet or its context that can be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `ip saddr` or `ip6 saddr`, by the table's family.
+    SourceAddress,
+    /// `ip daddr` or `ip6 daddr`, by the table's family.
+    DestinationAddress,
+    /// `meta l4proto`.
+    Protocol,
+    /// `th sport`.
+    SourcePort,
+    /// `th dport`.
+    DestinationPort,
+    /// `meta mark`.
+    Mark,
+    /// `meta iifname`.
+    InputInterface,
+    /// `meta oifname`.
+    OutputInterface,
+    /// `ct state`, compared by [`Operator::HasAny`] with bits of [`Field::CT_NEW`] and so on.
+    CtState,
+    /// `ct status`.
+    CtStatus,
+    /// `fib saddr type`.
+    SourceType,
+    /// `fib daddr type`.
+    DestinationType,
+    /// `numgen random mod MODULUS`: a random number below the modulus, as a `mark`.
+    Random {
+        /// One more than the largest number.
+        modulus: u32,
+    },
+}
+
+/// What a rule or an element of a verdict map decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `accept`.
+    Accept,
+    /// `drop`.
+    Drop,
+    /// `return`.
+    Return,
+    /// `jump CHAIN`.
+    Jump(String),
+    /// `goto CHAIN`.
+    Goto(String),
+}
+
+// === impl Field ===
+
+impl Field {
+    /// `ct state invalid`.
+    pub const CT_INVALID: u32 = 1;
+    /// `ct state established`.
+    pub const CT_ESTABLISHED: u32 = 2;
+    /// `ct state related`.
+    pub const CT_RELATED: u32 = 4;
+    /// `ct state new`.
+    pub const CT_NEW: u32 = 8;
+    /// `ct status dnat`.
+    pub const CT_DNAT: u32 = 0x20;
+}

@@ -1,0 +1,20 @@
+//! Links, addresses, routes, neighbours and forwarding entries (rtnetlink(7)).
+//!
+//! [`Handle`] reads what stands in the kernel and carries out [`Change`]s, many in one system call. A
+//! change is a value: it can be planned without a kernel, compared, and printed as the `ip` or `bridge`
+//! command that does the same.
+
+mod address;
+mod change;
+mod handle;
+mod link;
+mod neighbour;
+#[allow(clippy::module_inception)]
+mod route;
+
+pub use address::Address;
+pub use change::Change;
+pub use handle::Handle;
+pub use link::{IfIndex, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, VethPeer, Vxlan};
+pub use neighbour::{FdbEntry, Neighbour};
+pub use route::{NextHop, Protocol, Route};
