@@ -1,5 +1,7 @@
 //! The rules of the house that a compiler does not keep: planning is pure, the CNI plugin has no runtime.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -144,6 +146,8 @@ fn names(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let (before, after) = (&code[..at], &code[at + word.len()..]);
         let open_end = word.ends_with(|c: char| c.is_alphanumeric());
-        !is_part(before.chars().next_back()) && !(open_end && is_part(after.chars().next()))
+        let part_of_more =
+            is_part(before.chars().next_back()) || (open_end && is_part(after.chars().next()));
+        !part_of_more
     })
 }
