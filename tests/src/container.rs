@@ -42,19 +42,16 @@ pub struct Runtime<'a> {
     pub conflist: PathBuf,
 }
 
-/// Writes a node's conflist: flannel's own, with the node's files in place of the machine's.
+/// The conflist that is deployed to nodes.
+const CONFLIST: &str = include_str!("../../deploy/10-flannel.conflist");
+
+/// Writes a node's conflist: the deployed one, with the node's own directories in place of the machine's.
 pub fn write_conflist(node: &NodePlan, path: &Path) -> Result<()> {
-    let conflist = json!({
-        "cniVersion": "1.0.0",
-        "name": "cbr0",
-        "plugins": [{
-            "type": "flannel",
-            "subnetFile": node.directory.join("subnet.env"),
-            "dataDir": node.directory.join("cni/flannel"),
-            "ipam": { "dataDir": node.directory.join("cni/networks") },
-            "delegate": { "hairpinMode": true, "isDefaultGateway": true, "ipMasq": false },
-        }],
-    });
+    let mut conflist: Value = serde_json::from_str(CONFLIST).context("read the deployed conflist")?;
+    let flannel = &mut conflist["plugins"][0];
+    flannel["subnetFile"] = json!(node.directory.join("subnet.env"));
+    flannel["dataDir"] = json!(node.directory.join("cni/flannel"));
+    flannel["ipam"] = json!({ "dataDir": node.directory.join("cni/networks") });
     fs::write(path, serde_json::to_string_pretty(&conflist)?)
         .with_context(|| format!("write {}", path.display()))
 }

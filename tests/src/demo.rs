@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// flannel's network configuration, as people write it into etcd.
-pub const NETWORK_CONFIG: &str = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#;
+pub const NETWORK_CONFIG: &str = include_str!("../../deploy/net-conf.json").trim_ascii();
 
 /// The name of the lab that the demonstration makes.
 pub const NAME: &str = "demo";
