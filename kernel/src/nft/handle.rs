@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 
 use super::{
-    Command, ObservedChain, ObservedSet, ObservedTable, Transaction,
+    Command, ObservedChain, ObservedSet, ObservedTable, Table, Transaction, diff,
     text::StepText,
     wire::{self, Step},
 };
@@ -56,6 +56,21 @@ impl Handle {
         self.send(transaction, Some(generation))
     }
 
+    /// Makes a table what is wanted, whatever stands; sends nothing if it is that already.
+    ///
+    /// # Errors
+    /// If the kernel refuses a command, or others keep changing rules: [`Error::is_stale`].
+    pub fn reconcile(&mut self, want: &Table) -> Result<()> {
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            outcome = self.reconcile_once(want);
+            if !outcome.as_ref().is_err_and(Error::is_stale) {
+                break;
+            }
+        }
+        outcome
+    }
+
     /// Deletes a table with all that is in it; answers whether there was one.
     pub fn delete_table_if_present(&mut self, family: Family, table: &str) -> Result<bool> {
         let transaction = Transaction {
@@ -84,6 +99,17 @@ impl Handle {
     /// How many changing messages were sent so far.
     pub fn sent(&self) -> u64 {
         self.socket.sent()
+    }
+
+    /// Only the first transaction depends on all that was read; a second one is refused by itself where it
+    /// does not fit.
+    fn reconcile_once(&mut self, want: &Table) -> Result<()> {
+        let have = self.read(want.family, &want.name)?;
+        let mut generation = have.as_ref().map(|have| have.generation);
+        for transaction in diff(have.as_ref(), want) {
+            self.send(&transaction, generation.take())?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, transaction: &Transaction, generation: Option<u32>) -> Result<()> {

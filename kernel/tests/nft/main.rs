@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod convergence;
+mod handle;
+mod large;
 mod layout;
 mod refusals;
 mod sandbox;

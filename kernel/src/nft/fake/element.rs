@@ -38,7 +38,7 @@ impl Attempt {
                 Err(refuse(Errno::EEXIST, "exists with other data"))
             };
         }
-        if overlaps(set, &key) {
+        if set.interval && overlaps(set, &key) {
             return Err(refuse(Errno::EEXIST, "overlaps another network"));
         }
         if set.size > 0 && set.elements.len() >= set.size as usize {
