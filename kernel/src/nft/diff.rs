@@ -223,3 +223,189 @@ fn add_rules(name: &str, chain: &Chain) -> impl Iterator<Item = Command> {
         .iter()
         .map(|rule| Command::AddRule(name.to_owned(), rule.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::nft::{ChainKind, DataType, Fake, Hook, Policy, Statement, Verdict};
+
+    fn base(policy: Policy, rules: Vec<Rule>) -> Chain {
+        let base = BaseChain {
+            kind: ChainKind::Filter,
+            hook: Hook::Input,
+            priority: 0,
+            policy,
+        };
+        Chain {
+            base: Some(base),
+            rules,
+        }
+    }
+
+    fn rule(statement: Statement) -> Rule {
+        Rule {
+            statements: vec![statement],
+            comment: None,
+        }
+    }
+
+    fn networks(networks: &[&str]) -> Set {
+        let key = |text: &&str| vec![Value::Network(text.parse().unwrap())];
+        Set {
+            key: vec![DataType::Ipv4Addr],
+            data: None,
+            size: 0,
+            interval: true,
+            comment: None,
+            elements: networks
+                .iter()
+                .map(|text| (key(text), Element::default()))
+                .collect(),
+        }
+    }
+
+    fn table() -> Table {
+        let jump = rule(Statement::Verdict(Verdict::Jump("other".into())));
+        Table {
+            family: Family::V4,
+            name: "t".into(),
+            chains: BTreeMap::from([
+                ("input".into(), base(Policy::Accept, vec![jump])),
+                (
+                    "other".into(),
+                    Chain {
+                        base: None,
+                        rules: vec![rule(Statement::Counter)],
+                    },
+                ),
+            ]),
+            sets: BTreeMap::from([(
+                "networks".into(),
+                networks(&["10.0.0.0/8", "192.168.1.0/24"]),
+            )]),
+        }
+    }
+
+    fn observed() -> ObservedTable {
+        let mut fake = Fake::default();
+        diff(None, &table())
+            .iter()
+            .for_each(|transaction| fake.apply(transaction).unwrap());
+        fake.read(Family::V4, "t").unwrap()
+    }
+
+    /// The transactions from the table to what `change` makes of it, as text.
+    fn change(change: impl FnOnce(&mut Table)) -> Vec<String> {
+        let mut want = table();
+        change(&mut want);
+        diff(Some(&observed()), &want)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_sent_where_nothing_differs() {
+        assert_eq!(change(|_| {}), Vec::<String>::new());
+        let bits_behind_the_prefix = |table: &mut Table| {
+            table.sets.insert(
+                "networks".into(),
+                networks(&["10.1.2.3/8", "192.168.1.9/24"]),
+            );
+        };
+        assert_eq!(change(bits_behind_the_prefix), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_what_differs_is_sent() {
+        let policy = change(|table| {
+            table
+                .chains
+                .get_mut("input")
+                .unwrap()
+                .base
+                .as_mut()
+                .unwrap()
+                .policy = Policy::Drop
+        });
+        assert_eq!(
+            policy,
+            ["add chain ip t input { type filter hook input priority 0; policy drop; }\n"]
+        );
+        let rules = change(|table| {
+            table.chains.get_mut("other").unwrap().rules[0].comment = Some("c".into())
+        });
+        assert_eq!(
+            rules,
+            ["flush chain ip t other\nadd rule ip t other counter comment \"c\"\n"]
+        );
+        let elements = change(|table| {
+            table.sets.insert(
+                "networks".into(),
+                networks(&["10.0.0.0/9", "192.168.1.0/24"]),
+            );
+        });
+        assert_eq!(
+            elements,
+            [
+                "delete element ip t networks { 10.0.0.0/8 }\nadd element ip t networks { 10.0.0.0/9 }\n"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_chain_goes_when_nothing_leads_to_it_any_more() {
+        let regular = change(|table| {
+            table.chains.remove("other");
+            table.chains.get_mut("input").unwrap().rules.clear();
+        });
+        assert_eq!(
+            regular,
+            [
+                "flush chain ip t input\nflush chain ip t other\n",
+                "delete chain ip t other\n"
+            ]
+        );
+        let base = change(|table| drop(table.chains.remove("input")));
+        assert_eq!(base, ["flush chain ip t input\ndelete chain ip t input\n"]);
+    }
+
+    #[test]
+    fn what_can_not_be_changed_is_replaced_with_the_table() {
+        let size = change(|table| table.sets.get_mut("networks").unwrap().size = 7);
+        let hook = change(|table| {
+            table
+                .chains
+                .get_mut("input")
+                .unwrap()
+                .base
+                .as_mut()
+                .unwrap()
+                .hook = Hook::Output;
+        });
+        let regular = change(|table| table.chains.get_mut("input").unwrap().base = None);
+        for texts in [size, hook, regular] {
+            assert_eq!(texts.len(), 1);
+            assert!(
+                texts[0].starts_with("delete table ip t\nadd table ip t\n"),
+                "{}",
+                texts[0]
+            );
+        }
+    }
+
+    #[test]
+    fn a_dormant_table_is_woken() {
+        let have = ObservedTable {
+            dormant: true,
+            ..observed()
+        };
+        let texts: Vec<String> = diff(Some(&have), &table())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(texts, ["add table ip t\n"]);
+    }
+}

@@ -8,9 +8,8 @@ use std::{
 use kernel::{
     Family,
     nft::{
-        BaseChain, Chain, ChainKind, Command, Data, DataType, Element, Field, Hook, Key, Match,
-        ObservedSet, Operator, Policy, Rule, Set, SetData, Statement, Table, Transaction, Value,
-        Verdict, lower,
+        BaseChain, Chain, ChainKind, Data, DataType, Element, Field, Hook, Key, Match, ObservedSet,
+        Operator, Policy, Rule, Set, SetData, Statement, Table, Value, Verdict, diff, lower,
     },
 };
 
@@ -224,44 +223,13 @@ pub fn table(family: Family) -> Table {
     }
 }
 
-/// Everything of a table in the order in which the kernel can take it.
-fn add(table: &Table) -> Transaction {
-    let mut commands = vec![Command::AddTable];
-    let empty = |chain: &Chain| Chain {
-        base: chain.base,
-        rules: Vec::new(),
-    };
-    commands.extend(
-        table
-            .chains
-            .iter()
-            .map(|(name, chain)| Command::AddChain(name.clone(), empty(chain))),
-    );
-    commands.extend(
-        table
-            .sets
-            .iter()
-            .map(|(name, set)| Command::AddSet(name.clone(), set.clone())),
-    );
-    commands.extend(
-        table
-            .chains
-            .iter()
-            .map(|(name, chain)| Command::AddChain(name.clone(), chain.clone())),
-    );
-    Transaction {
-        family: table.family,
-        table: table.name.clone(),
-        commands,
-    }
-}
-
 #[test]
 fn applies_lists_and_reads_back() {
     for family in Family::ALL {
         let mut sandbox = Sandbox::new();
         let table = table(family);
-        sandbox.handle.apply(&add(&table)).unwrap();
+        let [transaction] = <[_; 1]>::try_from(diff(None, &table)).unwrap();
+        sandbox.handle.apply(&transaction).unwrap();
         let read = sandbox.read(&table).unwrap();
         assert_eq!(read.sets.len(), table.sets.len());
         for (name, set) in &table.sets {
@@ -277,7 +245,7 @@ fn applies_lists_and_reads_back() {
             }
         }
         let other = Sandbox::new();
-        other.nft(&["-f", "-"], &add(&table).to_string()).unwrap();
+        other.nft(&["-f", "-"], &transaction.to_string()).unwrap();
         assert_eq!(sandbox.list(), other.list());
     }
 }

@@ -5,6 +5,7 @@ mod convergence;
 mod handle;
 mod large;
 mod layout;
+mod listing;
 mod refusals;
 mod sandbox;
 mod tables;

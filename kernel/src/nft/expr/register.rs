@@ -47,3 +47,29 @@ impl Register {
             .map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_number_stands_for_one_register() {
+        for word in 0..WORDS {
+            let register = Register::after(word * 4, 4).unwrap();
+            assert_eq!(Register::from_number(register.number()), Some(register));
+        }
+        // The narrow number of a wide register's first word, which nft does not use.
+        assert_eq!(Register::from_number(12), Register::after(16, 16));
+        assert_eq!(Register::from_number(0), None);
+        assert_eq!(Register::from_number(5), None);
+        assert_eq!(Register::from_number(24), None);
+    }
+
+    #[test]
+    fn what_ends_behind_the_last_register_does_not_fit() {
+        assert!(Register::after(48, 16).is_some());
+        assert!(Register::after(52, 16).is_none());
+    }
+}

@@ -1,20 +1,17 @@
 //! Elements of sets and maps.
-//!
-//! An interval set holds ranges as two elements: its first address, and the first address behind it
-//! marked as an end. The last range of all has no end.
 
-use std::{collections::BTreeMap, net::IpAddr};
-
-use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
 
 use super::{
-    Attributes, Message, NLM_F_CREATE, View, attributes_of, encode_values, missing, userdata,
+    Attributes, Message, NLM_F_CREATE, View, attributes_of, encode_values,
+    interval::{End, Raw, bounds, join_ranges},
+    missing, userdata,
     value::{decode_values, decode_verdict, encode_verdict},
 };
 use crate::{
     Family,
     netlink::{Reply, Request, Result},
-    nft::{Data, Element, Invalid, Key, Set, SetData, Value, check_comment},
+    nft::{Data, Element, Invalid, Key, Set, SetData, check_comment},
 };
 
 /// `enum nft_set_elem_list_attributes`.
@@ -38,24 +35,6 @@ const INTERVAL_END: u32 = 1;
 /// `enum nft_data_attributes`.
 const VALUE: u16 = 1;
 const VERDICT: u16 = 2;
-
-/// One element as the kernel has it.
-struct Raw {
-    key: Vec<Value>,
-    end: bool,
-    element: Element,
-}
-
-/// Where a key ends.
-#[derive(PartialEq, Eq)]
-enum End {
-    /// It is a single value.
-    Itself,
-    /// It is a range that ends before this address.
-    Before(Vec<u8>),
-    /// It is a range up to the last address of all.
-    Open,
-}
 
 /// Adds elements: so few that they fit one attribute.
 pub(super) fn add_elements(
@@ -117,41 +96,6 @@ fn add_element(list: Attributes, key: &Key, element: &Element) -> Result<Attribu
         End::Before(end) => list.nest(LIST_ELEMENT, end_attributes(&end)),
         End::Itself | End::Open => list,
     })
-}
-
-/// The bytes of a key, or of a network's first address, and where it ends.
-fn bounds(key: &Key) -> Result<(Vec<u8>, End), Invalid> {
-    match key.as_slice() {
-        [Value::Network(network)] => {
-            let first = encode_values(&[Value::Address(network.network())])?;
-            let end = match following(network) {
-                Some(end) => End::Before(encode_values(&[Value::Address(end)])?),
-                None => End::Open,
-            };
-            Ok((first, end))
-        }
-        values => Ok((encode_values(values)?, End::Itself)),
-    }
-}
-
-/// The address behind the last one of a network.
-fn following(network: &IpNetwork) -> Option<IpAddr> {
-    match network {
-        IpNetwork::V4(network) => u32::from(network.broadcast())
-            .checked_add(1)
-            .map(|end| IpAddr::V4(end.into())),
-        IpNetwork::V6(network) => u128::from(network.broadcast())
-            .checked_add(1)
-            .map(|end| IpAddr::V6(end.into())),
-    }
-}
-
-/// The network that a range is, from its first address and the one behind its last.
-fn network_of(first: IpAddr, end: Option<IpAddr>) -> Option<IpNetwork> {
-    let max = Family::of(&first).max_prefix();
-    (0..=max)
-        .filter_map(|prefix| IpNetwork::new(first, prefix).ok())
-        .find(|network| network.network() == first && following(network) == end)
 }
 
 fn key_attribute(key: &[u8]) -> Attributes {
@@ -232,34 +176,5 @@ fn decode_data(types: &SetData, view: View<'_>) -> Option<Data> {
     match types {
         SetData::Verdict => decode_verdict(view.nest(VERDICT)?).map(Data::Verdict),
         SetData::Value(types) => decode_values(types, view.find(VALUE)?).map(Data::Value),
-    }
-}
-
-/// Puts beginnings and ends together; `None` if a range is no network.
-fn join_ranges(mut raw: Vec<Raw>) -> Option<BTreeMap<Key, Element>> {
-    // Where one range ends and the next begins at one address, the end comes first.
-    raw.sort_by(|a, b| a.key.cmp(&b.key).then(b.end.cmp(&a.end)));
-    let mut ranges = BTreeMap::new();
-    let mut rest = raw.into_iter().peekable();
-    while let Some(start) = rest.next() {
-        // nft puts an end before the first range, which ends nothing.
-        if start.end {
-            continue;
-        }
-        let end = match rest.next_if(|next| next.end) {
-            Some(end) => Some(single_address(&end.key)?),
-            None if rest.peek().is_some() => return None,
-            None => None,
-        };
-        let network = network_of(single_address(&start.key)?, end)?;
-        ranges.insert(vec![Value::Network(network)], start.element);
-    }
-    Some(ranges)
-}
-
-fn single_address(key: &[Value]) -> Option<IpAddr> {
-    match key {
-        [Value::Address(address)] => Some(*address),
-        _ => None,
     }
 }

@@ -6,6 +6,7 @@ mod attribute;
 mod batch;
 mod chain;
 mod element;
+mod interval;
 mod rule;
 mod set;
 mod table;
@@ -109,4 +110,59 @@ fn required_text(view: View<'_>, kind: u16, what: &str) -> Result<String> {
 
 fn missing(what: &str) -> Error {
     Error::Malformed(format!("nf_tables message without a readable {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::nft::{DataType, Set, SetData};
+
+    /// The attributes of a reply as they could be, and as they could not.
+    fn attributes() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop::collection::vec(any::<u8>(), 0..24);
+        let list = leaf.prop_recursive(5, 40, 4, |inner| {
+            prop::collection::vec((0u16..16, inner), 0..4).prop_map(|attributes| {
+                let list = attributes.into_iter();
+                let written = list.fold(Attributes::default(), |list, (kind, payload)| {
+                    list.bytes(kind, &payload)
+                });
+                written.finish().unwrap_or_default()
+            })
+        });
+        prop_oneof![list, prop::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    fn decode_all(reply: &Reply, set: &Set) {
+        let family = Family::V4;
+        drop(decode_table(family, "", reply));
+        drop(decode_chain(family, "", reply));
+        drop(decode_rule(family, "", reply));
+        drop(decode_set(family, "", reply));
+        drop(decode_elements(family, set, std::slice::from_ref(reply)));
+        drop(decode_generation(std::slice::from_ref(reply)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_can_be_decoded(
+            message in 0u16..20,
+            attributes in attributes(),
+            interval: bool,
+            size in 0u32..2,
+            cut in 0usize..8,
+        ) {
+            let mut body = vec![protocol_family(Family::V4), 0, 0, 0];
+            body.extend(attributes);
+            body.truncate(body.len().saturating_sub(cut));
+            let kind = SUBSYSTEM << 8 | message;
+            let data = (size > 0).then_some(SetData::Verdict);
+            let key = vec![DataType::Ipv4Addr];
+            let set = Set { key, data, size, interval, comment: None, elements: BTreeMap::new() };
+            decode_all(&Reply { kind, flags: 0, body }, &set);
+        }
+    }
 }

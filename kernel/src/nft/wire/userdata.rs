@@ -196,3 +196,23 @@ fn find(user_data: &[u8], kind: u8) -> Option<&[u8]> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_found_beside_other_things() {
+        let data = encode_element(Some("why"), true);
+        assert_eq!(comment(&data).as_deref(), Some("why"));
+        assert_eq!(comment(&encode_element(None, true)), None);
+        assert_eq!(comment(&encode_rule(None)), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_can_be_searched(bytes: Vec<u8>) {
+            drop((comment(&bytes), set_comment(&bytes)));
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! Statements to register expressions.
 
-use ipnetwork::IpNetwork;
+mod comparison;
+
+use comparison::lower_match;
 
 use super::{
-    CtKey, Expr, Field, Header, Invalid, LookupTarget, Match, MetaKey, Operator, Register, Rule,
-    Statement, Value, text::InFamily, wire::protocol_family,
+    CtKey, Expr, Field, Header, Invalid, LookupTarget, MetaKey, Register, Rule, Statement,
+    text::InFamily, wire::protocol_family,
 };
 use crate::{Family, netlink::align};
 
@@ -12,8 +14,6 @@ use crate::{Family, netlink::align};
 const RANDOM_FULLY: u32 = 0x10;
 /// `NFT_REJECT_ICMP_UNREACH`.
 const REJECT_UNREACHABLE: u32 = 0;
-/// `RTN_LOCAL`.
-const ROUTE_TYPE_LOCAL: u32 = 2;
 /// The longest comment that nft(8) takes.
 const COMMENT_LEN: usize = 128;
 
@@ -148,87 +148,6 @@ fn load(field: Field, family: Family, to: Register) -> Expr {
     }
 }
 
-/// `None` if the operator does not fit the field.
-fn lower_match(comparison: &Match, family: Family) -> Option<Vec<Expr>> {
-    let field = comparison.field;
-    match &comparison.operator {
-        Operator::Is(Value::Network(network)) => in_network(field, network, false, family),
-        Operator::IsNot(Value::Network(network)) => in_network(field, network, true, family),
-        Operator::Is(value) => equal(field, value, false, family),
-        Operator::IsNot(value) => equal(field, value, true, family),
-        Operator::HasAny(bits) => any_bit(field, *bits, true, family),
-        Operator::HasNone(bits) => any_bit(field, *bits, false, family),
-        Operator::IsLocal => is_local(field, false, family),
-        Operator::IsNotLocal => is_local(field, true, family),
-    }
-}
-
-fn equal(field: Field, value: &Value, negated: bool, family: Family) -> Option<Vec<Expr>> {
-    let fits = match (field, value) {
-        (Field::SourceAddress | Field::DestinationAddress, Value::Address(address)) => {
-            Family::of(address) == family
-        }
-        (Field::Protocol, Value::Protocol(_))
-        | (Field::SourcePort | Field::DestinationPort, Value::Port(_))
-        | (Field::Mark, Value::Mark(_))
-        | (Field::Random { .. }, Value::Number(_))
-        | (Field::InputInterface | Field::OutputInterface, Value::IfName(_)) => true,
-        _ => false,
-    };
-    let value = value.encode().ok().filter(|_| fits)?;
-    Some(vec![
-        load(field, family, Register::FIRST),
-        compare(value, negated),
-    ])
-}
-
-/// Compares the first bytes of an address, under a mask where the prefix ends within a byte.
-fn in_network(
-    field: Field,
-    network: &IpNetwork,
-    negated: bool,
-    family: Family,
-) -> Option<Vec<Expr>> {
-    let is_address = matches!(field, Field::SourceAddress | Field::DestinationAddress);
-    (is_address && Family::of_network(network) == family).then_some(())?;
-    let mut load = load(field, family, Register::FIRST);
-    let address = Value::Address(network.network()).encode().ok()?;
-    let whole_bytes = usize::from(network.prefix() / 8);
-    if network.prefix() > 0 && network.prefix().is_multiple_of(8) {
-        if let Expr::Payload { len, .. } = &mut load {
-            *len = whole_bytes as u32;
-        }
-        return Some(vec![
-            load,
-            compare(address.get(..whole_bytes)?.to_vec(), negated),
-        ]);
-    }
-    let mask = Value::Address(network.mask()).encode().ok()?;
-    Some(vec![load, bitwise(mask), compare(address, negated)])
-}
-
-fn any_bit(field: Field, bits: u32, any: bool, family: Family) -> Option<Vec<Expr>> {
-    matches!(field, Field::CtState | Field::CtStatus | Field::Mark).then(|| {
-        let mask = bits.to_ne_bytes().to_vec();
-        let none = 0u32.to_ne_bytes().to_vec();
-        vec![
-            load(field, family, Register::FIRST),
-            bitwise(mask),
-            compare(none, any),
-        ]
-    })
-}
-
-fn is_local(field: Field, negated: bool, family: Family) -> Option<Vec<Expr>> {
-    matches!(field, Field::SourceType | Field::DestinationType).then(|| {
-        let local = ROUTE_TYPE_LOCAL.to_ne_bytes().to_vec();
-        vec![
-            load(field, family, Register::FIRST),
-            compare(local, negated),
-        ]
-    })
-}
-
 /// `meta mark set meta mark & !mask ^ bits`.
 fn set_mark(mask: u32, bits: u32) -> [Expr; 3] {
     [
@@ -257,24 +176,6 @@ fn dnat(family: Family) -> Option<Expr> {
         port: Register::after(family.address_len(), 2)?,
         flags: 0,
     })
-}
-
-fn compare(value: Vec<u8>, negated: bool) -> Expr {
-    Expr::Compare {
-        from: Register::FIRST,
-        negated,
-        value,
-    }
-}
-
-fn bitwise(mask: Vec<u8>) -> Expr {
-    let xor = vec![0; mask.len()];
-    Expr::Bitwise {
-        from: Register::FIRST,
-        to: Register::FIRST,
-        mask,
-        xor,
-    }
 }
 
 /// Offsets of source and destination into the network header (RFC 791, RFC 8200).
@@ -310,5 +211,85 @@ impl Field {
             | Self::DestinationType
             | Self::Random { .. } => 4,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::{Match, Operator, Value};
+
+    fn lower_one(statement: Statement, family: Family) -> Result<Vec<Expr>, Invalid> {
+        lower(
+            &Rule {
+                statements: vec![statement],
+                comment: None,
+            },
+            family,
+        )
+    }
+
+    fn compare(field: Field, operator: Operator) -> Statement {
+        Statement::Match(Match { field, operator })
+    }
+
+    #[test]
+    fn what_can_not_be_compared_is_refused() {
+        let address = |text: &str| text.parse().map(Value::Address).map(Operator::Is);
+        let network = |text: &str| text.parse().map(Value::Network).map(Operator::IsNot);
+        let comparisons = [
+            (Field::SourceAddress, address("fd00::1").ok()),
+            (Field::DestinationAddress, network("fd00::/8").ok()),
+            (Field::DestinationPort, network("10.0.0.0/8").ok()),
+            (Field::DestinationPort, Some(Operator::Is(Value::Mark(80)))),
+            (
+                Field::Random { modulus: 2 },
+                Some(Operator::Is(Value::Mark(1))),
+            ),
+            (Field::Protocol, Some(Operator::HasAny(1))),
+            (Field::CtState, Some(Operator::Is(Value::Number(1)))),
+            (Field::SourceAddress, Some(Operator::IsLocal)),
+        ];
+        for (field, operator) in comparisons {
+            let statement = operator.map(|operator| compare(field, operator));
+            let lowered = statement.map(|statement| lower_one(statement, Family::V4));
+            assert!(
+                matches!(lowered, Some(Err(Invalid::Comparison(_)))),
+                "{field:?}: {lowered:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_fields_than_registers_are_refused() {
+        let pair = |count| Statement::InSet {
+            fields: vec![Field::SourceAddress; count],
+            negated: false,
+            set: "s".into(),
+        };
+        assert!(lower_one(pair(4), Family::V6).is_ok());
+        let refused = Invalid::Registers(
+            "ip6 saddr . ip6 saddr . ip6 saddr . ip6 saddr . ip6 saddr @s".into(),
+        );
+        assert_eq!(lower_one(pair(5), Family::V6), Err(refused));
+        assert!(lower_one(pair(16), Family::V4).is_ok());
+    }
+
+    #[test]
+    fn comments_that_nft_can_not_read_back_are_refused() {
+        for comment in ["x".repeat(129), "say \"no\"".into(), "two\nlines".into()] {
+            let rule = Rule {
+                statements: vec![Statement::Counter],
+                comment: Some(comment.clone()),
+            };
+            assert_eq!(lower(&rule, Family::V4), Err(Invalid::Comment(comment)));
+        }
+    }
+
+    #[test]
+    fn only_the_bits_under_the_mask_are_set() {
+        let bits = |mask, bits| lower_one(Statement::SetMark { mask, bits }, Family::V4);
+        assert_eq!(bits(0x4000, 0xffff), bits(0x4000, 0x4000));
+        assert_ne!(bits(0x4000, 0x4000), bits(0x4000, 0));
     }
 }

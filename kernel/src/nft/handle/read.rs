@@ -1,0 +1,125 @@
+//! Reading a table.
+
+use std::collections::BTreeMap;
+
+use nix::errno::Errno;
+
+use super::{ATTEMPTS, Handle};
+use crate::{
+    Family,
+    netlink::{Error, Reply, Result},
+    nft::{ObservedChain, ObservedSet, ObservedTable, wire},
+};
+
+// === impl Handle ===
+
+impl Handle {
+    /// The table as it was at one moment: the generation is the same before and after.
+    pub(super) fn read_consistently(
+        &mut self,
+        family: Family,
+        table: &str,
+    ) -> Result<Option<ObservedTable>> {
+        let mut before = self.generation()?;
+        for _ in 0..ATTEMPTS {
+            let read = self.read_once(family, table, before);
+            let after = self.generation()?;
+            if before == after {
+                return read;
+            }
+            before = after;
+        }
+        Err(Error::KeepsChanging)
+    }
+
+    fn generation(&mut self) -> Result<u32> {
+        let replies = self.socket.get(&wire::get_generation()?)?;
+        wire::decode_generation(&replies)
+    }
+
+    fn read_once(
+        &mut self,
+        family: Family,
+        table: &str,
+        generation: u32,
+    ) -> Result<Option<ObservedTable>> {
+        let Some(dormant) = self.read_flags(family, table)? else {
+            return Ok(None);
+        };
+        Ok(Some(ObservedTable {
+            family,
+            name: table.to_owned(),
+            generation,
+            dormant,
+            chains: self.read_chains(family, table)?,
+            sets: self.read_sets(family, table)?,
+        }))
+    }
+
+    /// Whether the table is dormant; `None` if it does not exist.
+    fn read_flags(&mut self, family: Family, table: &str) -> Result<Option<bool>> {
+        let replies = match self.socket.get(&wire::get_table(family, table)?) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let decoded = decode(&replies, |reply| wire::decode_table(family, table, reply))?;
+        Ok(decoded.first().copied())
+    }
+
+    fn read_chains(
+        &mut self,
+        family: Family,
+        table: &str,
+    ) -> Result<BTreeMap<String, ObservedChain>> {
+        let replies = self.socket.dump(&wire::dump_chains(family)?)?;
+        let mut chains: BTreeMap<String, ObservedChain> =
+            decode(&replies, |reply| wire::decode_chain(family, table, reply))?
+                .into_iter()
+                .map(|(name, base)| {
+                    (
+                        name,
+                        ObservedChain {
+                            base,
+                            rules: Vec::new(),
+                        },
+                    )
+                })
+                .collect();
+        let replies = self.socket.dump(&wire::dump_rules(family, table)?)?;
+        for (chain, rule) in decode(&replies, |reply| wire::decode_rule(family, table, reply))? {
+            chains.entry(chain).or_default().rules.push(rule);
+        }
+        Ok(chains)
+    }
+
+    fn read_sets(&mut self, family: Family, table: &str) -> Result<BTreeMap<String, ObservedSet>> {
+        let replies = self.socket.dump(&wire::dump_sets(family, table)?)?;
+        let mut sets = BTreeMap::new();
+        for (name, set) in decode(&replies, |reply| wire::decode_set(family, table, reply))? {
+            let ObservedSet::Known(mut set) = set else {
+                sets.insert(name, set);
+                continue;
+            };
+            let replies = self
+                .socket
+                .dump(&wire::dump_elements(family, table, &name)?)?;
+            let set = match wire::decode_elements(family, &set, &replies)? {
+                Some(elements) => {
+                    set.elements = elements;
+                    ObservedSet::Known(set)
+                }
+                None => ObservedSet::Foreign,
+            };
+            sets.insert(name, set);
+        }
+        Ok(sets)
+    }
+}
+
+/// What the replies say, leaving out those that are about something else.
+fn decode<T>(replies: &[Reply], decode: impl Fn(&Reply) -> Result<Option<T>>) -> Result<Vec<T>> {
+    replies
+        .iter()
+        .filter_map(|reply| decode(reply).transpose())
+        .collect()
+}

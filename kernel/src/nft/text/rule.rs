@@ -1,0 +1,143 @@
+//! Rules.
+
+use std::{fmt, net::IpAddr};
+
+use super::{family_name, separated};
+use crate::{
+    Family,
+    nft::{Field, Match, Operator, Rule, Statement, Value, Verdict},
+};
+
+/// Something whose words depend on the family of the table.
+pub(in crate::nft) struct InFamily<'a, T: ?Sized>(pub &'a T, pub Family);
+
+// === impl Verdict ===
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Drop => f.write_str("drop"),
+            Self::Return => f.write_str("return"),
+            Self::Jump(chain) => write!(f, "jump {chain}"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}
+
+// === impl InFamily ===
+
+impl fmt::Display for InFamily<'_, Rule> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(rule, family) = *self;
+        for statement in &rule.statements {
+            write!(f, " {}", InFamily(statement, family))?;
+        }
+        match &rule.comment {
+            Some(comment) => write!(f, " comment \"{comment}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for InFamily<'_, Statement> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(statement, family) = *self;
+        match statement {
+            Statement::Match(comparison) => write!(f, "{}", InFamily(comparison, family)),
+            Statement::InSet {
+                fields,
+                negated,
+                set,
+            } => {
+                let negation = if *negated { "!= " } else { "" };
+                write!(
+                    f,
+                    "{} {negation}@{set}",
+                    InFamily(fields.as_slice(), family)
+                )
+            }
+            Statement::VerdictMap { fields, map } => {
+                write!(f, "{} vmap @{map}", InFamily(fields.as_slice(), family))
+            }
+            Statement::DnatMap { fields, map } => {
+                let fields = InFamily(fields.as_slice(), family);
+                write!(f, "dnat {} to {fields} map @{map}", family_name(family))
+            }
+            Statement::Masquerade {
+                fully_random: false,
+            } => f.write_str("masquerade"),
+            Statement::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
+            Statement::SetMark { mask, bits } => set_mark(f, *mask, bits & mask),
+            Statement::Reject => f.write_str("reject"),
+            Statement::Counter => f.write_str("counter"),
+            Statement::Verdict(verdict) => write!(f, "{verdict}"),
+        }
+    }
+}
+
+impl fmt::Display for InFamily<'_, Match> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(comparison, family) = *self;
+        let field = InFamily(&comparison.field, family);
+        match &comparison.operator {
+            Operator::Is(Value::Network(network)) if network.prefix() == 0 => {
+                let any = unspecified(family);
+                write!(f, "{field} & {any} == {any}")
+            }
+            Operator::IsNot(Value::Network(network)) if network.prefix() == 0 => {
+                let any = unspecified(family);
+                write!(f, "{field} & {any} != {any}")
+            }
+            Operator::Is(value) => write!(f, "{field} {value}"),
+            Operator::IsNot(value) => write!(f, "{field} != {value}"),
+            Operator::HasAny(bits) => write!(f, "{field} & {bits:#010x} != 0"),
+            Operator::HasNone(bits) => write!(f, "{field} & {bits:#010x} == 0"),
+            Operator::IsLocal => write!(f, "{field} local"),
+            Operator::IsNotLocal => write!(f, "{field} != local"),
+        }
+    }
+}
+
+impl fmt::Display for InFamily<'_, [Field]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        separated(f, " . ", self.0.iter().map(|field| InFamily(field, self.1)))
+    }
+}
+
+impl fmt::Display for InFamily<'_, Field> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = family_name(self.1);
+        match self.0 {
+            Field::SourceAddress => write!(f, "{family} saddr"),
+            Field::DestinationAddress => write!(f, "{family} daddr"),
+            Field::Protocol => f.write_str("meta l4proto"),
+            Field::SourcePort => f.write_str("th sport"),
+            Field::DestinationPort => f.write_str("th dport"),
+            Field::Mark => f.write_str("meta mark"),
+            Field::InputInterface => f.write_str("iifname"),
+            Field::OutputInterface => f.write_str("oifname"),
+            Field::CtState => f.write_str("ct state"),
+            Field::CtStatus => f.write_str("ct status"),
+            Field::SourceType => f.write_str("fib saddr type"),
+            Field::DestinationType => f.write_str("fib daddr type"),
+            Field::Random { modulus } => write!(f, "numgen random mod {modulus}"),
+        }
+    }
+}
+
+/// nft makes one instruction of both operations, as [`lower`](super::lower) does.
+fn set_mark(f: &mut fmt::Formatter<'_>, mask: u32, bits: u32) -> fmt::Result {
+    write!(
+        f,
+        "meta mark set meta mark & {:#010x} ^ {bits:#010x}",
+        !mask
+    )
+}
+
+const fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+    }
+}
