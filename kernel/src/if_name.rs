@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr};
 
 /// A network interface name that the kernel accepts: 1 to 15 bytes, no `/`, `:` or white space,
 /// neither `.` nor `..` (`dev_valid_name` in the kernel's `net/core/dev.c`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
 
@@ -93,7 +95,10 @@ mod tests {
     #[test]
     fn accepts_what_the_kernel_accepts() {
         for name in ["lo", "flannel.1", "veth12345678901", "ä"] {
-            assert_eq!(name.parse::<IfName>().map(String::from), Ok(name.to_owned()));
+            assert_eq!(
+                name.parse::<IfName>().map(String::from),
+                Ok(name.to_owned())
+            );
         }
     }
 
@@ -101,7 +106,10 @@ mod tests {
     fn refuses_what_the_kernel_refuses() {
         for (name, error) in [
             ("", InvalidIfName::Empty),
-            ("sixteen-bytes-xx", InvalidIfName::TooLong("sixteen-bytes-xx".into())),
+            (
+                "sixteen-bytes-xx",
+                InvalidIfName::TooLong("sixteen-bytes-xx".into()),
+            ),
             (".", InvalidIfName::Dots),
             ("..", InvalidIfName::Dots),
             ("a/b", InvalidIfName::Characters("a/b".into())),

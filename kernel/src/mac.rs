@@ -84,7 +84,13 @@ mod tests {
 
     #[test]
     fn refuses_other_texts() {
-        for text in ["", "c6:d2:32:6f:8f", "c6:d2:32:6f:8f:44:55", "+6:d2:32:6f:8f:44", "c6-d2-32-6f-8f-44"] {
+        for text in [
+            "",
+            "c6:d2:32:6f:8f",
+            "c6:d2:32:6f:8f:44:55",
+            "+6:d2:32:6f:8f:44",
+            "c6-d2-32-6f-8f-44",
+        ] {
             assert_eq!(text.parse::<Mac>(), Err(InvalidMac(text.into())));
         }
     }

@@ -66,7 +66,10 @@ impl Namespace {
                 None::<&str>,
             )
         });
-        match made.map_err(failed).and_then(|made| made.map_err(|errno| Error::new(attempted(), errno))) {
+        match made
+            .map_err(failed)
+            .and_then(|made| made.map_err(|errno| Error::new(attempted(), errno)))
+        {
             Ok(()) => Self::open(path),
             Err(error) => {
                 // The mount point is of no use without the mount; the first error is the one to report.
@@ -81,7 +84,13 @@ impl Namespace {
         let path = Path::new(NAMED).join(name);
         let attempted = || format!("ip netns delete {name}");
         umount2(&path, MntFlags::MNT_DETACH)
-            .or_else(|errno| if errno == nix::errno::Errno::EINVAL { Ok(()) } else { Err(errno) })
+            .or_else(|errno| {
+                if errno == nix::errno::Errno::EINVAL {
+                    Ok(())
+                } else {
+                    Err(errno)
+                }
+            })
             .map_err(|errno| Error::new(attempted(), errno))?;
         fs::remove_file(&path).map_err(|error| Error::new(attempted(), error))
     }
@@ -130,7 +139,11 @@ impl AsRawFd for Namespace {
 /// Runs `work` on a new thread and waits for it; a panic goes on in the caller.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
-        thread.join().or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, work)?;
+        thread
+            .join()
+            .or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

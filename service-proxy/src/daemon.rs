@@ -62,19 +62,26 @@ struct Daemon {
 
 impl Daemon {
     fn take(&mut self, changes: Vec<Change>) -> BTreeSet<crate::model::ObjectName> {
-        changes.into_iter().flat_map(|change| self.catalogue.apply(change)).collect()
+        changes
+            .into_iter()
+            .flat_map(|change| self.catalogue.apply(change))
+            .collect()
     }
 
     fn start(&mut self, changes: Vec<Change>) {
         let services = self.take(changes);
-        self.sync(Occasion::First, |reconciler, catalogue| reconciler.update(catalogue, &services));
+        self.sync(Occasion::First, |reconciler, catalogue| {
+            reconciler.update(catalogue, &services)
+        });
     }
 
     fn follow(&mut self, changes: Vec<Change>) {
         let services = self.take(changes);
         if !services.is_empty() {
             let occasion = Occasion::Change(services.len());
-            self.sync(occasion, |reconciler, catalogue| reconciler.update(catalogue, &services));
+            self.sync(occasion, |reconciler, catalogue| {
+                reconciler.update(catalogue, &services)
+            });
         }
     }
 
@@ -142,7 +149,9 @@ mod tests {
     #[test]
     fn retries_less_and_less_often() {
         let minute = Duration::from_secs(60);
-        let waits: Vec<_> = (0..8).map(|failures| retry_after(failures, minute).as_secs()).collect();
+        let waits: Vec<_> = (0..8)
+            .map(|failures| retry_after(failures, minute).as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(retry_after(u32::MAX, minute), minute);
     }

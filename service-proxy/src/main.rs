@@ -14,8 +14,14 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env()?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
     if options.cleanup {
         for family in reconcile::clean_up(&mut Handle::open()?)? {
             tracing::info!("removed everything of {family}");
@@ -29,6 +35,8 @@ fn main() -> anyhow::Result<()> {
         cluster_cidrs: options.cluster_cidr.unwrap_or_default().0,
         sync_period: options.sync_period,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     Ok(runtime.block_on(daemon::run(settings))?)
 }

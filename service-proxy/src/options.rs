@@ -88,7 +88,10 @@ impl FromStr for ClusterCidr {
         for part in text.split(',').map(str::trim).filter(|_| !text.is_empty()) {
             let network = network(part).ok_or_else(|| Invalid::Network(part.to_owned()))?;
             let family = Family::of_network(&network);
-            if networks.iter().any(|known| Family::of_network(known) == family) {
+            if networks
+                .iter()
+                .any(|known| Family::of_network(known) == family)
+            {
                 return Err(Invalid::Twice(family));
             }
             networks.push(network);
@@ -110,9 +113,13 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(invalid)?;
         let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
-        let unit = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |at| digits + at);
+        let unit = rest[digits..]
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .map_or(rest.len(), |at| digits + at);
         let seconds = match &rest[digits..unit] {
             "h" => 3600.0,
             "m" => 60.0,
@@ -124,7 +131,9 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
         total = total.checked_add(part).ok_or_else(invalid)?;
         rest = &rest[unit..];
     }
-    Some(total).filter(|total| !total.is_zero()).ok_or_else(invalid)
+    Some(total)
+        .filter(|total| !total.is_zero())
+        .ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -134,7 +143,8 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Options, String> {
-        Options::try_parse_from(["service-proxy"].iter().chain(arguments)).map_err(|error| error.to_string())
+        Options::try_parse_from(["service-proxy"].iter().chain(arguments))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -154,23 +164,40 @@ mod tests {
             ("1 s", None),
             ("99999999999999999999h", None),
         ] {
-            assert_eq!(duration(text).ok(), millis.map(Duration::from_millis), "{text:?}");
+            assert_eq!(
+                duration(text).ok(),
+                millis.map(Duration::from_millis),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn cluster_cidrs_one_per_family() {
         let show = |text: &str| match text.parse::<ClusterCidr>() {
-            Ok(ClusterCidr(networks)) => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Ok(ClusterCidr(networks)) => networks
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
             Err(error) => error.to_string(),
         };
         for (text, expected) in [
             ("", ""),
             ("10.244.0.0/16", "10.244.0.0/16"),
             ("10.244.3.7/16, fd00:10::/56", "10.244.0.0/16 fd00:10::/56"),
-            ("10.0.0.0/8,10.1.0.0/16", "two IPv4 networks; at most one per family can be given"),
-            ("10.0.0.1", "\"10.0.0.1\" is no network such as 10.244.0.0/16 or fd00:10::/56"),
-            ("10.0.0.0/8,", "\"\" is no network such as 10.244.0.0/16 or fd00:10::/56"),
+            (
+                "10.0.0.0/8,10.1.0.0/16",
+                "two IPv4 networks; at most one per family can be given",
+            ),
+            (
+                "10.0.0.1",
+                "\"10.0.0.1\" is no network such as 10.244.0.0/16 or fd00:10::/56",
+            ),
+            (
+                "10.0.0.0/8,",
+                "\"\" is no network such as 10.244.0.0/16 or fd00:10::/56",
+            ),
         ] {
             assert_eq!(show(text), expected, "{text:?}");
         }
@@ -179,9 +206,18 @@ mod tests {
     #[test]
     fn wrong_options_are_named() {
         for (arguments, words) in [
-            (&["--manifests", "/m", "--proxy-mode", "ipvs"][..], &["'ipvs'", "--proxy-mode", "nftables"][..]),
-            (&["--manifests", "/m", "--cluster-cidr", "x"], &["--cluster-cidr", "\"x\" is no network"]),
-            (&["--manifests", "/m", "--sync-period", "1"], &["--sync-period", "is no duration"]),
+            (
+                &["--manifests", "/m", "--proxy-mode", "ipvs"][..],
+                &["'ipvs'", "--proxy-mode", "nftables"][..],
+            ),
+            (
+                &["--manifests", "/m", "--cluster-cidr", "x"],
+                &["--cluster-cidr", "\"x\" is no network"],
+            ),
+            (
+                &["--manifests", "/m", "--sync-period", "1"],
+                &["--sync-period", "is no duration"],
+            ),
             (&[], &["--manifests"]),
         ] {
             let error = parse(arguments).unwrap_err();
@@ -193,7 +229,9 @@ mod tests {
     fn the_node_is_named_as_kube_proxy_names_it() {
         let options = parse(&["--cleanup", "--hostname-override", " Node1 "]).unwrap();
         assert_eq!(options.node().unwrap(), "node1");
-        let host = kernel::sysctl::get("kernel/hostname").unwrap().to_lowercase();
+        let host = kernel::sysctl::get("kernel/hostname")
+            .unwrap()
+            .to_lowercase();
         assert_eq!(parse(&["--manifests", "/m"]).unwrap().node().unwrap(), host);
     }
 }

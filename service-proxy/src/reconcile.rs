@@ -65,7 +65,10 @@ impl<K: Nftables> Reconciler<K> {
     /// most (F26).
     pub fn new(kernel: K, node: impl Into<String>, cluster_cidrs: &[IpNetwork]) -> Self {
         let local = |family| {
-            cluster_cidrs.iter().copied().find(|cidr| Family::of_network(cidr) == family)
+            cluster_cidrs
+                .iter()
+                .copied()
+                .find(|cidr| Family::of_network(cidr) == family)
         };
         Self {
             kernel,
@@ -89,7 +92,8 @@ impl<K: Nftables> Reconciler<K> {
             let delta = plan.update(now.collect::<BTreeMap<_, _>>());
             let known = self.in_step.contains(&family) && !delta.outgrown;
             // What the kernel refuses is compared with all that it has; that can only be drift.
-            let followed = known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
+            let followed =
+                known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
@@ -164,7 +168,9 @@ fn synchronise<K: Nftables>(
     outcome: &mut Outcome,
 ) {
     in_step.remove(&plan.family());
-    match compare(kernel, &plan.table()).and_then(|differences| send(kernel, &differences, &mut outcome.sent)) {
+    match compare(kernel, &plan.table())
+        .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
+    {
         Ok(()) => {
             in_step.insert(plan.family());
         }

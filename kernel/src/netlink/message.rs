@@ -78,7 +78,10 @@ impl<'a> Received<'a> {
         }
         let malformed = || Error::Malformed(format!("message of {} bytes is cut off", bytes.len()));
         let len = u32::from_ne_bytes(array_at(bytes, 0).ok_or_else(malformed)?) as usize;
-        let message = bytes.get(..len).filter(|m| m.len() >= HEADER_LEN).ok_or_else(malformed)?;
+        let message = bytes
+            .get(..len)
+            .filter(|m| m.len() >= HEADER_LEN)
+            .ok_or_else(malformed)?;
         let received = Self {
             kind: u16::from_ne_bytes(array_at(message, 4).ok_or_else(malformed)?),
             flags: u16::from_ne_bytes(array_at(message, 6).ok_or_else(malformed)?),
@@ -157,7 +160,11 @@ mod tests {
         body.extend([16u32, 0, 0, 0].iter().flat_map(|word| word.to_ne_bytes()));
         body.extend_from_slice(attributes);
         let mut bytes = Vec::new();
-        let request = Request { kind: NLMSG_ERROR, flags: 0, body };
+        let request = Request {
+            kind: NLMSG_ERROR,
+            flags: 0,
+            body,
+        };
         request.write(flags, 7, &mut bytes);
         bytes
     }
@@ -167,7 +174,9 @@ mod tests {
         let attribute = b"\x09\x00\x01\x00oops\x00\x00\x00\x00";
         for flags in [NLM_F_ACK_TLVS, NLM_F_ACK_TLVS | NLM_F_CAPPED] {
             let bytes = error_message(flags, attribute, -17);
-            let received = Received::take_first(&mut bytes.as_slice()).unwrap().unwrap();
+            let received = Received::take_first(&mut bytes.as_slice())
+                .unwrap()
+                .unwrap();
             let error = received.verdict().unwrap_err();
             assert_eq!(error.to_string(), "File exists (EEXIST): oops");
         }
@@ -176,7 +185,9 @@ mod tests {
     #[test]
     fn zero_is_success_and_rubbish_is_an_error() {
         let bytes = error_message(0, &[], 0);
-        let received = Received::take_first(&mut bytes.as_slice()).unwrap().unwrap();
+        let received = Received::take_first(&mut bytes.as_slice())
+            .unwrap()
+            .unwrap();
         assert!(received.verdict().is_ok());
         assert!(Received::take_first(&mut &bytes[..20]).is_err());
         assert!(Received::take_first(&mut &[4u8, 0, 0, 0, 0][..]).is_err());

@@ -14,9 +14,7 @@ use nix::{
 
 use super::{
     Error, Reply, Request, Result,
-    message::{
-        NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received,
-    },
+    message::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received},
 };
 
 /// Requests sent in one `sendmsg`. The kernel answers all of them before the call returns, so the
@@ -132,7 +130,9 @@ impl Socket {
         match refused {
             Some((offset, error)) => Err(((offset as usize).checked_sub(1), error)),
             None if acknowledged => Ok(()),
-            None => Err(whole(Error::Malformed("the batch was not acknowledged".into()))),
+            None => Err(whole(Error::Malformed(
+                "the batch was not acknowledged".into(),
+            ))),
         }
     }
 
@@ -203,7 +203,11 @@ impl Socket {
         let first = self.sequence.wrapping_add(1);
         let mut buffer = Vec::with_capacity(requests.iter().map(Request::wire_len).sum());
         for (index, request) in requests.iter().enumerate() {
-            let ack = if index + 1 == requests.len() { NLM_F_ACK } else { 0 };
+            let ack = if index + 1 == requests.len() {
+                NLM_F_ACK
+            } else {
+                0
+            };
             request.write(ack, self.next_sequence(), &mut buffer);
         }
         self.send(&buffer)?;
@@ -226,12 +230,18 @@ impl Socket {
 
     /// The bytes of an atomic batch, and the sequence number of its begin message.
     fn frame(&mut self, begin: &Request, requests: &[Request], end: &Request) -> (u32, Vec<u8>) {
-        let len = begin.wire_len() + end.wire_len() + requests.iter().map(Request::wire_len).sum::<usize>();
+        let len = begin.wire_len()
+            + end.wire_len()
+            + requests.iter().map(Request::wire_len).sum::<usize>();
         let mut buffer = Vec::with_capacity(len);
         let first = self.next_sequence();
         begin.write(0, first, &mut buffer);
         for (index, request) in requests.iter().enumerate() {
-            let ack = if index + 1 == requests.len() { NLM_F_ACK } else { 0 };
+            let ack = if index + 1 == requests.len() {
+                NLM_F_ACK
+            } else {
+                0
+            };
             request.write(ack, self.next_sequence(), &mut buffer);
         }
         end.write(0, self.next_sequence(), &mut buffer);
@@ -269,15 +279,18 @@ impl Socket {
     /// Receives one datagram and hands on its messages.
     fn receive(&mut self, flags: MsgFlags, mut handle: impl FnMut(Received<'_>)) -> Result<()> {
         let len = loop {
-            match socket::recv(self.fd.as_raw_fd(), &mut self.receive, flags | MsgFlags::MSG_TRUNC) {
+            match socket::recv(
+                self.fd.as_raw_fd(),
+                &mut self.receive,
+                flags | MsgFlags::MSG_TRUNC,
+            ) {
                 Err(Errno::EINTR) => {}
                 other => break other?,
             }
         };
-        let mut rest = self
-            .receive
-            .get(..len)
-            .ok_or_else(|| Error::Malformed(format!("answer of {len} bytes does not fit the buffer")))?;
+        let mut rest = self.receive.get(..len).ok_or_else(|| {
+            Error::Malformed(format!("answer of {len} bytes does not fit the buffer"))
+        })?;
         while let Some(received) = Received::take_first(&mut rest)? {
             handle(received);
         }

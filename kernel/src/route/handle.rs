@@ -1,19 +1,31 @@
 //! The way into the kernel.
 
-use crate::{
-    Family, IfName, Result,
-    netlink::{Protocol, Socket},
-    netns::Namespace,
-    Error,
+use netlink_packet_core::ParseableParametrized;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::AddressMessage,
+    link::{LinkAttribute, LinkExtentMask, LinkMessage},
+    neighbour::{NeighbourAttribute, NeighbourMessage},
+    route::RouteMessage,
 };
 
-use super::{Address, Change, FdbEntry, IfIndex, Link, Neighbour, Route};
+use super::{Address, Change, FdbEntry, IfIndex, Link, Neighbour, Route, family, request};
+use crate::{
+    Error, Family, IfName, Result,
+    netlink::{Protocol, Reply, Socket},
+    netns::Namespace,
+};
+
+/// The table of the node's own addresses.
+const TABLE_LOCAL: u32 = 255;
 
 /// Reads and changes the tables of one network namespace.
 #[derive(Debug)]
 pub struct Handle {
     socket: Socket,
 }
+
+// === impl Handle ===
 
 impl Handle {
     /// Works on the calling thread's network namespace.
@@ -30,44 +42,92 @@ impl Handle {
 
     /// Every interface.
     pub fn links(&mut self) -> Result<Vec<Link>> {
-        todo!()
+        let mut message = LinkMessage::default();
+        message.attributes.push(without_statistics());
+        let messages = self.dump("ip link show", &RouteNetlinkMessage::GetLink(message))?;
+        Ok(messages.iter().filter_map(as_link).collect())
     }
 
     /// The interface of a name, if there is one.
-    pub fn link_by_name(&mut self, _name: &IfName) -> Result<Option<Link>> {
-        todo!()
+    pub fn link_by_name(&mut self, name: &IfName) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_string()));
+        self.link(format!("ip link show {name}"), message)
     }
 
     /// The interface of an index, if there is one.
-    pub fn link_by_index(&mut self, _index: IfIndex) -> Result<Option<Link>> {
-        todo!()
+    pub fn link_by_index(&mut self, index: IfIndex) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.0;
+        self.link(format!("ip link show {index}"), message)
     }
 
     /// Every address, of one interface or of all.
-    pub fn addresses(&mut self, _interface: Option<IfIndex>) -> Result<Vec<Address>> {
-        todo!()
+    pub fn addresses(&mut self, interface: Option<IfIndex>) -> Result<Vec<Address>> {
+        let mut message = AddressMessage::default();
+        message.header.index = interface.map_or(0, |index| index.0);
+        let messages = self.dump("ip address show", &RouteNetlinkMessage::GetAddress(message))?;
+        Ok(messages
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewAddress(message) => Address::from_message(message),
+                _ => None,
+            })
+            .filter(|address| interface.is_none_or(|index| address.interface == index))
+            .collect())
     }
 
     /// Every unicast and blackhole route of a family with one next hop at the most, in all tables but
     /// `local`.
-    pub fn routes(&mut self, _family: Family) -> Result<Vec<Route>> {
-        todo!()
+    pub fn routes(&mut self, of: Family) -> Result<Vec<Route>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(of);
+        let messages = self.dump("ip route show", &RouteNetlinkMessage::GetRoute(message))?;
+        Ok(messages
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(message) => Route::from_message(message),
+                _ => None,
+            })
+            .filter(|route| route.table != TABLE_LOCAL)
+            .collect())
     }
 
     /// Every neighbour of a family on an interface.
-    pub fn neighbours(&mut self, _family: Family, _interface: IfIndex) -> Result<Vec<Neighbour>> {
-        todo!()
+    pub fn neighbours(&mut self, of: Family, interface: IfIndex) -> Result<Vec<Neighbour>> {
+        let messages = self.dump_neighbours("ip neigh show", family(of), interface)?;
+        Ok(messages
+            .iter()
+            .filter_map(Neighbour::from_message)
+            .filter(|neighbour| neighbour.interface == interface)
+            .collect())
     }
 
     /// Every forwarding entry of a VXLAN device that has a destination.
-    pub fn fdb(&mut self, _interface: IfIndex) -> Result<Vec<FdbEntry>> {
-        todo!()
+    pub fn fdb(&mut self, interface: IfIndex) -> Result<Vec<FdbEntry>> {
+        let messages = self.dump_neighbours("bridge fdb show", AddressFamily::Bridge, interface)?;
+        Ok(messages
+            .iter()
+            .filter_map(FdbEntry::from_message)
+            .filter(|entry| entry.interface == interface)
+            .collect())
     }
 
     /// Carries out changes, many in one system call; answers with the outcome of each in their order.
     /// A refused change does not keep the later ones from being carried out.
-    pub fn apply_each(&mut self, _changes: &[Change]) -> Result<Vec<Result<()>>> {
-        todo!()
+    pub fn apply_each(&mut self, changes: &[Change]) -> Result<Vec<Result<()>>> {
+        let requests: Vec<_> = changes.iter().map(Change::to_request).collect();
+        let outcomes = self
+            .socket
+            .batch(&requests)
+            .map_err(|error| Error::new(format!("apply {} route changes", changes.len()), error))?;
+        Ok(outcomes
+            .into_iter()
+            .zip(changes)
+            .map(|(outcome, change)| outcome.map_err(|error| Error::new(change.to_string(), error)))
+            .collect())
     }
 
     /// Carries out changes; fails with the first refusal, when all have been tried.
@@ -79,4 +139,76 @@ impl Handle {
     pub fn sent(&self) -> u64 {
         self.socket.sent()
     }
+
+    fn link(&mut self, attempted: String, mut message: LinkMessage) -> Result<Option<Link>> {
+        message.attributes.push(without_statistics());
+        let message = request(&RouteNetlinkMessage::GetLink(message), 0);
+        match self
+            .socket
+            .get(&message)
+            .map_err(|error| Error::new(attempted, error))
+        {
+            Ok(replies) => Ok(replies
+                .iter()
+                .filter_map(parse)
+                .find_map(|message| as_link(&message))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn dump_neighbours(
+        &mut self,
+        attempted: &str,
+        family: AddressFamily,
+        interface: IfIndex,
+    ) -> Result<Vec<NeighbourMessage>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family;
+        if family == AddressFamily::Bridge {
+            message.header.ifindex = interface.0;
+        } else {
+            message
+                .attributes
+                .push(NeighbourAttribute::IfIndex(interface.0));
+        }
+        let messages = self.dump(attempted, &RouteNetlinkMessage::GetNeighbour(message))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn dump(
+        &mut self,
+        attempted: &str,
+        message: &RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>> {
+        let replies = self
+            .socket
+            .dump(&request(message, 0))
+            .map_err(|error| Error::new(attempted, error))?;
+        Ok(replies.iter().filter_map(parse).collect())
+    }
+}
+
+/// `None` for what can't be parsed: an object of a kind or a kernel that this crate does not know is
+/// no object of ours.
+fn parse(reply: &Reply) -> Option<RouteNetlinkMessage> {
+    RouteNetlinkMessage::parse_with_param(&reply.body, reply.kind).ok()
+}
+
+fn as_link(message: &RouteNetlinkMessage) -> Option<Link> {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => Link::from_message(message),
+        _ => None,
+    }
+}
+
+/// Statistics are most of what the kernel would tell of a link.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }

@@ -93,7 +93,8 @@ pub enum NewLinkKind {
     Vxlan(Vxlan),
 }
 
-/// The other end of a new virtual Ethernet pair.
+/// The other end of a new virtual Ethernet pair. It is made down: the kernel brings no end up before both
+/// exist (`veth_open` answers ENOTCONN).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VethPeer {
     /// Its name.
@@ -105,8 +106,6 @@ pub struct VethPeer {
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: Option<u32>,
-    /// Whether it is made administratively up.
-    pub up: bool,
 }
 
 /// Changes to an interface; what is `None` stays as it is.
@@ -123,6 +122,9 @@ pub struct LinkSettings {
     /// For a bridge port: whether frames may leave by the port that they came in by.
     pub hairpin: Option<bool>,
 }
+
+/// The UDP port of VXLAN where none is named: the kernel's, not the one that IANA gave later.
+pub(super) const VXLAN_PORT: u16 = 8472;
 
 // === impl IfIndex ===
 

@@ -8,6 +8,7 @@ mod address;
 mod change;
 mod handle;
 mod link;
+mod link_message;
 mod neighbour;
 #[allow(clippy::module_inception)]
 mod route;
@@ -18,3 +19,25 @@ pub use handle::Handle;
 pub use link::{IfIndex, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, VethPeer, Vxlan};
 pub use neighbour::{FdbEntry, Neighbour};
 pub use route::{NextHop, Protocol, Route};
+
+use netlink_packet_core::Emitable;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::{Family, netlink::Request};
+
+fn family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+fn request(message: &RouteNetlinkMessage, flags: u16) -> Request {
+    let mut body = vec![0; message.buffer_len()];
+    message.emit(&mut body);
+    Request {
+        kind: message.message_type(),
+        flags,
+        body,
+    }
+}

@@ -3,8 +3,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteScope, RouteType,
+};
 
-use super::IfIndex;
+use super::{IfIndex, family};
+use crate::Family;
 
 /// Who put a route into the table (`rtm_protocol`, `/etc/iproute2/rt_protos`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,5 +72,95 @@ impl Route {
             NextHop::Link(interface) | NextHop::Gateway { interface, .. } => Some(interface),
             NextHop::Blackhole => None,
         }
+    }
+
+    pub(super) fn to_message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(Family::of_network(&self.destination));
+        message.header.destination_prefix_length = self.destination.prefix();
+        message.header.protocol = self.protocol.0.into();
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![
+            RouteAttribute::Destination(self.destination.ip().into()),
+            RouteAttribute::Table(self.table),
+        ];
+        match self.next_hop {
+            NextHop::Link(interface) => {
+                message.header.scope = RouteScope::Link;
+                message.attributes.push(RouteAttribute::Oif(interface.0));
+            }
+            NextHop::Gateway {
+                gateway,
+                interface,
+                onlink,
+            } => {
+                message.header.flags.set(RouteFlags::Onlink, onlink);
+                message
+                    .attributes
+                    .push(RouteAttribute::Gateway(gateway.into()));
+                message.attributes.push(RouteAttribute::Oif(interface.0));
+            }
+            NextHop::Blackhole => message.header.kind = RouteType::BlackHole,
+        }
+        if self.metric != 0 {
+            message
+                .attributes
+                .push(RouteAttribute::Priority(self.metric));
+        }
+        if let Some(source) = self.source {
+            message
+                .attributes
+                .push(RouteAttribute::PrefSource(source.into()));
+        }
+        message
+    }
+
+    /// `None` for routes of other types, and for those with several next hops.
+    pub(super) fn from_message(message: &RouteMessage) -> Option<Self> {
+        let (mut destination, mut gateway, mut interface, mut source) = (None, None, None, None);
+        let (mut table, mut metric) = (u32::from(message.header.table), 0);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => destination = Some(ip(address)?),
+                RouteAttribute::Gateway(address) => gateway = Some(ip(address)?),
+                RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
+                RouteAttribute::Oif(index) => interface = Some(IfIndex(*index)),
+                RouteAttribute::Table(id) => table = *id,
+                RouteAttribute::Priority(priority) => metric = *priority,
+                RouteAttribute::MultiPath(_) | RouteAttribute::NhId(_) => return None,
+                _ => {}
+            }
+        }
+        let next_hop = match (message.header.kind, gateway, interface) {
+            (RouteType::Unicast, Some(gateway), Some(interface)) => NextHop::Gateway {
+                gateway,
+                interface,
+                onlink: message.header.flags.contains(RouteFlags::Onlink),
+            },
+            (RouteType::Unicast, None, Some(interface)) => NextHop::Link(interface),
+            (RouteType::BlackHole, ..) => NextHop::Blackhole,
+            _ => return None,
+        };
+        let any = match message.header.address_family {
+            netlink_packet_route::AddressFamily::Inet6 => IpAddr::from([0; 16]),
+            _ => IpAddr::from([0; 4]),
+        };
+        let prefix = message.header.destination_prefix_length;
+        Some(Self {
+            destination: IpNetwork::new(destination.unwrap_or(any), prefix).ok()?,
+            next_hop,
+            protocol: Protocol(message.header.protocol.into()),
+            table,
+            metric,
+            source,
+        })
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
     }
 }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 /// have leading zeros and are decimal all the same (`172.30.0.041` is 172.30.0.41; service-proxy F6).
 /// `None` for anything else.
 pub fn parse_address(text: &str) -> Option<IpAddr> {
-    text.parse().ok().or_else(|| padded_ipv4(text).map(IpAddr::V4))
+    text.parse()
+        .ok()
+        .or_else(|| padded_ipv4(text).map(IpAddr::V4))
 }
 
 fn padded_ipv4(text: &str) -> Option<Ipv4Addr> {

@@ -89,7 +89,9 @@ impl Catalogue {
     /// The slices of a Service, by name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
         let names = self.slices_of.get(service).into_iter().flatten();
-        names.filter_map(|name| self.slices.get(name)).map(Arc::as_ref)
+        names
+            .filter_map(|name| self.slices.get(name))
+            .map(Arc::as_ref)
     }
 
     /// How many Services there are.
@@ -114,9 +116,16 @@ impl Catalogue {
             self.unlink(&before.service, &name);
         }
         if let Some(after) = &after {
-            self.slices_of.entry(after.service.clone()).or_default().insert(name);
+            self.slices_of
+                .entry(after.service.clone())
+                .or_default()
+                .insert(name);
         }
-        [before, after].into_iter().flatten().map(|slice| slice.service.clone()).collect()
+        [before, after]
+            .into_iter()
+            .flatten()
+            .map(|slice| slice.service.clone())
+            .collect()
     }
 
     fn unlink(&mut self, service: &ObjectName, slice: &ObjectName) {
@@ -197,10 +206,18 @@ mod tests {
     #[test]
     fn knows_the_slices_of_a_service_whichever_came_first() {
         let mut catalogue = Catalogue::default();
-        for change in [slice("web-2", "web"), service("web"), slice("web-1", "web"), slice("x", "y")] {
+        for change in [
+            slice("web-2", "web"),
+            service("web"),
+            slice("web-1", "web"),
+            slice("x", "y"),
+        ] {
             catalogue.apply(change);
         }
-        let slices: Vec<_> = catalogue.slices_of(&name("web")).map(|slice| &slice.name).collect();
+        let slices: Vec<_> = catalogue
+            .slices_of(&name("web"))
+            .map(|slice| &slice.name)
+            .collect();
         assert_eq!(slices, [&name("web-1"), &name("web-2")]);
     }
 }

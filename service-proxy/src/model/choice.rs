@@ -31,7 +31,11 @@ impl Candidate<'_> {
     /// Where one address and port is listed twice, as while an endpoint moves from slice to slice, the
     /// listing in which it is more alive counts (F5).
     fn liveliness(&self) -> (bool, bool, bool) {
-        (self.endpoint.ready, self.endpoint.serving, !self.endpoint.terminating)
+        (
+            self.endpoint.ready,
+            self.endpoint.serving,
+            !self.endpoint.terminating,
+        )
     }
 }
 
@@ -63,7 +67,11 @@ pub fn candidates<'a>(
 /// while none is, those that still answer on their way out (KEP-1669).
 pub fn cluster_endpoints<'a>(candidates: &[Candidate<'a>]) -> Vec<Candidate<'a>> {
     let chosen = |wanted: fn(&Endpoint) -> bool| -> Vec<_> {
-        candidates.iter().copied().filter(|candidate| wanted(candidate.endpoint)).collect()
+        candidates
+            .iter()
+            .copied()
+            .filter(|candidate| wanted(candidate.endpoint))
+            .collect()
     };
     let ready = chosen(|endpoint| endpoint.ready);
     if ready.is_empty() {
@@ -117,7 +125,10 @@ mod tests {
                 protocol: port.1,
                 port: port.2,
             }],
-            endpoints: endpoints.iter().map(|(address, conditions)| endpoint(address, conditions)).collect(),
+            endpoints: endpoints
+                .iter()
+                .map(|(address, conditions)| endpoint(address, conditions))
+                .collect(),
         }
     }
 
@@ -136,7 +147,10 @@ mod tests {
     #[test]
     fn lists_by_port_name_and_protocol_with_a_target_port_per_slice() {
         let slices = [
-            slice(("http", Protocol::Tcp, 8080), &[("10.0.0.2", "rs"), ("10.0.0.10", "rs")]),
+            slice(
+                ("http", Protocol::Tcp, 8080),
+                &[("10.0.0.2", "rs"), ("10.0.0.10", "rs")],
+            ),
             slice(("http", Protocol::Tcp, 9090), &[("10.0.0.3", "rs")]),
             slice(("http", Protocol::Udp, 1), &[("10.0.0.4", "rs")]),
             slice(("https", Protocol::Tcp, 2), &[("10.0.0.5", "rs")]),
@@ -156,7 +170,11 @@ mod tests {
                 });
                 let found = candidates(&http(), &slices);
                 assert_eq!(found.len(), 1);
-                assert_eq!(found[0].endpoint, &endpoint("10.0.0.2", first), "{a:?} {b:?}");
+                assert_eq!(
+                    found[0].endpoint,
+                    &endpoint("10.0.0.2", first),
+                    "{a:?} {b:?}"
+                );
             }
         }
     }
@@ -177,9 +195,15 @@ mod tests {
                 .enumerate()
                 .map(|(index, conditions)| (format!("10.0.0.{index}"), *conditions))
                 .collect();
-            let listed: Vec<_> = listed.iter().map(|(address, c)| (address.as_str(), *c)).collect();
+            let listed: Vec<_> = listed
+                .iter()
+                .map(|(address, c)| (address.as_str(), *c))
+                .collect();
             let slices = [slice(("http", Protocol::Tcp, 80), &listed)];
-            let expected: Vec<_> = chosen.iter().map(|index| format!("10.0.0.{index}:80")).collect();
+            let expected: Vec<_> = chosen
+                .iter()
+                .map(|index| format!("10.0.0.{index}:80"))
+                .collect();
             let found = cluster_endpoints(&candidates(&http(), &slices));
             assert_eq!(texts(&found), expected, "{conditions:?}");
         }

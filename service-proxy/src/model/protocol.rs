@@ -64,8 +64,14 @@ mod tests {
     fn text_and_number() {
         for (text, number) in [("TCP", 6), ("UDP", 17), ("SCTP", 132)] {
             let protocol: Protocol = text.parse().unwrap();
-            assert_eq!((protocol.to_string().as_str(), protocol.number()), (text, number));
+            assert_eq!(
+                (protocol.to_string().as_str(), protocol.number()),
+                (text, number)
+            );
         }
-        assert_eq!("tcp".parse::<Protocol>(), Err(UnknownProtocol("tcp".into())));
+        assert_eq!(
+            "tcp".parse::<Protocol>(),
+            Err(UnknownProtocol("tcp".into()))
+        );
     }
 }

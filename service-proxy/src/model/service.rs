@@ -33,7 +33,10 @@ pub struct ServicePort {
 impl Service {
     /// Its cluster IP of a family.
     pub fn cluster_ip(&self, family: Family) -> Option<IpAddr> {
-        self.cluster_ips.iter().copied().find(|address| Family::of(address) == family)
+        self.cluster_ips
+            .iter()
+            .copied()
+            .find(|address| Family::of(address) == family)
     }
 
     /// What names one of its ports.
@@ -65,7 +68,10 @@ mod tests {
                 cluster_ips,
                 ports: Vec::new(),
             };
-            assert_eq!(Family::ALL.map(|family| service.cluster_ip(family)), expected);
+            assert_eq!(
+                Family::ALL.map(|family| service.cluster_ip(family)),
+                expected
+            );
         }
     }
 }

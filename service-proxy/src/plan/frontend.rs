@@ -59,7 +59,9 @@ pub fn frontends<'a>(
             port: port.port,
         };
         // The API server refuses a Service with one port twice; of a manifest the first counts.
-        frontends.entry(frontend).or_insert_with(|| balance(service, port, slices.clone(), node));
+        frontends
+            .entry(frontend)
+            .or_insert_with(|| balance(service, port, slices.clone(), node));
     }
     frontends
 }
@@ -73,7 +75,10 @@ fn balance<'a>(
     let chosen = cluster_endpoints(&candidates(port, slices));
     Balance {
         name: service.port_name(port),
-        backends: chosen.iter().map(|candidate| backend(candidate, node)).collect(),
+        backends: chosen
+            .iter()
+            .map(|candidate| backend(candidate, node))
+            .collect(),
     }
 }
 
@@ -81,7 +86,11 @@ fn backend(candidate: &Candidate<'_>, node: &str) -> Backend {
     Backend {
         address: candidate.endpoint.address,
         port: candidate.port,
-        here: candidate.endpoint.node.as_deref().is_none_or(|named| named == node),
+        here: candidate
+            .endpoint
+            .node
+            .as_deref()
+            .is_none_or(|named| named == node),
     }
 }
 
@@ -155,8 +164,15 @@ mod tests {
             let found: Vec<_> = found
                 .iter()
                 .map(|(frontend, balance)| {
-                    assert_eq!((frontend.address, frontend.port), (address.parse().unwrap(), 80));
-                    (frontend.protocol, balance.name.to_string(), balance.backends.clone())
+                    assert_eq!(
+                        (frontend.address, frontend.port),
+                        (address.parse().unwrap(), 80)
+                    );
+                    (
+                        frontend.protocol,
+                        balance.name.to_string(),
+                        balance.backends.clone(),
+                    )
                 })
                 .collect();
             let backends = expected.iter().map(|(address, here)| Backend {

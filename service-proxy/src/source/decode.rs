@@ -72,7 +72,9 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
     Ok(Some(model::Service {
         name,
         cluster_ips,
-        ports: ports.map(|(index, port)| service_port(index, port)).collect::<Result<_, _>>()?,
+        ports: ports
+            .map(|(index, port)| service_port(index, port))
+            .collect::<Result<_, _>>()?,
     }))
 }
 
@@ -83,17 +85,28 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Result<Option<model::EndpointSli
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
         "FQDN" => return Ok(None),
-        other => return Err(Invalid::new("addressType", format!("{other:?} is none of IPv4, IPv6, FQDN"))),
+        other => {
+            return Err(Invalid::new(
+                "addressType",
+                format!("{other:?} is none of IPv4, IPv6, FQDN"),
+            ));
+        }
     };
     if has_label(&slice.metadata, HEADLESS) {
         return Ok(None);
     }
-    let label = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+    let label = slice
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(SERVICE_NAME));
     let service = label
         .filter(|service| !service.is_empty())
         .ok_or_else(|| Invalid::new(format!("metadata.labels[{SERVICE_NAME}]"), "is missing"))?;
     let ports = slice.ports.iter().flatten().enumerate();
-    let ports = ports.map(|(index, port)| slice_port(index, port)).collect::<Result<Vec<_>, _>>()?;
+    let ports = ports
+        .map(|(index, port)| slice_port(index, port))
+        .collect::<Result<Vec<_>, _>>()?;
     let endpoints = slice.endpoints.iter().enumerate();
     Ok(Some(model::EndpointSlice {
         service: ObjectName::new(&name.namespace, service),
@@ -108,21 +121,31 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Result<Option<model::EndpointSli
 
 /// Letters of DNS names only, so that the name can stand in a comment or a log line as it is.
 fn name_part(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     if text.len() > 253 || !text.bytes().all(allowed) {
-        return Err(format!("{text:?} is no DNS name of lower case letters, digits, '-' and '.'"));
+        return Err(format!(
+            "{text:?} is no DNS name of lower case letters, digits, '-' and '.'"
+        ));
     }
     Ok(text.to_owned())
 }
 
 fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
-    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(label))
+    metadata
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(label))
 }
 
 /// The cluster IPs, the first of each family: `clusterIPs`, or of an object from before dual stack
 /// `clusterIP` (F4).
 fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Invalid> {
-    let listed = spec.cluster_ips.iter().flatten().map(|ip| ("spec.clusterIPs", ip));
+    let listed = spec
+        .cluster_ips
+        .iter()
+        .flatten()
+        .map(|ip| ("spec.clusterIPs", ip));
     let single = spec.cluster_ip.iter().map(|ip| ("spec.clusterIP", ip));
     let mut found: Vec<IpAddr> = Vec::new();
     for (field, text) in listed.chain(single) {
@@ -130,7 +153,10 @@ fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Invalid> {
             continue;
         }
         let address = address(field, text)?;
-        if !found.iter().any(|known| Family::of(known) == Family::of(&address)) {
+        if !found
+            .iter()
+            .any(|known| Family::of(known) == Family::of(&address))
+        {
             found.push(address);
         }
     }
@@ -162,18 +188,30 @@ fn slice_port(index: usize, item: &EndpointPort) -> Result<Option<model::SlicePo
 /// An endpoint; a missing condition means that it is ready, serving and not terminating (F5).
 fn endpoint(index: usize, item: &Endpoint, family: Family) -> Result<model::Endpoint, Invalid> {
     let field = format!("endpoints[{index}].addresses[0]");
-    let text = item.addresses.first().ok_or_else(|| Invalid::new(&field, "is missing"))?;
+    let text = item
+        .addresses
+        .first()
+        .ok_or_else(|| Invalid::new(&field, "is missing"))?;
     let address = address(&field, text)?;
     if Family::of(&address) != family {
-        return Err(Invalid::new(field, format!("{text:?} is no {family} address")));
+        return Err(Invalid::new(
+            field,
+            format!("{text:?} is no {family} address"),
+        ));
     }
     let conditions = item.conditions.as_ref();
-    let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+    let ready = conditions
+        .and_then(|conditions| conditions.ready)
+        .unwrap_or(true);
     Ok(model::Endpoint {
         address,
         ready,
-        serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(true),
-        terminating: conditions.and_then(|conditions| conditions.terminating).unwrap_or(false),
+        serving: conditions
+            .and_then(|conditions| conditions.serving)
+            .unwrap_or(true),
+        terminating: conditions
+            .and_then(|conditions| conditions.terminating)
+            .unwrap_or(false),
         node: item.node_name.clone(),
     })
 }
@@ -189,13 +227,18 @@ fn port_name(field: &str, text: &str) -> Result<String, Invalid> {
 
 /// TCP where none is named, as the API server fills in.
 fn protocol(field: &str, text: Option<&str>) -> Result<Protocol, Invalid> {
-    text.map_or(Ok(Protocol::Tcp), |text| text.parse().map_err(|error| Invalid::new(field, error)))
+    text.map_or(Ok(Protocol::Tcp), |text| {
+        text.parse().map_err(|error| Invalid::new(field, error))
+    })
 }
 
 fn port(field: &str, number: i32) -> Result<u16, Invalid> {
     match u16::try_from(number) {
         Ok(port @ 1..) => Ok(port),
-        _ => Err(Invalid::new(field, format!("{number} is no port from 1 to 65535"))),
+        _ => Err(Invalid::new(
+            field,
+            format!("{number} is no port from 1 to 65535"),
+        )),
     }
 }
 
@@ -225,14 +268,22 @@ mod tests {
         for (spec, expected) in [
             (json!({"clusterIP": "10.96.0.1"}), vec!["10.96.0.1"]),
             (json!({"clusterIP": "172.30.0.041"}), vec!["172.30.0.41"]),
-            (json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"]}), vec!["10.96.0.1", "fd00::1"]),
+            (
+                json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"]}),
+                vec!["10.96.0.1", "fd00::1"],
+            ),
             (json!({"clusterIPs": ["fd00::1"]}), vec!["fd00::1"]),
             (json!({"clusterIP": "None", "clusterIPs": ["None"]}), vec![]),
             (json!({"clusterIP": ""}), vec![]),
             (json!({"ports": []}), vec![]),
-            (json!({"clusterIP": "10.96.0.1", "type": "ExternalName"}), vec![]),
+            (
+                json!({"clusterIP": "10.96.0.1", "type": "ExternalName"}),
+                vec![],
+            ),
         ] {
-            let found = decode_service(spec.clone(), json!({})).unwrap().map(|service| service.cluster_ips);
+            let found = decode_service(spec.clone(), json!({}))
+                .unwrap()
+                .map(|service| service.cluster_ips);
             let found: Vec<_> = found.iter().flatten().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{spec}");
         }
@@ -241,7 +292,10 @@ mod tests {
     #[test]
     fn services_of_another_proxy_are_not_ours() {
         let labels = json!({"service.kubernetes.io/service-proxy-name": "other"});
-        assert_eq!(decode_service(json!({"clusterIP": "10.96.0.1"}), labels), Ok(None));
+        assert_eq!(
+            decode_service(json!({"clusterIP": "10.96.0.1"}), labels),
+            Ok(None)
+        );
     }
 
     #[test]
@@ -250,22 +304,35 @@ mod tests {
             {"port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}, {"port": 65535, "protocol": "SCTP"},
         ]});
         let ports: Vec<_> = decode_service(spec, json!({})).unwrap().unwrap().ports;
-        let ports: Vec<_> = ports.iter().map(|p| (p.name.as_str(), p.protocol, p.port)).collect();
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .collect();
         assert_eq!(
             ports,
-            [("", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("", Protocol::Sctp, 65535)]
+            [
+                ("", Protocol::Tcp, 80),
+                ("dns", Protocol::Udp, 53),
+                ("", Protocol::Sctp, 65535)
+            ]
         );
     }
 
     #[test]
     fn a_bad_service_names_the_field() {
         for (spec, error) in [
-            (json!({"clusterIP": "10.96.0"}), "spec.clusterIP: \"10.96.0\" is no IP address"),
+            (
+                json!({"clusterIP": "10.96.0"}),
+                "spec.clusterIP: \"10.96.0\" is no IP address",
+            ),
             (
                 json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}, {"port": 65536}]}),
                 "spec.ports[1].port: 65536 is no port from 1 to 65535",
             ),
-            (json!({"clusterIP": "10.96.0.1", "ports": [{"port": 0}]}), "spec.ports[0].port: 0 is no port from 1 to 65535"),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 0}]}),
+                "spec.ports[0].port: 0 is no port from 1 to 65535",
+            ),
             (
                 json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "protocol": "ICMP"}]}),
                 "spec.ports[0].protocol: protocol \"ICMP\" is none of TCP, UDP, SCTP",
@@ -278,7 +345,10 @@ mod tests {
             assert_eq!(decode_service(spec, json!({})), Err(error.into()));
         }
         let nameless = serde_json::from_value(json!({"metadata": {"namespace": "ns1"}})).unwrap();
-        assert_eq!(service(&nameless).unwrap_err().to_string(), "metadata.name: is missing");
+        assert_eq!(
+            service(&nameless).unwrap_err().to_string(),
+            "metadata.name: is missing"
+        );
     }
 
     #[test]
@@ -299,7 +369,15 @@ mod tests {
         let found: Vec<_> = decoded
             .endpoints
             .iter()
-            .map(|e| (e.address.to_string(), e.ready, e.serving, e.terminating, e.node.as_deref()))
+            .map(|e| {
+                (
+                    e.address.to_string(),
+                    e.ready,
+                    e.serving,
+                    e.terminating,
+                    e.node.as_deref(),
+                )
+            })
             .collect();
         assert_eq!(
             found,
@@ -321,21 +399,45 @@ mod tests {
             "ports": [{"port": 80}, {"name": "a"}, {"name": "b", "port": 0}, {"name": "", "port": 80, "protocol": "UDP"}],
         }));
         let ports = decoded.unwrap().unwrap().ports;
-        let ports: Vec<_> = ports.iter().map(|p| (p.name.as_str(), p.protocol, p.port)).collect();
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .collect();
         assert_eq!(ports, [("", Protocol::Udp, 80)]);
     }
 
     #[test]
     fn slices_that_are_not_served_or_wrong() {
         let ours = json!({"kubernetes.io/service-name": "svc1"});
-        let headless = json!({"kubernetes.io/service-name": "svc1", "service.kubernetes.io/headless": ""});
+        let headless =
+            json!({"kubernetes.io/service-name": "svc1", "service.kubernetes.io/headless": ""});
         for (labels, address_type, address, expected) in [
             (&headless, "IPv4", "10.0.0.1", Ok(None)),
             (&ours, "FQDN", "example.org", Ok(None)),
-            (&ours, "IPX", "10.0.0.1", Err("addressType: \"IPX\" is none of IPv4, IPv6, FQDN")),
-            (&ours, "IPv6", "10.0.0.1", Err("endpoints[0].addresses[0]: \"10.0.0.1\" is no IPv6 address")),
-            (&ours, "IPv4", "pod", Err("endpoints[0].addresses[0]: \"pod\" is no IP address")),
-            (&json!({}), "IPv4", "10.0.0.1", Err("metadata.labels[kubernetes.io/service-name]: is missing")),
+            (
+                &ours,
+                "IPX",
+                "10.0.0.1",
+                Err("addressType: \"IPX\" is none of IPv4, IPv6, FQDN"),
+            ),
+            (
+                &ours,
+                "IPv6",
+                "10.0.0.1",
+                Err("endpoints[0].addresses[0]: \"10.0.0.1\" is no IPv6 address"),
+            ),
+            (
+                &ours,
+                "IPv4",
+                "pod",
+                Err("endpoints[0].addresses[0]: \"pod\" is no IP address"),
+            ),
+            (
+                &json!({}),
+                "IPv4",
+                "10.0.0.1",
+                Err("metadata.labels[kubernetes.io/service-name]: is missing"),
+            ),
         ] {
             let slice = json!({
                 "labels": labels, "addressType": address_type, "endpoints": [{"addresses": [address]}],

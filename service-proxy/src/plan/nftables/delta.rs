@@ -61,11 +61,13 @@ impl Delta {
     /// What has to be sent: all at once, but for chains that nothing leads to any more. A kernel before 6.2
     /// does not delete a chain in the batch that deletes the element which led to it.
     pub fn transactions(&self) -> Vec<Transaction> {
-        let add = |count: &usize| Command::AddChain(layout::balance_chain(*count), layout::balance(*count));
+        let add = |count: &usize| {
+            Command::AddChain(layout::balance_chain(*count), layout::balance(*count))
+        };
         let delete = |count: &usize| Command::DeleteChain(layout::balance_chain(*count));
-        let elements = SETS.iter().flat_map(|set| {
-            elements_delta(set, self.before.of(set), self.after.of(set))
-        });
+        let elements = SETS
+            .iter()
+            .flat_map(|set| elements_delta(set, self.before.of(set), self.after.of(set)));
         let change = self.new_counts.iter().map(add).chain(elements).collect();
         let clean = self.old_counts.iter().map(delete).collect();
         let transactions = [change, clean].map(|commands| Transaction {
@@ -73,6 +75,9 @@ impl Delta {
             table: TABLE.to_owned(),
             commands,
         });
-        transactions.into_iter().filter(|transaction| !transaction.commands.is_empty()).collect()
+        transactions
+            .into_iter()
+            .filter(|transaction| !transaction.commands.is_empty())
+            .collect()
     }
 }

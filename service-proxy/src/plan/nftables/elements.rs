@@ -49,10 +49,18 @@ impl Elements {
         match need {
             Need::Balance(_) => {}
             Need::ClusterIp(address) => {
-                self.insert(CLUSTER_IPS, vec![Value::Address(address)], Element::default());
+                self.insert(
+                    CLUSTER_IPS,
+                    vec![Value::Address(address)],
+                    Element::default(),
+                );
             }
             Need::Hairpin(address) => {
-                self.insert(HAIRPIN, vec![Value::Address(address); 2], Element::default());
+                self.insert(
+                    HAIRPIN,
+                    vec![Value::Address(address); 2],
+                    Element::default(),
+                );
             }
         }
     }
@@ -83,7 +91,10 @@ fn key(frontend: &Frontend) -> Key {
 
 fn endpoint(backend: &Backend) -> Element {
     Element {
-        data: Some(Data::Value(vec![Value::Address(backend.address), Value::Port(backend.port)])),
+        data: Some(Data::Value(vec![
+            Value::Address(backend.address),
+            Value::Port(backend.port),
+        ])),
         comment: None,
     }
 }

@@ -71,13 +71,33 @@ impl Skeleton {
 
     fn chains(&self) -> BTreeMap<String, Chain> {
         let look_up = || vec![rule([jump(LOOK_UP)])];
-        let check = || vec![rule([has_any(Field::CtState, Field::CT_NEW), jump(UNSERVED)])];
+        let check = || {
+            vec![rule([
+                has_any(Field::CtState, Field::CT_NEW),
+                jump(UNSERVED),
+            ])]
+        };
         let chains = [
-            ("nat-prerouting", base(ChainKind::Nat, Hook::Prerouting, DSTNAT, look_up())),
-            ("nat-output", base(ChainKind::Nat, Hook::Output, DSTNAT, look_up())),
-            ("nat-postrouting", base(ChainKind::Nat, Hook::Postrouting, SRCNAT, postrouting())),
-            ("filter-forward", base(ChainKind::Filter, Hook::Forward, FILTER, check())),
-            ("filter-output", base(ChainKind::Filter, Hook::Output, FILTER, check())),
+            (
+                "nat-prerouting",
+                base(ChainKind::Nat, Hook::Prerouting, DSTNAT, look_up()),
+            ),
+            (
+                "nat-output",
+                base(ChainKind::Nat, Hook::Output, DSTNAT, look_up()),
+            ),
+            (
+                "nat-postrouting",
+                base(ChainKind::Nat, Hook::Postrouting, SRCNAT, postrouting()),
+            ),
+            (
+                "filter-forward",
+                base(ChainKind::Filter, Hook::Forward, FILTER, check()),
+            ),
+            (
+                "filter-output",
+                base(ChainKind::Filter, Hook::Output, FILTER, check()),
+            ),
             (LOOK_UP, regular(self.look_up())),
             (UNSERVED, regular(unserved())),
             (REFUSE, regular(vec![rule([Statement::Reject])])),
@@ -149,12 +169,20 @@ pub fn capacity(length: usize) -> u32 {
     u32::try_from(wanted).unwrap_or(u32::MAX)
 }
 
-const SOCKET: [Field; 3] = [Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
+const SOCKET: [Field; 3] = [
+    Field::DestinationAddress,
+    Field::Protocol,
+    Field::DestinationPort,
+];
 
 fn postrouting() -> Vec<Rule> {
     let masquerade = Statement::Masquerade { fully_random: true };
     vec![
-        rule([has_any(Field::Mark, MASQUERADE_MARK), set_mark(0), masquerade.clone()]),
+        rule([
+            has_any(Field::Mark, MASQUERADE_MARK),
+            set_mark(0),
+            masquerade.clone(),
+        ]),
         commented(
             "an endpoint that reaches itself",
             [
@@ -172,7 +200,10 @@ fn unserved() -> Vec<Rule> {
     let refuse = Statement::Verdict(Verdict::Goto(REFUSE.to_owned()));
     vec![
         rule([verdict_map(NO_ENDPOINTS)]),
-        commented("no such port", [in_set([Field::DestinationAddress], CLUSTER_IPS), refuse]),
+        commented(
+            "no such port",
+            [in_set([Field::DestinationAddress], CLUSTER_IPS), refuse],
+        ),
     ]
 }
 

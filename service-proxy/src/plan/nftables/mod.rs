@@ -67,11 +67,11 @@ impl Plan {
             if before.as_ref() == after {
                 continue;
             }
-            for balance in before.iter() {
+            if let Some(balance) = &before {
                 delta.before.add_frontend(&frontend, balance);
                 needs.remove(&frontend, balance);
             }
-            for balance in after {
+            if let Some(balance) = after {
                 delta.after.add_frontend(&frontend, balance);
                 needs.add(&frontend, balance);
             }
@@ -98,9 +98,15 @@ impl Plan {
         &self,
         services: &BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>,
     ) -> BTreeMap<Frontend, Option<Balance>> {
-        let known = services.keys().filter_map(|service| self.services.get(service)).flatten();
+        let known = services
+            .keys()
+            .filter_map(|service| self.services.get(service))
+            .flatten();
         let coming = services.values().flat_map(BTreeMap::keys);
-        known.chain(coming).map(|frontend| (*frontend, self.balance(frontend).cloned())).collect()
+        known
+            .chain(coming)
+            .map(|frontend| (*frontend, self.balance(frontend).cloned()))
+            .collect()
     }
 
     /// Where connections to a frontend go.
@@ -121,9 +127,13 @@ impl Plan {
         if frontends.is_empty() {
             return;
         }
-        self.services.insert(service.clone(), frontends.keys().copied().collect());
+        self.services
+            .insert(service.clone(), frontends.keys().copied().collect());
         for (frontend, balance) in frontends {
-            self.claims.entry(frontend).or_default().insert(service.clone(), balance);
+            self.claims
+                .entry(frontend)
+                .or_default()
+                .insert(service.clone(), balance);
         }
     }
 

@@ -52,8 +52,11 @@ impl Shared {
     /// Counts anew, and adds to a delta what is needed for the first time or no longer.
     pub fn apply(&mut self, changes: Changes, delta: &mut Delta) {
         let touched: BTreeSet<Need> = changes.gone.iter().chain(&changes.new).copied().collect();
-        let before: BTreeSet<Need> =
-            touched.iter().copied().filter(|need| self.counts.contains_key(need)).collect();
+        let before: BTreeSet<Need> = touched
+            .iter()
+            .copied()
+            .filter(|need| self.counts.contains_key(need))
+            .collect();
         for need in changes.new {
             *self.counts.entry(need).or_default() += 1;
         }
@@ -100,5 +103,8 @@ fn needs(frontend: &Frontend, balance: &Balance) -> BTreeSet<Need> {
     let hairpins = here.map(|backend| Need::Hairpin(backend.address));
     let count = balance.backends.len();
     let chain = (count > 0).then_some(Need::Balance(count));
-    hairpins.chain(chain).chain([Need::ClusterIp(frontend.address)]).collect()
+    hairpins
+        .chain(chain)
+        .chain([Need::ClusterIp(frontend.address)])
+        .collect()
 }

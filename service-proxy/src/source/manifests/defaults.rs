@@ -20,5 +20,7 @@ pub fn endpoint_slice(slice: &mut EndpointSlice) {
 }
 
 fn metadata(metadata: &mut ObjectMeta) {
-    metadata.namespace.get_or_insert_with(|| "default".to_owned());
+    metadata
+        .namespace
+        .get_or_insert_with(|| "default".to_owned());
 }

@@ -96,7 +96,11 @@ impl Directory {
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            names.extend(name.into_string().ok().filter(|name| format_of(name).is_some()));
+            names.extend(
+                name.into_string()
+                    .ok()
+                    .filter(|name| format_of(name).is_some()),
+            );
         }
         Ok(names)
     }
@@ -145,7 +149,9 @@ impl Directory {
         outcome: &mut Outcome,
     ) {
         let before = self.files.remove(name).unwrap_or_default();
-        outcome.warnings.extend(self.complaints(name, &before.problems, &parsed.problems));
+        outcome
+            .warnings
+            .extend(self.complaints(name, &before.problems, &parsed.problems));
         let mut objects = parsed.objects;
         if !parsed.problems.is_empty() {
             self.keep(name, &before.keys, &mut objects);
@@ -202,7 +208,9 @@ impl Directory {
         let before = holders.values().next().cloned();
         holders.insert(name.to_owned(), object);
         let after = holders.values().next();
-        after.filter(|after| Some(*after) != before.as_ref()).cloned()
+        after
+            .filter(|after| Some(*after) != before.as_ref())
+            .cloned()
     }
 
     /// Lets a file no longer have an object; answers with what that changes.
@@ -221,7 +229,9 @@ impl Directory {
 
     fn contested(&self, key: &ObjectKey) -> Option<String> {
         let names: Vec<_> = self.holders.get(key)?.keys().map(String::as_str).collect();
-        let (first, others) = names.split_first().filter(|(_, others)| !others.is_empty())?;
+        let (first, others) = names
+            .split_first()
+            .filter(|(_, others)| !others.is_empty())?;
         Some(format!(
             "manifest directory {}: {key} is in {first} and in {}; the one in {first} counts, remove the other",
             self.path.display(),
@@ -279,7 +289,8 @@ mod tests {
 
     use super::*;
 
-    const SOUND: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {clusterIP: ADDRESS}\n";
+    const SOUND: &str =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: NAME}\nspec: {clusterIP: ADDRESS}\n";
 
     struct Lab {
         temporary: tempfile::TempDir,
@@ -290,7 +301,10 @@ mod tests {
         fn new() -> Self {
             let temporary = tempfile::tempdir().unwrap();
             let directory = Directory::new(temporary.path());
-            Self { temporary, directory }
+            Self {
+                temporary,
+                directory,
+            }
         }
 
         fn write(&self, file: &str, text: &str) {
@@ -316,7 +330,9 @@ mod tests {
 
     fn show(change: &Change) -> String {
         match change {
-            Change::Service(name, Some(service)) => format!("+{} {}", name.name, service.cluster_ips[0]),
+            Change::Service(name, Some(service)) => {
+                format!("+{} {}", name.name, service.cluster_ips[0])
+            }
             Change::Service(name, None) => format!("-{}", name.name),
             Change::EndpointSlice(..) => format!("{change:?}"),
         }
@@ -330,7 +346,14 @@ mod tests {
     fn follows_files() {
         let mut lab = Lab::new();
         lab.write("a.yaml", &service("a", "10.0.0.1"));
-        lab.write("b.yml", &format!("{}---\n{}", service("b", "10.0.0.2"), service("c", "10.0.0.3")));
+        lab.write(
+            "b.yml",
+            &format!(
+                "{}---\n{}",
+                service("b", "10.0.0.2"),
+                service("c", "10.0.0.3")
+            ),
+        );
         lab.write(".hidden.yaml", &service("h", "10.0.0.4"));
         lab.write("notes.txt", "nothing");
         assert_eq!(lab.changes(), ["+a 10.0.0.1", "+b 10.0.0.2", "+c 10.0.0.3"]);
@@ -344,9 +367,23 @@ mod tests {
     #[test]
     fn a_file_with_mistakes_keeps_what_it_held_and_is_complained_about_once() {
         let mut lab = Lab::new();
-        lab.write("a.yaml", &format!("{}---\n{}", service("a", "10.0.0.1"), service("b", "10.0.0.2")));
+        lab.write(
+            "a.yaml",
+            &format!(
+                "{}---\n{}",
+                service("a", "10.0.0.1"),
+                service("b", "10.0.0.2")
+            ),
+        );
         lab.changes();
-        lab.write("a.yaml", &format!("{}---\n{}", service("a", "10.0.0.7"), service("b", "rubbish")));
+        lab.write(
+            "a.yaml",
+            &format!(
+                "{}---\n{}",
+                service("a", "10.0.0.7"),
+                service("b", "rubbish")
+            ),
+        );
         lab.write("other.yaml", &service("other", "10.0.0.3"));
         let (changes, warnings) = lab.rescan();
         assert_eq!(changes, ["+a 10.0.0.7", "+other 10.0.0.3"]);
@@ -383,7 +420,10 @@ mod tests {
         lab.write("a.yaml", &service("web", "10.0.0.1"));
         let (changes, warnings) = lab.rescan();
         assert_eq!(changes, ["+web 10.0.0.1"]);
-        assert!(warnings[0].contains("Service default/web is in a.yaml and in b.yaml"), "{warnings:?}");
+        assert!(
+            warnings[0].contains("Service default/web is in a.yaml and in b.yaml"),
+            "{warnings:?}"
+        );
         lab.remove("a.yaml");
         assert_eq!(lab.changes(), ["+web 10.0.0.2"]);
         lab.remove("b.yaml");

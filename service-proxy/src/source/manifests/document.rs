@@ -56,7 +56,11 @@ struct Document<'a> {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "document {} (from line {}): {}", self.document, self.line, self.wrong)
+        write!(
+            f,
+            "document {} (from line {}): {}",
+            self.document, self.line, self.wrong
+        )
     }
 }
 
@@ -82,9 +86,10 @@ impl Parsed {
                 vacant.insert(object);
                 Ok(())
             }
-            Entry::Occupied(known) => {
-                Err(format!("{}: is in this file already, the first one counts", known.key()))
-            }
+            Entry::Occupied(known) => Err(format!(
+                "{}: is in this file already, the first one counts",
+                known.key()
+            )),
         }
     }
 }
@@ -106,7 +111,8 @@ pub fn parse(text: &str, format: Format) -> Parsed {
         };
         number += 1;
         for outcome in outcomes {
-            let added = outcome.and_then(|object| object.map_or(Ok(()), |object| parsed.add(object)));
+            let added =
+                outcome.and_then(|object| object.map_or(Ok(()), |object| parsed.add(object)));
             parsed.problems.extend(added.err().map(|wrong| Problem {
                 document: number,
                 line: document.line,
@@ -147,7 +153,8 @@ fn split(text: &str) -> Vec<Document<'_>> {
 }
 
 fn is_separator(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 /// One YAML document; null if there is nothing in it.
@@ -162,8 +169,8 @@ fn yaml(text: &str) -> Result<Value, String> {
             max_total_scalar_bytes: usize::MAX,
         },
     };
-    let value: Option<Value> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.to_string())?;
+    let value: Option<Value> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
     Ok(value.unwrap_or(Value::Null))
 }
 
@@ -174,11 +181,17 @@ fn objects(value: Value) -> Vec<Result<Option<Change>, String>> {
     }
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     match (text("apiVersion"), text("kind")) {
-        ("v1", "List" | "ServiceList") | ("discovery.k8s.io/v1", "EndpointSliceList") => items(value),
+        ("v1", "List" | "ServiceList") | ("discovery.k8s.io/v1", "EndpointSliceList") => {
+            items(value)
+        }
         ("v1", "Service") => vec![read_service(value)],
         ("discovery.k8s.io/v1", "EndpointSlice") => vec![read_slice(value)],
-        ("", _) => vec![Err("apiVersion: is missing, so this is no Kubernetes object".into())],
-        (_, "") => vec![Err("kind: is missing, so this is no Kubernetes object".into())],
+        ("", _) => vec![Err(
+            "apiVersion: is missing, so this is no Kubernetes object".into(),
+        )],
+        (_, "") => vec![Err(
+            "kind: is missing, so this is no Kubernetes object".into()
+        )],
         _ => Vec::new(),
     }
 }
@@ -191,7 +204,9 @@ fn items(mut list: Value) -> Vec<Result<Option<Change>, String>> {
     numbered
         .flat_map(|(index, item)| {
             let at = move |wrong: String| format!("items[{index}]: {wrong}");
-            objects(item).into_iter().map(move |outcome| outcome.map_err(at))
+            objects(item)
+                .into_iter()
+                .map(move |outcome| outcome.map_err(at))
         })
         .collect()
 }
@@ -199,17 +214,33 @@ fn items(mut list: Value) -> Vec<Result<Option<Change>, String>> {
 fn read_service(value: Value) -> Result<Option<Change>, String> {
     let mut service: Service = typed(value)?;
     defaults::service(&mut service);
-    named("Service", &service.metadata.name, decode::name(&service.metadata), |name| {
-        Ok(Change::Service(name, decode::service(&service)?.map(Arc::new)))
-    })
+    named(
+        "Service",
+        &service.metadata.name,
+        decode::name(&service.metadata),
+        |name| {
+            Ok(Change::Service(
+                name,
+                decode::service(&service)?.map(Arc::new),
+            ))
+        },
+    )
 }
 
 fn read_slice(value: Value) -> Result<Option<Change>, String> {
     let mut slice: EndpointSlice = typed(value)?;
     defaults::endpoint_slice(&mut slice);
-    named("EndpointSlice", &slice.metadata.name, decode::name(&slice.metadata), |name| {
-        Ok(Change::EndpointSlice(name, decode::endpoint_slice(&slice)?.map(Arc::new)))
-    })
+    named(
+        "EndpointSlice",
+        &slice.metadata.name,
+        decode::name(&slice.metadata),
+        |name| {
+            Ok(Change::EndpointSlice(
+                name,
+                decode::endpoint_slice(&slice)?.map(Arc::new),
+            ))
+        },
+    )
 }
 
 /// Lets the error of an object say which object it is about.
@@ -220,7 +251,9 @@ fn named(
     read: impl FnOnce(ObjectName) -> Result<Change, Invalid>,
 ) -> Result<Option<Change>, String> {
     let text = text.as_deref().unwrap_or("without name");
-    name.and_then(read).map(Some).map_err(|invalid| format!("{kind} {text}: {invalid}"))
+    name.and_then(read)
+        .map(Some)
+        .map_err(|invalid| format!("{kind} {text}: {invalid}"))
 }
 
 /// A Kubernetes object; the error names the field.
@@ -266,7 +299,9 @@ ports: [{port: 8080}]
     fn documents_lists_and_other_kinds() {
         let list = format!(
             "apiVersion: v1\nkind: List\nitems:\n{}",
-            [SERVICE, SLICE].map(|item| format!("- {}", item.trim_end().replace('\n', "\n  "))).join("\n")
+            [SERVICE, SLICE]
+                .map(|item| format!("- {}", item.trim_end().replace('\n', "\n  ")))
+                .join("\n")
         );
         let other = "apiVersion: apps/v1\nkind: Deployment\nspec: {}\n";
         for text in [
@@ -277,7 +312,11 @@ ports: [{port: 8080}]
         ] {
             let parsed = parse(&text, Format::Yaml);
             assert_eq!(problems(&parsed), [""; 0], "{text}");
-            assert_eq!(keys(&parsed), ["Service default/web", "EndpointSlice default/web-1"], "{text}");
+            assert_eq!(
+                keys(&parsed),
+                ["Service default/web", "EndpointSlice default/web-1"],
+                "{text}"
+            );
         }
     }
 
@@ -287,7 +326,10 @@ ports: [{port: 8080}]
         let Some(Change::EndpointSlice(_, Some(slice))) = parsed.objects.values().next() else {
             panic!("{parsed:?}");
         };
-        assert_eq!((slice.ports[0].name.as_str(), slice.ports[0].port), ("", 8080));
+        assert_eq!(
+            (slice.ports[0].name.as_str(), slice.ports[0].port),
+            ("", 8080)
+        );
     }
 
     #[test]
@@ -296,14 +338,20 @@ ports: [{port: 8080}]
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
              "spec": {"clusterIP": "None"}}]}"#;
         let parsed = parse(text, Format::Json);
-        assert_eq!((keys(&parsed), problems(&parsed)), (vec!["Service shop/web".into()], vec![]));
+        assert_eq!(
+            (keys(&parsed), problems(&parsed)),
+            (vec!["Service shop/web".into()], vec![])
+        );
     }
 
     #[test]
     fn a_bad_document_is_named_and_the_others_are_read() {
         for (bad, wrong) in [
             ("kind: [", "document 2 (from line 8): "),
-            ("just text", "document 2 (from line 8): apiVersion: is missing, so this is no Kubernetes object"),
+            (
+                "just text",
+                "document 2 (from line 8): apiVersion: is missing, so this is no Kubernetes object",
+            ),
             (
                 "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {ports: [{port: http}]}",
                 "document 2 (from line 8): spec.ports[0].port: invalid type: string \"http\", expected i32",
@@ -316,16 +364,26 @@ ports: [{port: 8080}]
                 "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {clusterIP: a.b}",
                 "document 2 (from line 8): Service x: spec.clusterIP: \"a.b\" is no IP address",
             ),
-            ("apiVersion: v1\nkind: List\nitems: 1", "document 2 (from line 8): items: is no list"),
+            (
+                "apiVersion: v1\nkind: List\nitems: 1",
+                "document 2 (from line 8): items: is no list",
+            ),
             (
                 "apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Service}]",
                 "document 2 (from line 8): items[0]: Service without name: metadata.name: is missing",
             ),
-            (SERVICE, "document 2 (from line 8): Service default/web: is in this file already, the first one counts"),
+            (
+                SERVICE,
+                "document 2 (from line 8): Service default/web: is in this file already, the first one counts",
+            ),
         ] {
             let text = format!("{SERVICE}\n---\n{}\n---\n{SLICE}", bad.trim_end());
             let parsed = parse(&text, Format::Yaml);
-            assert_eq!(keys(&parsed), ["Service default/web", "EndpointSlice default/web-1"], "{bad}");
+            assert_eq!(
+                keys(&parsed),
+                ["Service default/web", "EndpointSlice default/web-1"],
+                "{bad}"
+            );
             let problems = problems(&parsed);
             assert_eq!(problems.len(), 1, "{bad}: {problems:?}");
             assert!(problems[0].starts_with(wrong), "{}", problems[0]);
@@ -335,7 +393,12 @@ ports: [{port: 8080}]
 
     #[test]
     fn separators_are_whole_words_at_the_start_of_a_line() {
-        let lines = |text| split(text).iter().map(|document| document.line).collect::<Vec<_>>();
+        let lines = |text| {
+            split(text)
+                .iter()
+                .map(|document| document.line)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(lines("a\n---\nb\n--- c\n"), [1, 2, 4]);
         assert_eq!(lines("---\na\n---x\n ---\n"), [1]);
         assert_eq!(lines(""), [1]);

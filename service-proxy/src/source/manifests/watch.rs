@@ -89,7 +89,10 @@ impl Manifests {
     /// Waits for the next changes. Nothing is lost if the wait is given up.
     pub async fn next(&mut self) -> Vec<Change> {
         loop {
-            let wake = self.settle.due().map_or(self.look_at, |due| due.min(self.look_at));
+            let wake = self
+                .settle
+                .due()
+                .map_or(self.look_at, |due| due.min(self.look_at));
             tokio::select! {
                 Some(event) = self.events.recv() => self.note(event, Instant::now()),
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -126,7 +129,10 @@ impl Manifests {
         match outcome {
             Ok(outcome) => {
                 if self.complaint.take().is_some() {
-                    tracing::info!("manifest directory {} can be read again", self.directory.path().display());
+                    tracing::info!(
+                        "manifest directory {} can be read again",
+                        self.directory.path().display()
+                    );
                 }
                 warn(outcome)
             }
@@ -146,13 +152,16 @@ impl Manifests {
             Target::Directory => None,
             Target::File(name) => Some(name),
         });
-        self.directory.refresh(&names.collect()).map_err(|error| error.to_string())
+        self.directory
+            .refresh(&names.collect())
+            .map_err(|error| error.to_string())
     }
 
     /// Watches the directory of the path, unless that is the one that is watched.
     fn watch(&mut self) -> notify::Result<()> {
         let path = self.directory.path();
-        let found = identity(path).map_err(|error| notify::Error::io(error).add_path(path.to_owned()))?;
+        let found =
+            identity(path).map_err(|error| notify::Error::io(error).add_path(path.to_owned()))?;
         if self.watched == Some(found) {
             return Ok(());
         }
@@ -194,12 +203,13 @@ fn classify(event: &Event, directory: &Path) -> Vec<(Target, Step)> {
         return Vec::new();
     };
     let targets = event.paths.iter().map(|path| target(path, directory));
-    targets.filter_map(|target| match target {
-        Target::File(_) => Some((target, step)),
-        // Another file counts only where it comes or goes: a link can lead the manifests through it.
-        Target::Directory => comes_or_goes(event.kind).then_some((target, Step::Written)),
-    })
-    .collect()
+    targets
+        .filter_map(|target| match target {
+            Target::File(_) => Some((target, step)),
+            // Another file counts only where it comes or goes: a link can lead the manifests through it.
+            Target::Directory => comes_or_goes(event.kind).then_some((target, Step::Written)),
+        })
+        .collect()
 }
 
 fn step(kind: EventKind) -> Option<Step> {
@@ -238,7 +248,9 @@ mod tests {
     use crate::model::ObjectKey;
 
     fn manifest(name: &str) -> String {
-        format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 10.0.0.1}}\n")
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 10.0.0.1}}\n"
+        )
     }
 
     fn keys(changes: &[Change]) -> Vec<(String, bool)> {
@@ -246,7 +258,9 @@ mod tests {
         changes
             .iter()
             .map(|change| match change.key() {
-                ObjectKey::Service(name) | ObjectKey::EndpointSlice(name) => (name.name, known(change)),
+                ObjectKey::Service(name) | ObjectKey::EndpointSlice(name) => {
+                    (name.name, known(change))
+                }
             })
             .collect()
     }
@@ -297,13 +311,21 @@ mod tests {
         assert!(waited.is_err(), "{waited:?}");
         write!(file, "---\n{}", manifest("c")).unwrap();
         drop(file);
-        assert_eq!(keys(&manifests.next().await), [("b".into(), false), ("c".into(), true)]);
+        assert_eq!(
+            keys(&manifests.next().await),
+            [("b".into(), false), ("c".into(), true)]
+        );
     }
 
     #[test]
     fn a_missing_directory_is_named_at_start() {
-        let error = Manifests::open(Path::new("/nonexistent/manifests")).unwrap_err().to_string();
+        let error = Manifests::open(Path::new("/nonexistent/manifests"))
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("--manifests: "), "{error}");
-        assert!(error.contains("/nonexistent/manifests") && error.contains("No such file"), "{error}");
+        assert!(
+            error.contains("/nonexistent/manifests") && error.contains("No such file"),
+            "{error}"
+        );
     }
 }
