@@ -9,4 +9,5 @@ mod socket;
 
 pub use error::{Error, Result};
 pub use message::{Reply, Request};
+pub(crate) use message::{align, array_at};
 pub use socket::{Protocol, Socket};

@@ -11,9 +11,11 @@ pub struct Set {
     pub key: Vec<DataType>,
     /// What a key is mapped to; `None` for a plain set.
     pub data: Option<SetData>,
-    /// `size`: the most elements that it can hold. It can't be changed while the set exists.
+    /// `size`: the most elements that it can hold, 0 for no limit. It can't be changed while the set
+    /// exists. Elements that a transaction deletes take their room until it is carried out. Kernels before
+    /// 6.14 count a network twice, so that interval sets are better left without a limit.
     pub size: u32,
-    /// `flags interval`: keys may be prefixes. Only for keys of one field.
+    /// `flags interval`: its keys are networks, all of them. Only for keys of one address field.
     pub interval: bool,
     /// `comment "..."`.
     pub comment: Option<String>,
@@ -41,8 +43,11 @@ pub enum DataType {
     InetProto,
     /// `inet_service`: a port.
     InetService,
-    /// `mark`: 32 bits in host byte order; used for numbers such as the slot of an endpoint too.
+    /// `mark`: 32 bits in host byte order.
     Mark,
+    /// The type of [`Field::Random`](super::Field::Random): 32 bits in host byte order, such as the slot
+    /// of an endpoint. nft has no name for it but `typeof numgen random mod 1`, and refuses `mark` for it.
+    Number,
     /// `ifname`.
     IfName,
 }
@@ -52,14 +57,17 @@ pub enum DataType {
 pub enum Value {
     /// An address.
     Address(IpAddr),
-    /// A network; only in interval sets and as the operand of a match.
+    /// A network: a key of an interval set, where even a single address is written as one, or the operand
+    /// of a match. Bits behind the prefix are of no account.
     Network(ipnetwork::IpNetwork),
     /// An IP protocol number (6 TCP, 17 UDP, 132 SCTP).
     Protocol(u8),
     /// A port.
     Port(u16),
-    /// 32 bits in host byte order.
+    /// A packet mark.
     Mark(u32),
+    /// A number as [`Field::Random`](super::Field::Random) draws it.
+    Number(u32),
     /// An interface name.
     IfName(crate::IfName),
 }
@@ -83,4 +91,20 @@ pub enum Data {
     Verdict(Verdict),
     /// A value per field of the map's data type.
     Value(Vec<Value>),
+}
+
+// === impl Set ===
+
+impl Set {
+    /// Whether nft can name its type by an expression only.
+    pub(super) fn needs_typeof(&self) -> bool {
+        let values = match &self.data {
+            Some(SetData::Value(types)) => types.as_slice(),
+            _ => &[],
+        };
+        self.key
+            .iter()
+            .chain(values)
+            .any(|kind| *kind == DataType::Number)
+    }
 }
