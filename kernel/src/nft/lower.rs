@@ -297,7 +297,7 @@ const fn port_unreachable(family: Family) -> u8 {
 
 impl Field {
     /// Length in bytes, without padding.
-    const fn len(self, family: Family) -> usize {
+    pub(super) const fn len(self, family: Family) -> usize {
         match self {
             Self::SourceAddress | Self::DestinationAddress => family.address_len(),
             Self::Protocol => 1,

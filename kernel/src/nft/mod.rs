@@ -9,7 +9,9 @@
 //! expressions; a statement is lowered to those to be sent, and what the kernel shows is compared in that form.
 
 mod chain;
+mod diff;
 mod expr;
+mod fake;
 mod handle;
 mod invalid;
 mod lower;
@@ -22,7 +24,9 @@ mod transaction;
 mod wire;
 
 pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
+pub use diff::{diff, elements_delta};
 pub use expr::{CtKey, Expr, Header, LookupTarget, MetaKey, Register};
+pub use fake::Fake;
 pub use handle::Handle;
 pub use invalid::Invalid;
 use lower::check_comment;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnetwork::IpNetwork;
+
 use super::Verdict;
+use crate::Family;
 
 /// A named set or map with its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub enum DataType {
     /// `mark`: 32 bits in host byte order.
     Mark,
     /// The type of [`Field::Random`](super::Field::Random): 32 bits in host byte order, such as the slot
-    /// of an endpoint. nft has no name for it but `typeof numgen random mod 1`, and refuses `mark` for it.
+    /// of an endpoint. nft has no name for it but `typeof numgen random mod 4294967295`, and refuses `mark` for it.
     Number,
     /// `ifname`.
     IfName,
@@ -59,7 +62,7 @@ pub enum Value {
     Address(IpAddr),
     /// A network: a key of an interval set, where even a single address is written as one, or the operand
     /// of a match. Bits behind the prefix are of no account.
-    Network(ipnetwork::IpNetwork),
+    Network(IpNetwork),
     /// An IP protocol number (6 TCP, 17 UDP, 132 SCTP).
     Protocol(u8),
     /// A port.
@@ -106,5 +109,43 @@ impl Set {
             .iter()
             .chain(values)
             .any(|kind| *kind == DataType::Number)
+    }
+}
+
+// === impl DataType ===
+
+impl DataType {
+    /// The type of an address.
+    pub const fn address(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Ipv4Addr,
+            Family::V6 => Self::Ipv6Addr,
+        }
+    }
+
+    /// Whether a value is of this type.
+    pub(super) fn has(self, value: &Value) -> bool {
+        match value {
+            Value::Address(address) => self == Self::address(Family::of(address)),
+            Value::Network(_) => false,
+            Value::Protocol(_) => self == Self::InetProto,
+            Value::Port(_) => self == Self::InetService,
+            Value::Mark(_) => self == Self::Mark,
+            Value::Number(_) => self == Self::Number,
+            Value::IfName(_) => self == Self::IfName,
+        }
+    }
+}
+
+// === impl Value ===
+
+impl Value {
+    /// The value as it is read back: a network without the bits behind its prefix.
+    pub(super) fn canonical(&self) -> Self {
+        match self {
+            Self::Network(network) => IpNetwork::new(network.network(), network.prefix())
+                .map_or_else(|_| self.clone(), Self::Network),
+            other => other.clone(),
+        }
     }
 }

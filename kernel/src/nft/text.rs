@@ -185,7 +185,7 @@ impl DataType {
             Self::InetProto => "meta l4proto",
             Self::InetService => "th dport",
             Self::Mark => "meta mark",
-            Self::Number => "numgen random mod 1",
+            Self::Number => "numgen random mod 4294967295",
             Self::IfName => "iifname",
         }
     }

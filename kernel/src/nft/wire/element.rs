@@ -46,6 +46,17 @@ struct Raw {
     element: Element,
 }
 
+/// Where a key ends.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// It is a single value.
+    Itself,
+    /// It is a range that ends before this address.
+    Before(Vec<u8>),
+    /// It is a range up to the last address of all.
+    Open,
+}
+
 /// Adds elements: so few that they fit one attribute.
 pub(super) fn add_elements(
     family: Family,
@@ -75,7 +86,7 @@ pub(super) fn delete_elements(
     for key in keys {
         let (first, end) = bounds(key)?;
         list = list.nest(LIST_ELEMENT, key_attribute(&first));
-        if let Some(end) = end.flatten() {
+        if let End::Before(end) = end {
             list = list.nest(LIST_ELEMENT, end_attributes(&end));
         }
     }
@@ -97,28 +108,29 @@ fn add_element(list: Attributes, key: &Key, element: &Element) -> Result<Attribu
             },
         );
     }
-    let user_data = userdata::encode_element(element.comment.as_deref(), end == Some(None));
+    let user_data = userdata::encode_element(element.comment.as_deref(), end == End::Open);
     if !user_data.is_empty() {
         attributes = attributes.bytes(USER_DATA, &user_data);
     }
     let list = list.nest(LIST_ELEMENT, attributes);
-    Ok(match end.flatten() {
-        Some(end) => list.nest(LIST_ELEMENT, end_attributes(&end)),
-        None => list,
+    Ok(match end {
+        End::Before(end) => list.nest(LIST_ELEMENT, end_attributes(&end)),
+        End::Itself | End::Open => list,
     })
 }
 
-/// The bytes of a key; for a network its first address, and the one behind its last if there is one.
-fn bounds(key: &Key) -> Result<(Vec<u8>, Option<Option<Vec<u8>>>), Invalid> {
+/// The bytes of a key, or of a network's first address, and where it ends.
+fn bounds(key: &Key) -> Result<(Vec<u8>, End), Invalid> {
     match key.as_slice() {
         [Value::Network(network)] => {
             let first = encode_values(&[Value::Address(network.network())])?;
-            let end = following(network)
-                .map(|end| encode_values(&[Value::Address(end)]))
-                .transpose()?;
-            Ok((first, Some(end)))
+            let end = match following(network) {
+                Some(end) => End::Before(encode_values(&[Value::Address(end)])?),
+                None => End::Open,
+            };
+            Ok((first, end))
         }
-        values => Ok((encode_values(values)?, None)),
+        values => Ok((encode_values(values)?, End::Itself)),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) use element::{decode_elements, dump_elements};
 pub(super) use rule::{decode_rule, dump_rules};
 pub(super) use set::{decode_set, dump_sets};
 pub(super) use table::{decode_generation, decode_table, get_generation, get_table};
-pub(super) use value::{decode_verdict, encode_values, encode_verdict};
+pub(super) use value::{decode_verdict, encode_values, encode_verdict, values_len};
 
 use super::Invalid;
 use crate::{

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Attributes, Message, NLM_F_CREATE, View, attributes_of, missing, required_text, userdata,
-    value::values_len,
+    values_len,
 };
 use crate::{
     Family,

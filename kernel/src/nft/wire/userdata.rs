@@ -174,7 +174,10 @@ fn expression(kind: DataType) -> UserData {
         DataType::InetProto => (EXPRESSION_META, UserData::numbers(&[META_L4PROTO])),
         DataType::Mark => (EXPRESSION_META, UserData::numbers(&[META_MARK])),
         DataType::IfName => (EXPRESSION_META, UserData::numbers(&[META_IIFNAME])),
-        DataType::Number => (EXPRESSION_NUMGEN, UserData::numbers(&[NUMGEN_RANDOM, 1, 0])),
+        DataType::Number => (
+            EXPRESSION_NUMGEN,
+            UserData::numbers(&[NUMGEN_RANDOM, u32::MAX, 0]),
+        ),
     };
     UserData::default()
         .u32(TYPEOF_EXPRESSION, expression)

@@ -103,7 +103,7 @@ pub(super) fn decode_values(types: &[DataType], bytes: &[u8]) -> Option<Vec<Valu
 }
 
 /// Length of a key or of data of these types in bytes.
-pub(super) fn values_len(types: &[DataType]) -> usize {
+pub(in crate::nft) fn values_len(types: &[DataType]) -> usize {
     match types {
         [single] => single.len(),
         several => several.iter().map(|kind| align(kind.len())).sum(),
