@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnetwork::IpNetwork;
 use kernel::{
     Family,
-    nft::{Command, Handle, ObservedTable, Table, Transaction, diff},
+    nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, diff},
 };
 
 use crate::{
@@ -50,9 +50,9 @@ pub struct Outcome {
 /// How much was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Elements that were added or, as part of a change, replaced.
+    /// Elements that were added, those that replace others included.
     pub added: usize,
-    /// Elements that were deleted without another in their place.
+    /// Elements that were deleted, those that others replace included.
     pub deleted: usize,
     /// Other commands: about tables, chains, sets, rules.
     pub others: usize,
@@ -168,7 +168,7 @@ fn synchronise<K: Nftables>(
     outcome: &mut Outcome,
 ) {
     in_step.remove(&plan.family());
-    match compare(kernel, &plan.table())
+    match compare(kernel, plan.table())
         .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
     {
         Ok(()) => {
@@ -178,9 +178,22 @@ fn synchronise<K: Nftables>(
     }
 }
 
-fn compare<K: Nftables>(kernel: &mut K, table: &Table) -> kernel::Result<Vec<Transaction>> {
+fn compare<K: Nftables>(kernel: &mut K, mut table: Table) -> kernel::Result<Vec<Transaction>> {
     let observed = kernel.read(table.family, &table.name)?;
-    Ok(diff(observed.as_ref(), table))
+    if let Some(have) = &observed {
+        keep_room(have, &mut table);
+    }
+    Ok(diff(observed.as_ref(), &table))
+}
+
+/// Lets a set stay that has more room than it would be made with now: to shrink it, the table would have to
+/// be made anew, and again when the cluster has grown back.
+fn keep_room(have: &ObservedTable, want: &mut Table) {
+    for (name, set) in &mut want.sets {
+        if let Some(ObservedSet::Known(have)) = have.sets.get(name) {
+            set.size = set.size.max(have.size);
+        }
+    }
 }
 
 fn send<K: Nftables>(
