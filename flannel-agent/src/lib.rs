@@ -1,1 +1,3 @@
-
+//! flannel-agent.
+pub mod model;
+pub mod plan;
