@@ -2,6 +2,7 @@
 
 mod backend;
 mod by_family;
+mod claim;
 mod go_json;
 mod host;
 mod lease;
@@ -13,6 +14,7 @@ mod subnet_env;
 
 pub use backend::{Backend, VxlanConf};
 pub use by_family::ByFamily;
+pub use claim::{Claim, Guard};
 pub use host::{Host, Underlay};
 pub use lease::{Attributes, BackendData, InvalidLease, Lease, Vtep};
 pub use lease_key::{InvalidLeaseKey, LeaseKey};

@@ -38,18 +38,18 @@ pub struct Held {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// The valid leases with their entries, in the order of their names.
-    pub fn leases(&self) -> impl Iterator<Item = (&Lease, &Entry)> {
+    /// The valid leases in the order of their names.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.entries
             .values()
-            .filter_map(|entry| Some((entry.lease.as_ref().ok()?, entry)))
+            .filter_map(|entry| entry.lease.as_ref().ok())
     }
 
-    /// Every subnet that is taken, also by entries whose value is invalid, with the entry's name.
-    pub fn keys(&self) -> impl Iterator<Item = (&str, LeaseKey)> {
+    /// Every entry whose key is that of a lease, also if its value is none: its subnets are taken.
+    pub fn keys(&self) -> impl Iterator<Item = (LeaseKey, &Entry)> {
         self.entries
-            .keys()
-            .filter_map(|name| Some((name.as_str(), name.parse().ok()?)))
+            .iter()
+            .filter_map(|(name, entry)| Some((name.parse().ok()?, entry)))
     }
 
     /// The names and faults of the invalid entries.
@@ -59,13 +59,11 @@ impl Snapshot {
             .filter_map(|(name, entry)| Some((name.as_str(), entry.lease.as_ref().err()?)))
     }
 
-    /// Whether a held lease stands here as it was written. A snapshot from before that says nothing.
-    pub fn agrees_with(&self, held: &Held) -> bool {
-        self.revision < held.mod_revision
-            || self
-                .entries
-                .get(&held.key.to_string())
-                .is_some_and(|entry| entry.mod_revision == held.mod_revision)
+    /// Whether a held lease stands here as it was written.
+    pub fn has(&self, held: &Held) -> bool {
+        self.entries
+            .get(&held.key.to_string())
+            .is_some_and(|entry| entry.mod_revision == held.mod_revision)
     }
 }
 

@@ -4,34 +4,7 @@ use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use super::hash::hash;
-use crate::model::{Attributes, ByFamily, Entry, Lease, LeaseKey, Pool, Snapshot};
-
-/// What to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The lease to write.
-    pub key: LeaseKey,
-    /// The condition under which to write it.
-    pub guard: Guard,
-}
-
-/// What has to be still true when a claim is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guard {
-    /// The subnet is free.
-    Free {
-        /// The node's lease of before, which fits no more and goes in the same step: its key and the
-        /// revision that it has to have still.
-        outdated: Option<(LeaseKey, i64)>,
-    },
-    /// The node's own entry is as it was read.
-    Unchanged {
-        /// Its revision.
-        mod_revision: i64,
-        /// Whether it is a reservation, which must not get an end.
-        reservation: bool,
-    },
-}
+use crate::model::{Attributes, ByFamily, Claim, Entry, Guard, LeaseKey, Pool, Snapshot};
 
 /// No subnet is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,64 +18,83 @@ pub struct Full {
     pub size: u128,
 }
 
-/// Chooses: the lease that the node has, or else the subnet that it had before, or else a free one,
-/// beginning from a place that depends on nothing but the node. So a node gets its subnet back even if
-/// both etcd and the node have forgotten it, and nodes that start together rarely want the same.
-///
-/// `node` identifies the node in hashes, `own` in leases.
-///
-/// # Errors
-/// If no subnet is free.
-pub fn claim(
-    pools: &ByFamily<Pool>,
-    node: &str,
-    own: &Attributes,
-    previous: &ByFamily<IpNetwork>,
-    snapshot: &Snapshot,
-) -> Result<Claim, Full> {
-    let mine = mine(pools, own, snapshot);
-    if let Some((lease, entry)) = mine.filter(|(lease, _)| fits(pools, &lease.key)) {
-        return Ok(Claim {
-            key: lease.key,
-            guard: Guard::Unchanged {
-                mod_revision: entry.mod_revision,
-                reservation: entry.is_reservation(),
-            },
-        });
-    }
-    // An operator's reservation that does not fit stays; it just can't be used.
-    let outdated = mine
-        .filter(|(_, entry)| !entry.is_reservation())
-        .map(|(lease, entry)| (lease.key, entry.mod_revision));
-    let others: Vec<LeaseKey> = snapshot
-        .keys()
-        .map(|(_, key)| key)
-        .filter(|key| outdated.is_none_or(|(outdated, _)| outdated != *key))
-        .collect();
-    let mut subnets = ByFamily::default();
-    for (family, pool) in pools.iter() {
-        let wishes = [
-            outdated.and_then(|(key, _)| key.subnet(family)),
-            previous.get(family).copied(),
-        ];
-        subnets.insert(family, choose(family, pool, node, wishes, &others)?);
-    }
-    Ok(Claim {
-        key: subnets.into(),
-        guard: Guard::Free { outdated },
-    })
+/// Who claims a subnet.
+#[derive(Clone, Debug)]
+pub struct Claimant {
+    /// The subnets that there are.
+    pub pools: ByFamily<Pool>,
+    /// What identifies the node in hashes.
+    pub node: String,
+    /// What it says in its lease; its public address identifies it there.
+    pub own: Attributes,
 }
 
-/// The node's own entry; of several one that fits rather than not, and a reservation rather than not.
-fn mine<'a>(
-    pools: &ByFamily<Pool>,
-    own: &Attributes,
-    snapshot: &'a Snapshot,
-) -> Option<(&'a Lease, &'a Entry)> {
-    snapshot
-        .leases()
-        .filter(|(lease, _)| lease.attributes.is_same_node(own))
-        .min_by_key(|(lease, entry)| (!fits(pools, &lease.key), !entry.is_reservation()))
+// === impl Claimant ===
+
+impl Claimant {
+    /// Chooses: the lease that the node has, or else the subnets that it had before, or else free ones,
+    /// beginning from a place that depends on nothing but the node. So a node gets its subnet back even
+    /// if both etcd and the node have forgotten it, and nodes that start together rarely want the same.
+    ///
+    /// # Errors
+    /// If no subnet is free.
+    pub fn claim(
+        &self,
+        previous: &ByFamily<IpNetwork>,
+        snapshot: &Snapshot,
+    ) -> Result<Claim, Full> {
+        let mine = self.mine(previous, snapshot);
+        if let Some((key, entry)) = mine.filter(|(key, _)| fits(&self.pools, key)) {
+            return Ok(Claim {
+                key,
+                guard: Guard::Unchanged {
+                    mod_revision: entry.mod_revision,
+                    reservation: entry.is_reservation(),
+                },
+            });
+        }
+        // An operator's reservation that does not fit stays; it just can't be used.
+        let outdated = mine
+            .filter(|(_, entry)| !entry.is_reservation())
+            .map(|(key, entry)| (key, entry.mod_revision));
+        let others: Vec<LeaseKey> = snapshot
+            .keys()
+            .map(|(key, _)| key)
+            .filter(|key| outdated.is_none_or(|(outdated, _)| outdated != *key))
+            .collect();
+        let mut subnets = ByFamily::default();
+        for (family, pool) in self.pools.iter() {
+            let wishes = [
+                outdated.and_then(|(key, _)| key.subnet(family)),
+                previous.get(family).copied(),
+            ];
+            subnets.insert(family, choose(family, pool, &self.node, wishes, &others)?);
+        }
+        Ok(Claim {
+            key: subnets.into(),
+            guard: Guard::Free { outdated },
+        })
+    }
+
+    /// The node's own entry; of several one that fits rather than not, and a reservation rather than not.
+    ///
+    /// One that nobody can read, in the place of what the node had before, counts as its own: that is
+    /// what the command for a reservation in flannel's documentation leaves behind, as it stores the key
+    /// along with the value.
+    fn mine<'a>(
+        &self,
+        previous: &ByFamily<IpNetwork>,
+        snapshot: &'a Snapshot,
+    ) -> Option<(LeaseKey, &'a Entry)> {
+        let is_mine = |key: &LeaseKey, entry: &Entry| match &entry.lease {
+            Ok(lease) => lease.attributes.is_same_node(&self.own),
+            Err(_) => key.subnets() == previous,
+        };
+        snapshot
+            .keys()
+            .filter(|(key, entry)| is_mine(key, entry))
+            .min_by_key(|(key, entry)| (!fits(&self.pools, key), !entry.is_reservation()))
+    }
 }
 
 /// Whether a lease is one that could be chosen now.
@@ -180,10 +172,6 @@ mod tests {
     const V4: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
     const DUAL: &str = r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#;
 
-    fn pools(conf: &str) -> ByFamily<Pool> {
-        NetConf::parse(conf.as_bytes()).unwrap().pools
-    }
-
     fn node(address: u32) -> Attributes {
         Attributes {
             public: [(Family::V4, Ipv4Addr::from(address).into())]
@@ -220,15 +208,20 @@ mod tests {
     }
 
     fn claim_of_1(conf: &str, previous: &[&str], entries: &[(&str, u32, i64)]) -> (String, Guard) {
-        let claim = claim(
-            &pools(conf),
-            "node 1",
-            &node(1),
-            &subnets(previous),
-            &snapshot(entries),
-        )
-        .unwrap();
+        let claimant = claimant(conf, "node 1", 1);
+        let claim = claimant
+            .claim(&subnets(previous), &snapshot(entries))
+            .unwrap();
         (claim.key.to_string(), claim.guard)
+    }
+
+    fn claimant(conf: &str, name: &str, address: u32) -> Claimant {
+        let pools = NetConf::parse(conf.as_bytes()).unwrap().pools;
+        Claimant {
+            pools,
+            node: name.to_owned(),
+            own: node(address),
+        }
     }
 
     fn free() -> Guard {
@@ -267,7 +260,7 @@ mod tests {
             ("10.5.7.0/24", &[("10.5.7.0-24", 2, 99)], fresh.0.as_str()),
             ("10.5.7.0/24", &[("10.5.6.0-23", 2, 99)], &fresh.0),
             ("10.5.7.0/24", &[("10.5.7.0-24", 2, 0)], &fresh.0),
-            ("10.5.7.0/24", &[("10.5.7.0-24", 0, 99)], &fresh.0),
+            ("10.5.7.0/24", &[("10.5.6.0-23", 0, 99)], &fresh.0),
             ("10.5.7.0/24", &[("10.5.7.0-24&fc00::-64", 2, 99)], &fresh.0),
             ("10.5.7.0/25", &[], &fresh.0),
             ("10.5.0.0/24", &[], &fresh.0),
@@ -279,6 +272,15 @@ mod tests {
                 "{previous} {entries:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_nobody_can_read_in_place_of_the_own_lease_is_repaired() {
+        let damaged = [("10.5.7.0-24", 0, 0)];
+        let (name, guard) = claim_of_1(V4, &["10.5.7.0/24"], &damaged);
+        assert_eq!((name.as_str(), guard), ("10.5.7.0-24", unchanged(true)));
+        let (name, guard) = claim_of_1(V4, &["10.5.8.0/24"], &damaged);
+        assert_eq!((name.as_str(), guard), ("10.5.8.0-24", free()));
     }
 
     #[test]
@@ -315,50 +317,32 @@ mod tests {
 
     #[test]
     fn a_full_network_is_said_to_be_full() {
-        let pools = pools(r#"{"Network":"10.5.0.0/22","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#);
+        let conf = r#"{"Network":"10.5.0.0/22","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#;
+        let claimant = claimant(conf, "node 1", 1);
         let leases = [
             ("10.5.1.0-24", 2, 9),
             ("10.5.2.0-24", 3, 9),
             ("10.5.3.0-24", 4, 9),
         ];
-        let full = claim(
-            &pools,
-            "node 1",
-            &node(1),
-            &ByFamily::default(),
-            &snapshot(&leases),
-        )
-        .unwrap_err();
+        let none = ByFamily::default();
+        let full = claimant.claim(&none, &snapshot(&leases)).unwrap_err();
         assert_eq!(
             full.to_string(),
             "all 3 IPv4 subnets of 10.5.0.0/22 are leased"
         );
-        let claim = claim(
-            &pools,
-            "node 1",
-            &node(1),
-            &ByFamily::default(),
-            &snapshot(&leases[..2]),
-        )
-        .unwrap();
+        let claim = claimant.claim(&none, &snapshot(&leases[..2])).unwrap();
         assert_eq!(claim.key.to_string(), "10.5.3.0-24");
     }
 
     #[test]
     fn first_choices_are_spread() {
-        let pools = pools(V4);
         let chosen: BTreeSet<_> = (1..=40u32)
             .map(|n| {
-                let name = format!("machine/192.168.64.{n}");
-                claim(
-                    &pools,
-                    &name,
-                    &node(n),
-                    &ByFamily::default(),
-                    &Snapshot::default(),
-                )
-                .unwrap()
-                .key
+                let claimant = claimant(V4, &format!("machine/192.168.64.{n}"), n);
+                claimant
+                    .claim(&ByFamily::default(), &Snapshot::default())
+                    .unwrap()
+                    .key
             })
             .collect();
         // 40 of 255 at random: 37 different ones are to be expected.
@@ -371,7 +355,9 @@ mod tests {
             leases in prop::collection::btree_map((0..8u8, 22..29u8), 0..3u32, 0..6),
             seed: u64,
         ) {
-            let pools = pools(r#"{"Network":"10.5.0.0/21","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#);
+            let conf = r#"{"Network":"10.5.0.0/21","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#;
+            let claimant = claimant(conf, &seed.to_string(), 9);
+            let pool = claimant.pools.get(Family::V4).unwrap();
             let names: Vec<_> = leases
                 .iter()
                 .filter_map(|(&(octet, prefix), &node)| {
@@ -381,20 +367,19 @@ mod tests {
                 .collect();
             let entries: Vec<_> = names.iter().map(|(name, node)| (name.as_str(), *node, 9)).collect();
             let snapshot = snapshot(&entries);
-            match claim(&pools, &seed.to_string(), &node(9), &ByFamily::default(), &snapshot) {
+            match claimant.claim(&ByFamily::default(), &snapshot) {
                 Ok(claim) => {
                     let subnet = claim.key.subnet(Family::V4).unwrap();
-                    prop_assert!(pools.get(Family::V4).unwrap().holds(subnet));
-                    for (_, key) in snapshot.keys() {
+                    prop_assert!(pool.holds(subnet));
+                    for (key, _) in snapshot.keys() {
                         let other = key.subnet(Family::V4).unwrap();
                         prop_assert!(!other.contains(subnet.network()) && !subnet.contains(other.network()));
                     }
                 }
                 Err(_) => {
-                    let pool = pools.get(Family::V4).unwrap();
                     let covered = (0..pool.size()).all(|number| {
                         let subnet = pool.subnet(number).unwrap();
-                        snapshot.keys().any(|(_, key)| {
+                        snapshot.keys().any(|(key, _)| {
                             let other = key.subnet(Family::V4).unwrap();
                             other.contains(subnet.network()) || subnet.contains(other.network())
                         })

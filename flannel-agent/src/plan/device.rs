@@ -83,6 +83,18 @@ impl Device {
         })
     }
 
+    /// The same, with the Ethernet address of the interface that it will go on with, if there is one.
+    pub fn with_mac_of(self, standing: Option<&Link>) -> Self {
+        let mac = standing
+            .filter(|link| self.is_compatible(link))
+            .and_then(|link| link.mac)
+            .filter(|mac| mac.is_valid_for_device());
+        Self {
+            mac: mac.unwrap_or(self.mac),
+            ..self
+        }
+    }
+
     /// Whether an interface can go on as this device, perhaps with other settings.
     pub fn is_compatible(&self, link: &Link) -> bool {
         link.kind == LinkKind::Vxlan(self.vxlan.clone())
@@ -230,6 +242,25 @@ mod tests {
             texts(&link_changes(Some(&changed), &device)),
             ["ip link set if7 address 02:00:00:00:00:01 mtu 1450 up"]
         );
+    }
+
+    #[test]
+    fn a_compatible_one_keeps_its_mac() {
+        let mac = Mac([0x0e, 0, 0, 0, 0, 9]);
+        let standing = Link {
+            mac: Some(mac),
+            ..link(&device(Family::V4))
+        };
+        assert_eq!(device(Family::V4).with_mac_of(Some(&standing)).mac, mac);
+        let other = Link {
+            kind: LinkKind::Bridge,
+            ..standing
+        };
+        assert_eq!(
+            device(Family::V4).with_mac_of(Some(&other)),
+            device(Family::V4)
+        );
+        assert_eq!(device(Family::V4).with_mac_of(None), device(Family::V4));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod interface;
 mod peers;
 mod tables;
 
-pub use claim::{Claim, Full, Guard, claim};
+pub use claim::{Claimant, Full};
 pub use device::{Device, NoDevice, link_changes};
 pub use hash::vtep_mac;
 pub use interface::{NoInterface, choose_interface};

@@ -28,7 +28,7 @@ pub struct Peers {
 /// The peers of a node that holds a lease `held` and says `own` in it.
 pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snapshot) -> Peers {
     let mut peers = Peers::default();
-    for (lease, _) in snapshot.leases() {
+    for lease in snapshot.leases() {
         // A lease of this node from before, which is not ended yet, is no peer.
         if lease.key == *held || lease.attributes.is_same_node(own) {
             continue;
