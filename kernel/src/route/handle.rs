@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The table of the node's own addresses.
-const TABLE_LOCAL: u32 = 255;
+pub(super) const TABLE_LOCAL: u32 = 255;
 
 /// Reads and changes the tables of one network namespace.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Handle {
 
 /// `None` for what can't be parsed: an object of a kind or a kernel that this crate does not know is
 /// no object of ours.
-fn parse(reply: &Reply) -> Option<RouteNetlinkMessage> {
+pub(super) fn parse(reply: &Reply) -> Option<RouteNetlinkMessage> {
     RouteNetlinkMessage::parse_with_param(&reply.body, reply.kind).ok()
 }
 

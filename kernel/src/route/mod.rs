@@ -9,6 +9,7 @@ mod change;
 mod handle;
 mod link;
 mod link_message;
+mod monitor;
 mod neighbour;
 #[allow(clippy::module_inception)]
 mod route;
@@ -17,6 +18,7 @@ pub use address::Address;
 pub use change::Change;
 pub use handle::Handle;
 pub use link::{IfIndex, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, VethPeer, Vxlan};
+pub use monitor::{Event, Monitor, Topic};
 pub use neighbour::{FdbEntry, Neighbour};
 pub use route::{NextHop, Protocol, Route};
 
