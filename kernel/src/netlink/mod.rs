@@ -3,6 +3,7 @@
 //!
 //! It moves bytes. What they mean is the business of [`crate::route`], [`crate::nft`] and their like.
 
+pub(crate) mod attribute;
 mod descriptor;
 mod error;
 mod message;
@@ -11,5 +12,6 @@ mod socket;
 
 pub use error::{Error, Result};
 pub use message::{Reply, Request};
+pub(crate) use message::{align, array_at};
 pub use monitor::{Drained, Monitor};
 pub use socket::{Protocol, Socket};

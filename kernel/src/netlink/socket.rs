@@ -149,6 +149,16 @@ impl Socket {
         self.dump_map(request, |received| Some(received.into()))
     }
 
+    /// As [`Socket::dump`], for large tables: each message is handed on from the receive buffer, and
+    /// only what `parse` makes of it is kept.
+    pub(crate) fn dump_parsed<T>(
+        &mut self,
+        request: &Request,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        self.dump_map(request, |received| parse(received.body))
+    }
+
     fn dump_map<T>(
         &mut self,
         request: &Request,

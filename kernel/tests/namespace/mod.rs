@@ -1,5 +1,8 @@
 //! A namespace of a test's own.
 
+// No test binary that shares this file needs all of it.
+#![allow(dead_code)]
+
 use std::process::{Command, Stdio};
 
 use kernel::{IfName, netns::Namespace, route};
@@ -22,7 +25,6 @@ impl TestNamespace {
     }
 
     /// Runs a command inside; answers with what it printed. Panics if it fails.
-    #[allow(dead_code)] // Not every test binary that shares this file needs it.
     pub fn run(&self, program: &str, arguments: &[&str], input: &str) -> String {
         let output = self
             .namespace
