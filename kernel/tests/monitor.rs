@@ -10,8 +10,8 @@ use kernel::{
     Mac,
     netlink::{self, Drained},
     route::{
-        Address, Change, Event, FdbEntry, Handle, IfIndex, LinkSettings, Monitor, Neighbour,
-        NewLink, NewLinkKind, NextHop, Protocol, Route, Topic, Vxlan,
+        Address, AddressState, Change, Event, FdbEntry, Handle, IfIndex, LinkSettings, Monitor,
+        Neighbour, NewLink, NewLinkKind, NextHop, Protocol, Route, Topic, Vxlan,
     },
 };
 use namespace::{TestNamespace, name};
@@ -91,7 +91,15 @@ fn every_kind_of_change_is_told_and_typed() {
     for (change, event) in [
         (
             Change::ReplaceAddress(address.clone()),
-            Event::AddressChanged(address.clone()),
+            Event::AddressChanged(AddressState {
+                address: address.clone(),
+                temporary: false,
+                deprecated: false,
+                tentative: false,
+                dad_failed: false,
+                preferred_seconds: None,
+                valid_seconds: None,
+            }),
         ),
         (
             Change::ReplaceNeighbour(neighbour.clone()),

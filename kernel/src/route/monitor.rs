@@ -11,7 +11,7 @@ use netlink_packet_route::{
 };
 
 use super::{
-    Address, FdbEntry, IfIndex, Link, Neighbour, Route,
+    Address, AddressState, FdbEntry, IfIndex, Link, Neighbour, Route,
     handle::{TABLE_LOCAL, parse},
     route::ip,
 };
@@ -46,7 +46,7 @@ pub enum Event {
     /// A bridge port's settings or VLANs changed, or it left its bridge: read it again.
     BridgePortChanged(IfIndex),
     /// An address was added, or its lifetime or state changed.
-    AddressChanged(Address),
+    AddressChanged(AddressState),
     /// An address is gone; IPv4 routes that prefer it as source go with it unannounced.
     AddressRemoved(Address),
     /// A route was made, or replaced the one with its destination, table and metric.
@@ -151,7 +151,7 @@ impl Event {
         match message {
             Message::NewLink(it) => Self::link(&it, Self::LinkChanged),
             Message::DelLink(it) => Self::link(&it, Self::LinkRemoved),
-            Message::NewAddress(it) => Address::from_message(&it).map(Self::AddressChanged),
+            Message::NewAddress(it) => AddressState::from_message(&it).map(Self::AddressChanged),
             Message::DelAddress(it) => Address::from_message(&it).map(Self::AddressRemoved),
             Message::NewRoute(it) => Self::route(&it, Self::RouteChanged),
             Message::DelRoute(it) => Self::route(&it, Self::RouteRemoved),
