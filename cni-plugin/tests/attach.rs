@@ -152,6 +152,19 @@ fn the_kernel_has_what_the_result_says() {
 }
 
 #[test]
+fn a_bridge_is_made_promiscuous_where_asked() {
+    let host = Host::new();
+    for (promiscuous, container) in [(false, Netns::new()), (true, Netns::new())] {
+        let mut conf = host.flannel_conf();
+        conf["delegate"] = json!({"promiscMode": promiscuous});
+        host.add(&conf, &format!("c-{promiscuous}"), &container);
+        let bridge = host.netns.link("cni0").unwrap();
+        let details = host.netns.handle().link_details(bridge.index).unwrap();
+        assert_eq!(details.unwrap().promiscuous, promiscuous);
+    }
+}
+
+#[test]
 fn files_are_those_of_the_reference_plugins() {
     let host = Host::new();
     let container = Netns::new();

@@ -131,6 +131,15 @@ pub fn announce(container: &Link) -> Change {
     Change::SetLink(container.index, settings)
 }
 
+/// Has the bridge take frames that are for others.
+pub fn promiscuous(bridge: IfIndex) -> Change {
+    let settings = LinkSettings {
+        promiscuous: Some(true),
+        ..Default::default()
+    };
+    Change::SetLink(bridge, settings)
+}
+
 /// Lets frames leave by the port that they came in by.
 pub fn hairpin(port: IfIndex) -> Change {
     let settings = LinkSettings {

@@ -117,6 +117,9 @@ impl Addition<'_> {
         let observed = host.addresses(Some(bridge.index))?;
         let mut changes =
             plan::bridge::complete_bridge(&bridge, &observed, &gateways).map_err(refused)?;
+        if self.conf.promisc_mode {
+            changes.push(plan::bridge::promiscuous(bridge.index));
+        }
         changes.push(plan::bridge::veth(
             self.port.clone(),
             self.peer.clone(),
