@@ -5,10 +5,9 @@
 //! to host-local, that is a function call inside this process. State on disk and results have the form of
 //! the reference plugins, so that a node can change from those to this one and back with pods running.
 //!
-//! The rooms, in the order that a call walks through them: [`source`] (environment, files) -> [`model`]
-//! (what was said, checked) -> [`plan`] (pure: what should be) -> [`plugin`] (does it, by the `kernel` crate)
-//! -> [`report`] (what is printed). [`protocol`] is the order in which a plugin has to check what it was
-//! given.
+//! The rooms, in the order that a call walks through them: `source` (environment, files) -> `model` (what
+//! was said, checked) -> `plan` (pure: what should be) -> `plugin` (does it, by the `kernel` crate) ->
+//! `report` (what is printed). `protocol` is the order in which a plugin has to check what it was given.
 //!
 //! ADD, DEL and VERSION work in full. STATUS of `flannel` says whether `subnet.env` is there; of the others
 //! it succeeds. CHECK and GC are answered as libcni answers for a plugin that has none: the version is
@@ -29,7 +28,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{model::Error, plugin::Plugin, source::Environment};
+use crate::{plugin::Plugin, source::Environment};
 
 /// Answers one call: `program` is the path that the binary was called by, `variable` looks up an
 /// environment variable.
@@ -45,7 +44,7 @@ pub fn run(
         Some(plugin) => call(plugin, variable, stdin, stdout, stderr),
         None => write!(stderr, "{}", report::unknown_name(name)).map(|()| ExitCode::FAILURE),
     };
-    // Without a working stdout there is nobody left to tell but the exit code.
+    // Where printing fails, the exit code is all that is left to tell it by.
     printed.unwrap_or(ExitCode::FAILURE)
 }
 
@@ -65,11 +64,14 @@ fn call(
         Err(error) => Err(error),
     };
     match answer {
-        Ok(text) => write!(stdout, "{text}").map(|()| ExitCode::SUCCESS),
-        Err(error) => fail(&error, stdout),
+        Ok(text) => print(&text, ExitCode::SUCCESS, stdout),
+        Err(error) => print(&report::error(&error), ExitCode::FAILURE, stdout),
     }
 }
 
-fn fail(error: &Error, stdout: &mut dyn Write) -> io::Result<ExitCode> {
-    write!(stdout, "{}", report::error(error)).map(|()| ExitCode::FAILURE)
+/// Prints all of it: a runtime that reads half a result has to be told by the exit code.
+fn print(text: &str, code: ExitCode, stdout: &mut dyn Write) -> io::Result<ExitCode> {
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(code)
 }

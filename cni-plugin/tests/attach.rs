@@ -152,6 +152,19 @@ fn the_kernel_has_what_the_result_says() {
 }
 
 #[test]
+fn a_bridge_is_made_promiscuous_where_asked() {
+    let host = Host::new();
+    for (promiscuous, container) in [(false, Netns::new()), (true, Netns::new())] {
+        let mut conf = host.flannel_conf();
+        conf["delegate"] = json!({"promiscMode": promiscuous});
+        host.add(&conf, &format!("c-{promiscuous}"), &container);
+        let bridge = host.netns.link("cni0").unwrap();
+        let details = host.netns.handle().link_details(bridge.index).unwrap();
+        assert_eq!(details.unwrap().promiscuous, promiscuous);
+    }
+}
+
+#[test]
 fn files_are_those_of_the_reference_plugins() {
     let host = Host::new();
     let container = Netns::new();
@@ -275,7 +288,11 @@ fn a_failed_add_leaves_what_was_there_before() {
     let container = Netns::new();
     let conf = host.flannel_conf();
     host.add(&conf, "c1", &container);
-    let before = (host.netns.links(), host.files("networks/cbr0"));
+    let state = || {
+        let files = ["networks/cbr0", "flannel.d"].map(|dir| host.files(dir));
+        (host.netns.links(), files)
+    };
+    let before = state();
     let add = |conf: &Value, id: &str| {
         let call = host.call("flannel", "ADD").id(id).netns(&container);
         call.conf(conf).make().error()
@@ -297,8 +314,68 @@ fn a_failed_add_leaves_what_was_there_before() {
         "{message}"
     );
     assert_nothing_of(&host, "c2");
-    assert_eq!((host.netns.links(), host.files("networks/cbr0")), before);
+    assert_eq!(state(), before);
     assert!(container.link("eth0").is_some());
+}
+
+#[test]
+fn a_path_to_no_namespace_is_refused() {
+    let host = Host::new();
+    let file = host.path("subnet.env").display().to_string();
+    for (path, text) in [
+        ("/nowhere", "failed to open netns \"/nowhere\""),
+        (&file, "failed to connect \"veth"),
+    ] {
+        let call = host.call("flannel", "ADD").env("CNI_NETNS", path);
+        let (_, message, _) = call.conf(&host.flannel_conf()).make().error();
+        assert!(
+            message.starts_with(text) && message.contains(path),
+            "{message}"
+        );
+        assert_nothing_of(&host, "c1");
+    }
+}
+
+#[test]
+fn two_networks_of_one_container_do_not_share_state() {
+    let host = Host::new();
+    let container = Netns::new();
+    let first = host.flannel_conf();
+    let mut second = first.clone();
+    second["name"] = "second".into();
+    second["ipam"]["dataDir"] = json!(host.path("elsewhere"));
+    second["delegate"] = json!({"bridge": "cni1"});
+    let add = |conf: &Value, if_name: &str| {
+        let call = host.call("flannel", "ADD").netns(&container);
+        call.env("CNI_IFNAME", if_name).conf(conf).make().result();
+    };
+    let del = |conf: &Value, if_name: &str| {
+        let call = host.call("flannel", "DEL").netns(&container);
+        call.env("CNI_IFNAME", if_name)
+            .conf(conf)
+            .make()
+            .silent_success();
+    };
+    add(&first, "eth0");
+    fs::write(
+        host.path("subnet.env"),
+        SUBNET_ENV.replace(".17.", ".18.").replace(":17:", ":18:"),
+    )
+    .unwrap();
+    add(&second, "net1");
+    del(&first, "eth0");
+    assert_eq!(container.links(), ["lo", "net1"]);
+    assert_eq!(
+        (
+            host.files("networks/cbr0").len(),
+            host.files("elsewhere/second").len()
+        ),
+        (3, 5)
+    );
+    del(&second, "net1");
+    assert_eq!(host.netns.links(), ["cni0", "cni1", "lo"]);
+    assert_eq!(host.files("elsewhere/second").len(), 3);
+    assert!(host.files("flannel.d").is_empty());
 }
 
 #[test]

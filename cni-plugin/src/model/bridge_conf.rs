@@ -11,8 +11,7 @@ const DEFAULT_BRIDGE: &str = "cni0";
 
 /// Keys of the reference plugin that this one does not know yet. Refused where they ask for anything:
 /// a network that silently lacks its VLAN is worse than none.
-const UNSUPPORTED: [&str; 8] = [
-    "promiscMode",
+const UNSUPPORTED: [&str; 7] = [
     "forceAddress",
     "vlan",
     "vlanTrunk",
@@ -41,6 +40,9 @@ pub struct BridgeConf {
     /// Whether the container can reach itself through the bridge.
     #[serde(default, deserialize_with = "null_is_default")]
     pub hairpin_mode: bool,
+    /// Whether the bridge itself takes frames for others; another way to the same end as `hairpin_mode`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub promisc_mode: bool,
     /// Name servers for the container; where there are none, those of `ipam` count.
     #[serde(default, deserialize_with = "null_is_default")]
     pub dns: Dns,
@@ -78,7 +80,7 @@ impl BridgeConf {
     pub fn for_add(conf: &NetConf) -> Result<Self, Error> {
         let read: Self = conf.view()?;
         let asked = |key: &str| conf.get(key).is_some_and(|value| !is_default(value));
-        if read.hairpin_mode && asked("promiscMode") {
+        if read.hairpin_mode && read.promisc_mode {
             return Err(Error::config(
                 "cannot set hairpin mode and promiscuous mode at the same time",
             ));

@@ -1,7 +1,7 @@
 //! What the bridge plugin wants of the kernel: a bridge with the gateway's addresses, a veth pair from it
 //! to the container, addresses and routes in there.
 
-use std::{net::IpAddr, os::fd::RawFd};
+use std::net::IpAddr;
 
 use ipnetwork::{IpNetwork, IpNetworkError};
 use kernel::{
@@ -42,21 +42,6 @@ pub enum PlanError {
     /// A prefix length that its family does not have.
     #[error(transparent)]
     Prefix(#[from] IpNetworkError),
-}
-
-/// The ends of a veth pair to be made.
-#[derive(Clone, Debug)]
-pub struct VethPair {
-    /// The name of the host's end.
-    pub host: IfName,
-    /// The name of the container's end.
-    pub container: IfName,
-    /// The container's network namespace.
-    pub namespace: RawFd,
-    /// The Ethernet address of the container's end, where one was asked for.
-    pub mac: Option<Mac>,
-    /// The MTU of both ends in bytes, where one was set.
-    pub mtu: Option<u32>,
 }
 
 /// The gateway's addresses with the prefix lengths of their subnets: what the bridge should have.
@@ -121,18 +106,13 @@ pub fn complete_bridge(
     Ok(changes)
 }
 
-/// The veth pair, made in both namespaces at once.
-pub fn veth(pair: VethPair, bridge: IfIndex) -> Change {
+/// A veth pair from a port of the bridge to the container, made in both namespaces at once.
+pub fn veth(port: IfName, container: VethPeer, bridge: IfIndex) -> Change {
     Change::AddLink(NewLink {
-        name: pair.host,
-        kind: NewLinkKind::Veth(VethPeer {
-            name: pair.container,
-            namespace: Some(pair.namespace),
-            mac: pair.mac,
-            mtu: pair.mtu,
-        }),
+        name: port,
         mac: None,
-        mtu: pair.mtu,
+        mtu: container.mtu,
+        kind: NewLinkKind::Veth(container),
         up: true,
         master: Some(bridge),
     })
@@ -149,6 +129,15 @@ pub fn announce(container: &Link) -> Change {
         ..Default::default()
     };
     Change::SetLink(container.index, settings)
+}
+
+/// Has the bridge take frames that are for others.
+pub fn promiscuous(bridge: IfIndex) -> Change {
+    let settings = LinkSettings {
+        promiscuous: Some(true),
+        ..Default::default()
+    };
+    Change::SetLink(bridge, settings)
 }
 
 /// Lets frames leave by the port that they came in by.

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use kernel::{
     IfName,
     netns::Namespace,
-    route::{Change, Handle, IfIndex, Link, LinkKind},
+    route::{Change, Handle, IfIndex, Link, LinkKind, VethPeer},
     sysctl,
 };
 use nix::errno::Errno;
@@ -14,11 +14,7 @@ use nix::errno::Errno;
 use super::{Plugin, delegate};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf},
-    plan::{
-        self,
-        bridge::{PlanError, VethPair},
-        host_veth,
-    },
+    plan::{self, bridge::PlanError, host_veth},
 };
 
 /// The index of the container's interface in the result.
@@ -32,14 +28,14 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
         Error::from(error).during(&attempted)
     })?;
     let addition = Addition {
-        pair: VethPair {
-            host: host_veth_name(attachment, conf)?,
-            container: attachment.if_name.clone(),
-            namespace: namespace.as_raw_fd(),
+        name: bridge.bridge()?,
+        port: host_veth_name(attachment, conf)?,
+        peer: VethPeer {
+            name: attachment.if_name.clone(),
+            namespace: Some(namespace.as_raw_fd()),
             mac: bridge.mac(attachment)?,
             mtu: bridge.mtu(),
         },
-        name: bridge.bridge()?,
         namespace: &namespace,
         conf: &bridge,
     };
@@ -66,8 +62,12 @@ pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
 
 /// All that is needed to attach a container once it has addresses.
 struct Addition<'a> {
+    /// The bridge.
     name: IfName,
-    pair: VethPair,
+    /// The host's end of the pair.
+    port: IfName,
+    /// The container's end.
+    peer: VethPeer,
     namespace: &'a Namespace,
     conf: &'a BridgeConf,
 }
@@ -99,7 +99,7 @@ impl Addition<'_> {
                 result
             })
             .map_err(|error| {
-                let deleted = delete_veth(&mut host, &self.pair.host);
+                let deleted = delete_veth(&mut host, &self.port);
                 and_left(error, deleted.map(|_| ()))
             })
     }
@@ -117,13 +117,20 @@ impl Addition<'_> {
         let observed = host.addresses(Some(bridge.index))?;
         let mut changes =
             plan::bridge::complete_bridge(&bridge, &observed, &gateways).map_err(refused)?;
-        changes.push(plan::bridge::veth(self.pair.clone(), bridge.index));
+        if self.conf.promisc_mode {
+            changes.push(plan::bridge::promiscuous(bridge.index));
+        }
+        changes.push(plan::bridge::veth(
+            self.port.clone(),
+            self.peer.clone(),
+            bridge.index,
+        ));
         let mut outcomes = host.apply_each(&changes)?;
         let pair = outcomes.pop().unwrap_or(Ok(()));
         pair.map_err(|error| self.pair_error(error))?;
         let completed: Result<(), kernel::Error> = outcomes.into_iter().collect();
         if let Err(error) = completed {
-            let deleted = delete_veth(host, &self.pair.host);
+            let deleted = delete_veth(host, &self.port);
             return Err(and_left(error.into(), deleted.map(|_| ())));
         }
         Ok(bridge.index)
@@ -137,7 +144,7 @@ impl Addition<'_> {
         result: &AddResult,
     ) -> Result<[Link; 3], Error> {
         let (mut inside, container) = self.set_up_container(result)?;
-        let port = existing(host.link_by_name(&self.pair.host)?, &self.pair.host)?;
+        let port = existing(host.link_by_name(&self.port)?, &self.port)?;
         if self.conf.hairpin_mode {
             host.apply(&[plan::bridge::hairpin(port.index)])?;
         }
@@ -177,7 +184,7 @@ impl Addition<'_> {
 
     /// Sets up the container's interface, on one visit; answers with it and the way to it.
     fn set_up_container(&self, result: &AddResult) -> Result<(Handle, Link), Error> {
-        let name = &self.pair.container;
+        let name = &self.peer.name;
         self.namespace.run(|| {
             for (key, value) in plan::bridge::container_settings(result, name) {
                 set_if_there(&key, value)?;
@@ -191,23 +198,17 @@ impl Addition<'_> {
     }
 
     fn pair_error(&self, error: kernel::Error) -> Error {
-        let VethPair {
-            host, container, ..
-        } = &self.pair;
+        let (port, container) = (self.port.as_str(), self.peer.name.as_str());
         if error.is_exists() {
-            return Error::new(
-                Code::Internal,
-                format!(
-                    "container veth name ({:?}) peer provided ({:?}) already exists: DEL the attachment before it is added again",
-                    container.as_str(),
-                    host.as_str()
-                ),
+            let text = format!(
+                "container veth name ({container:?}) peer provided ({port:?}) already exists: DEL the attachment before it is added again"
             );
+            return Error::new(Code::Internal, text);
         }
         let attempted = format!(
-            "failed to connect {:?} to bridge {}",
-            host.as_str(),
-            self.name
+            "failed to connect {port:?} to bridge {} from network namespace {}",
+            self.name,
+            self.namespace.path().display()
         );
         Error::from(error).during(&attempted)
     }

@@ -17,15 +17,19 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
     let object = plan::delegate::for_add(conf, &flannel, &env).map_err(Error::config)?;
     let plugin = plugin_of(&object)?;
     let scratch = Scratch::of(attachment, &flannel.data_dir);
+    let before = scratch.load()?;
     scratch.save(&object)?;
     let added = plugin.add(attachment, &conf.for_delegate(object));
-    added.map_err(|error| match scratch.remove() {
-        Ok(()) => error,
-        // The file does no harm to a later ADD or DEL; the first error is the one to report.
-        Err(left) => Error {
-            details: left.to_string(),
-            ..error
-        },
+    added.map_err(|error| {
+        // A second ADD of what is there fails, and must not cost the first one its file.
+        let restored = match before {
+            Some(object) => scratch.save(&object),
+            None => scratch.remove(),
+        };
+        match restored {
+            Ok(()) => error,
+            Err(left) => error.with_details(left.to_string()),
+        }
     })
 }
 
@@ -33,12 +37,21 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
 pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
     let scratch = Scratch::of(attachment, &flannel.data_dir);
-    let object = match scratch.load()? {
-        Some(object) => object,
-        None => plan::delegate::for_del(conf, &flannel).map_err(Error::config)?,
-    };
-    plugin_of(&object)?.del(attachment, &conf.for_delegate(object))?;
-    scratch.remove()
+    let by_conf = || plan::delegate::for_del(conf, &flannel).map_err(Error::config);
+    match scratch.load()? {
+        // All interfaces of a container have one file: this is that of another network's.
+        Some(object) if object.get("name") != Some(&conf.name().into()) => {
+            delegate_del(attachment, conf, by_conf()?)
+        }
+        Some(object) => {
+            delegate_del(attachment, conf, object)?;
+            scratch.remove()
+        }
+        None => {
+            delegate_del(attachment, conf, by_conf()?)?;
+            scratch.remove()
+        }
+    }
 }
 
 /// An ADD can succeed once the agent has written its file.
@@ -50,6 +63,14 @@ pub fn status(conf: &NetConf) -> Result<(), Error> {
             code: Code::NotAvailable,
             ..error
         })
+}
+
+fn delegate_del(
+    attachment: &Attachment,
+    conf: &NetConf,
+    object: Map<String, Value>,
+) -> Result<(), Error> {
+    plugin_of(&object)?.del(attachment, &conf.for_delegate(object))
 }
 
 fn plugin_of(object: &Map<String, Value>) -> Result<Plugin, Error> {

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::atomic_file::{self, Durability};
+use super::atomic_file;
 use crate::model::{Attachment, Error, IpamLocation, Owner};
 
 const DIR_MODE: u32 = 0o755;
@@ -93,8 +93,8 @@ impl AddressStore {
         Ok(reservations)
     }
 
-    /// The address of a range set that was given out last. Whatever the file says if it is no address:
-    /// the turn then begins anew.
+    /// The address of a range set that was given out last. The file is a hint: where it says anything else,
+    /// the turn begins anew.
     pub fn last_reserved(&self, range_set: usize) -> Result<Option<IpAddr>, Error> {
         let content = self.read(&last_reserved_name(range_set))?;
         Ok(content.and_then(|content| content.parse().ok()))
@@ -119,7 +119,7 @@ impl AddressStore {
             .map_err(|error| failed(&path, &error))?;
         let path = self.dir.join(last_reserved_name(range_set));
         let content = address.to_string();
-        atomic_file::write(&path, TEMPORARY, content.as_bytes(), Durability::Unsynced)
+        atomic_file::overwrite_hint(&path, content.as_bytes())
             .map_err(|error| failed(&path, &error))
     }
 

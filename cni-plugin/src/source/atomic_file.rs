@@ -10,33 +10,14 @@ use std::{
 /// Only root has business with our state.
 const MODE: u32 = 0o600;
 
-/// Whether a file has to survive a loss of power.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// It is on the disk when the call returns.
-    Synced,
-    /// It may be lost with the power.
-    Unsynced,
-}
-
 /// Makes or replaces a file, by way of a temporary one that is named `temporary` in the same directory.
-pub fn write(
-    path: &Path,
-    temporary: &str,
-    content: &[u8],
-    durability: Durability,
-) -> io::Result<()> {
+/// After a loss of power it is there with this content or as it was before, never empty.
+pub fn write(path: &Path, temporary: &str, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_file_name(temporary);
     let mut file = create(OpenOptions::new().create(true).truncate(true), &temporary)?;
     file.write_all(content)?;
-    if durability == Durability::Synced {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(dir) if durability == Durability::Synced => File::open(dir)?.sync_all(),
-        _ => Ok(()),
-    }
+    file.sync_all()?;
+    fs::rename(&temporary, path)
 }
 
 /// Makes a file with its content at once; fails with `AlreadyExists` where there is one. The caller holds a
@@ -50,6 +31,15 @@ pub fn write_new(path: &Path, temporary: &str, content: &[u8]) -> io::Result<()>
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     linked
+}
+
+/// Makes or overwrites a file in place, for content that may be lost or wrong: a process that is killed over
+/// it leaves some of the old content behind the new. Replacing the file, or cutting it off before it is
+/// written, would have some file systems (ext4, `auto_da_alloc`) wait for the disk.
+pub fn overwrite_hint(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = create(OpenOptions::new().create(true).truncate(false), path)?;
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)
 }
 
 /// Removes a file; it is no error if there is none.

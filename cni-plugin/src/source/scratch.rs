@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::atomic_file::{self, Durability};
+use super::atomic_file;
 use crate::model::{Attachment, Error};
 
 /// Only root has business there.
@@ -37,7 +37,8 @@ impl Scratch {
         }
     }
 
-    /// Saves a delegate's configuration; it is on the disk when the call returns.
+    /// Saves a delegate's configuration. The content is synced to the disk, its name is not: without the file
+    /// a DEL still knows enough, with half a file it would be misled.
     pub fn save(&self, delegate: &Map<String, Value>) -> Result<(), Error> {
         let write = || {
             if let Some(dir) = self.path.parent() {
@@ -47,7 +48,7 @@ impl Scratch {
                     .create(dir)?;
             }
             let content = serde_json::to_vec(delegate)?;
-            atomic_file::write(&self.path, &self.temporary, &content, Durability::Synced)
+            atomic_file::write(&self.path, &self.temporary, &content)
         };
         write().map_err(|error| self.failed("save", &error))
     }
