@@ -3,7 +3,12 @@
 mod keeper;
 mod reconciler;
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use kernel::{Family, route::Handle};
 use tokio::sync::watch;
@@ -69,7 +74,6 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let mut kernel = Handle::open()?;
     let host = source::read_host(&mut kernel)?;
     let underlay = plan::choose_interface(&host, &options.iface, &options.public())?;
-    log_underlay(&underlay);
     let health = Health::default();
     let serving = serve(options, health.clone()).await?;
     let registry = Registry::connect(&options.etcd_endpoints, &options.etcd_prefix)
@@ -93,6 +97,7 @@ async fn work(
 ) -> Result<Infallible, Error> {
     let conf = wait_for_conf(registry).await?;
     let Backend::Vxlan(vxlan) = &conf.backend;
+    log_underlay(&conf, &underlay);
     let node = source::node_id(underlay.public.get(Family::V4));
     let devices = devices(&mut kernel, &conf, vxlan, &underlay, &node)?;
     let own = own_attributes(&underlay, &devices);
@@ -220,10 +225,17 @@ fn overlays(conf: &NetConf, devices: ByFamily<Device>) -> ByFamily<Overlay> {
         .collect()
 }
 
-fn log_underlay(underlay: &Underlay) {
-    for (family, address) in underlay.addresses.iter() {
-        let public = underlay.public.get(family).unwrap_or(address);
-        let Underlay { name, mtu, .. } = underlay;
+fn log_underlay(conf: &NetConf, underlay: &Underlay) {
+    let text = |address: Option<&IpAddr>| address.map_or_else(|| "none".into(), IpAddr::to_string);
+    for (family, _) in conf.pools.iter() {
+        let Underlay {
+            name,
+            mtu,
+            addresses,
+            public,
+            ..
+        } = underlay;
+        let (address, public) = (text(addresses.get(family)), text(public.get(family)));
         tracing::info!(
             "{family} between nodes: interface {name}, address {address}, public address {public}, MTU {mtu}"
         );

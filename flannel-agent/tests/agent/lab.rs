@@ -330,7 +330,7 @@ impl Node {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap()
+        fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     pub fn count_in_log(&self, text: &str) -> usize {
