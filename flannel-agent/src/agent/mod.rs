@@ -33,6 +33,9 @@ use crate::{
 /// How often a missing network configuration is looked for, as flannel does.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A configuration to begin with.
+const EXAMPLE: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
+
 /// Why the agent can't go on. What may pass (etcd away, no subnet free, the kernel refusing a change)
 /// is not here: the agent tries again.
 #[derive(Debug, thiserror::Error)]
@@ -160,13 +163,15 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
                     cause,
                 })?;
                 let text = String::from_utf8_lossy(&text);
-                tracing::info!("network configuration {key}: {}", text.trim());
+                let words: Vec<_> = text.split_whitespace().collect();
+                tracing::info!("network configuration {key}: {}", words.join(" "));
                 return Ok(conf);
             }
             Ok(None) => notices.set([format!(
-                "there is no network configuration in etcd yet: waiting for key {key}"
+                "there is no network configuration in etcd yet; waiting for it, write one by: \
+                 etcdctl put {key} '{EXAMPLE}'"
             )]),
-            Err(error) => notices.set([format!("{error}; trying again")]),
+            Err(error) => notices.set([format!("{error}; trying again, see --etcd-endpoints")]),
         }
         tokio::time::sleep(CONFIG_INTERVAL).await;
     }

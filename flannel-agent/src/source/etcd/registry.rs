@@ -12,10 +12,7 @@ use super::{
     Error,
     server::{LeaseWatch, Server},
 };
-use crate::{
-    model::{Attributes, Claim, Entry, Guard, Held, LeaseKey, Snapshot},
-    options::LEASE_TTL,
-};
+use crate::model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Snapshot};
 
 /// The keys below one prefix.
 ///
