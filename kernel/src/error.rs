@@ -46,4 +46,9 @@ impl Error {
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(nix::errno::Errno::EEXIST)
     }
+
+    /// Whether the rule set of nftables was changed by someone else since it was read: read it again.
+    pub fn is_stale(&self) -> bool {
+        self.errno() == Some(nix::errno::Errno::ERESTART)
+    }
 }

@@ -35,19 +35,19 @@ pub enum ChainKind {
     Route,
 }
 
-/// `hook` of a base chain.
+/// `hook` of a base chain: `enum nf_inet_hooks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// `prerouting`.
-    Prerouting,
+    Prerouting = 0,
     /// `input`.
-    Input,
+    Input = 1,
     /// `forward`.
-    Forward,
+    Forward = 2,
     /// `output`.
-    Output,
+    Output = 3,
     /// `postrouting`.
-    Postrouting,
+    Postrouting = 4,
 }
 
 /// `policy` of a base chain.
@@ -64,6 +64,56 @@ pub enum Policy {
 pub struct Rule {
     /// What it matches and does.
     pub statements: Vec<Statement>,
-    /// `comment "..."`; at most 128 bytes.
+    /// `comment "..."`; at most 128 bytes, without quotation marks and control characters.
     pub comment: Option<String>,
+}
+
+// === impl ChainKind ===
+
+impl ChainKind {
+    pub(super) const ALL: [Self; 3] = [Self::Filter, Self::Nat, Self::Route];
+
+    /// Its name in nft(8) and to the kernel.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Nat => "nat",
+            Self::Route => "route",
+        }
+    }
+}
+
+// === impl Hook ===
+
+impl Hook {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Prerouting,
+        Self::Input,
+        Self::Forward,
+        Self::Output,
+        Self::Postrouting,
+    ];
+
+    /// Its name in nft(8).
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+        }
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Its name in nft(8).
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Drop => "drop",
+        }
+    }
 }

@@ -9,12 +9,29 @@
 //! expressions; a statement is lowered to those to be sent, and what the kernel shows is compared in that form.
 
 mod chain;
+mod diff;
+mod expr;
+mod fake;
+mod handle;
+mod invalid;
+mod lower;
+mod observed;
 mod set;
 mod statement;
 mod table;
+mod text;
 mod transaction;
+mod wire;
 
 pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
+pub use diff::{diff, elements_delta};
+pub use expr::{CtKey, Expr, Header, LookupTarget, MetaKey, Register};
+pub use fake::Fake;
+pub use handle::Handle;
+pub use invalid::Invalid;
+use lower::check_comment;
+pub use lower::lower;
+pub use observed::{ObservedChain, ObservedRule, ObservedSet, ObservedTable};
 pub use set::{Data, DataType, Element, Key, Set, SetData, Value};
 pub use statement::{Field, Match, Operator, Statement, Verdict};
 pub use table::Table;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnetwork::IpNetwork;
+
 use super::Verdict;
+use crate::Family;
 
 /// A named set or map with its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,9 +14,10 @@ pub struct Set {
     pub key: Vec<DataType>,
     /// What a key is mapped to; `None` for a plain set.
     pub data: Option<SetData>,
-    /// `size`: the most elements that it can hold. It can't be changed while the set exists.
+    /// `size`: the most elements that it can hold, 0 for no limit. It can't be changed while the set
+    /// exists. Kernels before 6.14 count a network twice, so that interval sets are better left without one.
     pub size: u32,
-    /// `flags interval`: keys may be prefixes. Only for keys of one field.
+    /// `flags interval`: its keys are networks, all of them. Only for keys of one address field.
     pub interval: bool,
     /// `comment "..."`.
     pub comment: Option<String>,
@@ -41,8 +45,11 @@ pub enum DataType {
     InetProto,
     /// `inet_service`: a port.
     InetService,
-    /// `mark`: 32 bits in host byte order; used for numbers such as the slot of an endpoint too.
+    /// `mark`: 32 bits in host byte order.
     Mark,
+    /// The type of [`Field::Random`](super::Field::Random): 32 bits in host byte order, such as the slot
+    /// of an endpoint. nft has no name for it but `typeof numgen random mod 4294967295`, and refuses `mark` for it.
+    Number,
     /// `ifname`.
     IfName,
 }
@@ -52,14 +59,17 @@ pub enum DataType {
 pub enum Value {
     /// An address.
     Address(IpAddr),
-    /// A network; only in interval sets and as the operand of a match.
-    Network(ipnetwork::IpNetwork),
+    /// A network: a key of an interval set, where even a single address is written as one, or the operand
+    /// of a match. Bits behind the prefix are of no account.
+    Network(IpNetwork),
     /// An IP protocol number (6 TCP, 17 UDP, 132 SCTP).
     Protocol(u8),
     /// A port.
     Port(u16),
-    /// 32 bits in host byte order.
+    /// A packet mark.
     Mark(u32),
+    /// A number as [`Field::Random`](super::Field::Random) draws it.
+    Number(u32),
     /// An interface name.
     IfName(crate::IfName),
 }
@@ -83,4 +93,58 @@ pub enum Data {
     Verdict(Verdict),
     /// A value per field of the map's data type.
     Value(Vec<Value>),
+}
+
+// === impl Set ===
+
+impl Set {
+    /// Whether nft can name its type by an expression only.
+    pub(super) fn needs_typeof(&self) -> bool {
+        let values = match &self.data {
+            Some(SetData::Value(types)) => types.as_slice(),
+            _ => &[],
+        };
+        self.key
+            .iter()
+            .chain(values)
+            .any(|kind| *kind == DataType::Number)
+    }
+}
+
+// === impl DataType ===
+
+impl DataType {
+    /// The type of an address.
+    pub const fn address(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Ipv4Addr,
+            Family::V6 => Self::Ipv6Addr,
+        }
+    }
+
+    /// Whether a value is of this type.
+    pub(super) fn has(self, value: &Value) -> bool {
+        match value {
+            Value::Address(address) => self == Self::address(Family::of(address)),
+            Value::Network(_) => false,
+            Value::Protocol(_) => self == Self::InetProto,
+            Value::Port(_) => self == Self::InetService,
+            Value::Mark(_) => self == Self::Mark,
+            Value::Number(_) => self == Self::Number,
+            Value::IfName(_) => self == Self::IfName,
+        }
+    }
+}
+
+// === impl Value ===
+
+impl Value {
+    /// The value as it is read back: a network without the bits behind its prefix.
+    pub(super) fn canonical(&self) -> Self {
+        match self {
+            Self::Network(network) => IpNetwork::new(network.network(), network.prefix())
+                .map_or_else(|_| self.clone(), Self::Network),
+            other => other.clone(),
+        }
+    }
 }

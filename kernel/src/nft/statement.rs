@@ -105,7 +105,8 @@ pub enum Field {
     SourceType,
     /// `fib daddr type`.
     DestinationType,
-    /// `numgen random mod MODULUS`: a random number below the modulus, as a `mark`.
+    /// `numgen random mod MODULUS`: a random number below the modulus, of the type
+    /// [`DataType::Number`](super::DataType::Number).
     Random {
         /// One more than the largest number.
         modulus: u32,

@@ -1,0 +1,31 @@
+# Everything a developer or CI runs. Needs the Rust toolchain and, for what is missing, apt-get and root.
+
+.PHONY: help test demo lint build packages clean-lab
+
+help:
+	@echo "make test         formatting, lints, all tests (as root: they make network namespaces)"
+	@echo "make demo         three nodes, six pods, a Service: shows that it works, then takes it down"
+	@echo "make demo KEEP=1  the same, but leaves it up"
+	@echo "make clean-lab    takes down a demo that was left up"
+
+test: packages lint
+	cargo build --workspace --quiet
+	cargo test --workspace --quiet
+	tests/nothing-left.sh
+
+demo: packages
+	cargo build --workspace --release --quiet
+	target/release/lab demo $(if $(KEEP),--keep)
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+build:
+	cargo build --workspace
+
+packages:
+	@tests/install-packages.sh
+
+clean-lab: build
+	target/debug/lab down

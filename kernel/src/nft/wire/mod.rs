@@ -1,0 +1,112 @@
+//! The nfnetlink messages of nf_tables: `linux/netfilter/nf_tables.h` and `nfnetlink.h`.
+//!
+//! Numbers inside attributes are big-endian; the data of registers is as the kernel has it in memory.
+
+mod attribute;
+mod batch;
+mod chain;
+mod element;
+mod rule;
+mod set;
+mod table;
+mod userdata;
+mod value;
+
+pub(super) use attribute::{Attributes, View};
+pub(super) use batch::{Step, begin, encode, end, steps};
+pub(super) use chain::{decode_chain, dump_chains};
+pub(super) use element::{decode_elements, dump_elements};
+pub(super) use rule::{decode_rule, dump_rules};
+pub(super) use set::{decode_set, dump_sets};
+pub(super) use table::{decode_generation, decode_table, get_generation, get_table};
+pub(super) use value::{decode_verdict, encode_values, encode_verdict, values_len};
+
+use super::Invalid;
+use crate::{
+    Family,
+    netlink::{Error, Reply, Request, Result},
+};
+
+/// `NFNL_SUBSYS_NFTABLES`, in both places where nfnetlink wants it.
+const SUBSYSTEM: u16 = 10;
+/// Length of `struct nfgenmsg`, which precedes the attributes.
+const HEADER_LEN: usize = 4;
+
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_APPEND: u16 = 0x800;
+
+/// `enum nf_tables_msg_types`.
+#[derive(Clone, Copy)]
+enum Message {
+    NewTable = 0,
+    GetTable = 1,
+    DeleteTable = 2,
+    NewChain = 3,
+    GetChain = 4,
+    DeleteChain = 5,
+    NewRule = 6,
+    GetRule = 7,
+    DeleteRule = 8,
+    NewSet = 9,
+    GetSet = 10,
+    DeleteSet = 11,
+    NewElements = 12,
+    GetElements = 13,
+    DeleteElements = 14,
+    NewGeneration = 15,
+    GetGeneration = 16,
+}
+
+// === impl Message ===
+
+impl Message {
+    const fn kind(self) -> u16 {
+        SUBSYSTEM << 8 | self as u16
+    }
+
+    /// A request of this kind about objects of a family.
+    fn request(
+        self,
+        flags: u16,
+        family: Option<Family>,
+        attributes: Attributes,
+    ) -> Result<Request, Invalid> {
+        let attributes = attributes.finish()?;
+        let mut body = vec![family.map_or(0, protocol_family), 0, 0, 0];
+        body.extend_from_slice(&attributes);
+        Ok(Request {
+            kind: self.kind(),
+            flags,
+            body,
+        })
+    }
+}
+
+/// `NFPROTO_*`.
+pub(super) const fn protocol_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+/// The attributes of a reply, if it is of the wanted kind and family.
+fn attributes_of<'a>(
+    reply: &'a Reply,
+    message: Message,
+    family: Option<Family>,
+) -> Option<View<'a>> {
+    let (header, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
+    let wanted = reply.kind == message.kind()
+        && family.is_none_or(|family| header.first() == Some(&protocol_family(family)));
+    wanted.then(|| View::new(attributes))
+}
+
+/// A text attribute that the kernel always sends.
+fn required_text(view: View<'_>, kind: u16, what: &str) -> Result<String> {
+    view.text(kind).ok_or_else(|| missing(what))
+}
+
+fn missing(what: &str) -> Error {
+    Error::Malformed(format!("nf_tables message without a readable {what}"))
+}
