@@ -10,24 +10,19 @@ use std::{
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use kernel::Family;
 
-use crate::model::ByFamily;
+use crate::model::{ByFamily, LEASE_TTL};
 
 /// What every environment variable of flannel begins with.
 const ENVIRONMENT: &str = "FLANNELD_";
 
-/// Life of a lease (spec 1.4).
-pub const LEASE_TTL: Duration = Duration::from_secs(86_400);
-
 /// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
 /// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 24] = [
-    "cont-when-cache-not-ready",
+const UNSUPPORTED: [&str; 21] = [
     "etcd-cafile",
     "etcd-certfile",
     "etcd-keyfile",
     "etcd-password",
     "etcd-username",
-    "event-queue-depth",
     "iface-can-reach",
     "iface-regex",
     "ip-blackhole-route",
@@ -44,7 +39,6 @@ const UNSUPPORTED: [&str; 24] = [
     "set-node-network-unavailable",
     "v",
     "vmodule",
-    "wireguard-key-file",
 ];
 
 /// Leases this node's subnet from etcd and keeps its VXLAN overlay, as flanneld does.

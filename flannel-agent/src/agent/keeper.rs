@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use ipnetwork::IpNetwork;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
@@ -47,22 +47,29 @@ impl Keeper {
         sender: &watch::Sender<Option<Held>>,
     ) -> Infallible {
         let mut held = self.acquire(None, &previous).await;
+        let mut due = Instant::now() + self.renew_after;
         let mut revision = 0;
+        let mut contested = Backoff::default();
         loop {
             sender.send_replace(Some(held));
-            let renewal = tokio::time::sleep(self.renew_after);
-            tokio::pin!(renewal);
-            loop {
-                let settled = tokio::select! {
-                    () = &mut renewal => None,
-                    () = disagreement(&held, &mut revision, &mut snapshots) => Some(held),
-                };
-                let next = self.acquire(settled, held.key.subnets()).await;
-                // What stands in etcd is what is held after all: the snapshot was behind.
-                if settled != Some(next) {
-                    held = next;
-                    break;
+            let before = held;
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {
+                    contested.reset();
+                    held = self.acquire(None, before.key.subnets()).await;
+                    // Also where nothing was written, as for a reservation.
+                    due = Instant::now() + self.renew_after;
                 }
+                () = disagreement(&before, &mut revision, &mut snapshots) => {
+                    held = self.acquire(Some(before), before.key.subnets()).await;
+                }
+            }
+            // A lease that was lost is written anew; otherwise the snapshot was behind.
+            if held != before {
+                due = Instant::now() + self.renew_after;
+                sender.send_replace(Some(held));
+                // Two nodes that take themselves for one must not write as fast as they can.
+                contested.wait().await;
             }
         }
     }
@@ -155,7 +162,8 @@ impl Keeper {
                     lease.attributes.to_json()
                 ),
                 _ => tracing::warn!(
-                    "this node's lease {key} was changed by somebody else: writing it as it should be"
+                    "this node's lease {key} was changed by somebody else: writing it as it should be \
+                     (is there another node with this one's public address?)"
                 ),
             },
         }

@@ -3,7 +3,12 @@
 mod keeper;
 mod reconciler;
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use kernel::{Family, route::Handle};
 use tokio::sync::watch;
@@ -27,6 +32,9 @@ use crate::{
 
 /// How often a missing network configuration is looked for, as flannel does.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A configuration to begin with.
+const EXAMPLE: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
 
 /// Why the agent can't go on. What may pass (etcd away, no subnet free, the kernel refusing a change)
 /// is not here: the agent tries again.
@@ -69,7 +77,6 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let mut kernel = Handle::open()?;
     let host = source::read_host(&mut kernel)?;
     let underlay = plan::choose_interface(&host, &options.iface, &options.public())?;
-    log_underlay(&underlay);
     let health = Health::default();
     let serving = serve(options, health.clone()).await?;
     let registry = Registry::connect(&options.etcd_endpoints, &options.etcd_prefix)
@@ -93,6 +100,7 @@ async fn work(
 ) -> Result<Infallible, Error> {
     let conf = wait_for_conf(registry).await?;
     let Backend::Vxlan(vxlan) = &conf.backend;
+    log_underlay(&conf, &underlay);
     let node = source::node_id(underlay.public.get(Family::V4));
     let devices = devices(&mut kernel, &conf, vxlan, &underlay, &node)?;
     let own = own_attributes(&underlay, &devices);
@@ -155,13 +163,15 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
                     cause,
                 })?;
                 let text = String::from_utf8_lossy(&text);
-                tracing::info!("network configuration {key}: {}", text.trim());
+                let words: Vec<_> = text.split_whitespace().collect();
+                tracing::info!("network configuration {key}: {}", words.join(" "));
                 return Ok(conf);
             }
             Ok(None) => notices.set([format!(
-                "there is no network configuration in etcd yet: waiting for key {key}"
+                "there is no network configuration in etcd yet; waiting for it, write one by: \
+                 etcdctl put {key} '{EXAMPLE}'"
             )]),
-            Err(error) => notices.set([format!("{error}; trying again")]),
+            Err(error) => notices.set([format!("{error}; trying again, see --etcd-endpoints")]),
         }
         tokio::time::sleep(CONFIG_INTERVAL).await;
     }
@@ -220,10 +230,17 @@ fn overlays(conf: &NetConf, devices: ByFamily<Device>) -> ByFamily<Overlay> {
         .collect()
 }
 
-fn log_underlay(underlay: &Underlay) {
-    for (family, address) in underlay.addresses.iter() {
-        let public = underlay.public.get(family).unwrap_or(address);
-        let Underlay { name, mtu, .. } = underlay;
+fn log_underlay(conf: &NetConf, underlay: &Underlay) {
+    let text = |address: Option<&IpAddr>| address.map_or_else(|| "none".into(), IpAddr::to_string);
+    for (family, _) in conf.pools.iter() {
+        let Underlay {
+            name,
+            mtu,
+            addresses,
+            public,
+            ..
+        } = underlay;
+        let (address, public) = (text(addresses.get(family)), text(public.get(family)));
         tracing::info!(
             "{family} between nodes: interface {name}, address {address}, public address {public}, MTU {mtu}"
         );

@@ -1,11 +1,20 @@
 //! The value of a lease in etcd (spec 1.4): what a node tells the others about itself.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use kernel::{Family, Mac, Vni};
 use serde::{Deserialize, Serialize};
 
 use super::{ByFamily, InvalidLeaseKey, LeaseKey, go_json};
+
+/// How long a lease lasts after it was written.
+pub const LEASE_TTL: Duration = Duration::from_secs(86_400);
+
+/// How much of a faulty value an error shows, in characters.
+const SHOWN: usize = 200;
 
 /// A lease of another node or of this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +63,7 @@ pub enum InvalidLease {
     /// Its value is not that of a lease.
     #[error("value {value:?} is not that of a lease: {why}")]
     Value {
-        /// The value.
+        /// The value, or its beginning.
         value: String,
         /// What is wrong with it.
         why: String,
@@ -94,7 +103,7 @@ impl Lease {
     pub fn parse(name: &str, value: &[u8]) -> Result<Self, InvalidLease> {
         let key = name.parse()?;
         let attributes = Attributes::parse(value).map_err(|why| InvalidLease::Value {
-            value: String::from_utf8_lossy(value).into_owned(),
+            value: String::from_utf8_lossy(value).chars().take(SHOWN).collect(),
             why,
         })?;
         Ok(Self { key, attributes })

@@ -16,7 +16,7 @@ pub use backend::{Backend, VxlanConf};
 pub use by_family::ByFamily;
 pub use claim::{Claim, Guard};
 pub use host::{Host, Underlay};
-pub use lease::{Attributes, BackendData, InvalidLease, Lease, Vtep};
+pub use lease::{Attributes, BackendData, InvalidLease, LEASE_TTL, Lease, Vtep};
 pub use lease_key::{InvalidLeaseKey, LeaseKey};
 pub use net_conf::{InvalidNetConf, NetConf};
 pub use pool::{InvalidPool, Pool};

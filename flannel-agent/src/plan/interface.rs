@@ -120,6 +120,8 @@ fn addresses(
             .iter()
             .filter(|address| address.interface == link.index)
             .filter(|address| Family::of_network(&address.address) == family)
+            // Peers could not say on which of their links a link-local IPv6 address is.
+            .filter(|address| !(address.link_local && family == Family::V6))
             .min_by_key(rank)
             .map(|address| (family, address.address.ip()))
     };
@@ -199,6 +201,10 @@ mod tests {
                 address(2, "192.168.1.3/24"),
                 address(2, "fd00::2/64"),
                 address(3, "192.168.2.2/24"),
+                Address {
+                    link_local: true,
+                    ..address(3, "fe80::3/64")
+                },
             ],
             routes: vec![
                 default_via("fd00::1", 2, 0),
@@ -246,6 +252,18 @@ mod tests {
             let expected = (name.to_owned(), used.to_owned(), reached_by.to_owned());
             assert_eq!(choose(wanted, public), Ok(expected), "{wanted:?} {public}");
         }
+    }
+
+    #[test]
+    fn link_local_ipv6_addresses_are_no_use() {
+        let chosen = |name: &str| {
+            choose_interface(&host(), &[name.to_owned()], &ByFamily::default()).unwrap()
+        };
+        assert_eq!(
+            chosen("eth0").addresses.get(Family::V6),
+            Some(&"fd00::2".parse().unwrap())
+        );
+        assert_eq!(chosen("eth1").addresses.get(Family::V6), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, TcpStream},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -50,6 +50,8 @@ pub struct Node {
     pub number: u8,
     pub host: TestNamespace,
     pub directory: TempDir,
+    /// Where systemd would listen.
+    systemd: UnixDatagram,
     agent: Option<Child>,
 }
 
@@ -270,10 +272,16 @@ impl Lab {
                 default_route(eth0, GATEWAY),
             ])
             .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let systemd = UnixDatagram::bind(directory.path().join("systemd")).unwrap();
+        systemd
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         Node {
             number,
             host,
-            directory: tempfile::tempdir().unwrap(),
+            directory,
+            systemd,
             agent: None,
         }
     }
@@ -295,6 +303,7 @@ impl Node {
             .arg("--subnet-file")
             .arg(self.subnet_file())
             .args(arguments)
+            .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self
             .host
@@ -306,11 +315,18 @@ impl Node {
 
     /// Starts an agent and waits until it is ready.
     pub fn start_ready(&mut self, arguments: &[&str]) {
-        let before = self.count_in_log(" ready");
         self.start(arguments);
-        eventually("the agent is ready", || {
-            self.count_in_log(" ready") > before
-        });
+        self.wait_until_ready();
+    }
+
+    /// Waits until the agent tells systemd that it is ready.
+    pub fn wait_until_ready(&self) {
+        let mut message = [0; 64];
+        let len = self
+            .systemd
+            .recv(&mut message)
+            .expect("the agent never was ready");
+        assert_eq!(&message[..len], b"READY=1\n");
     }
 
     /// Ends the agent by a signal, and answers how it ended.
@@ -330,7 +346,7 @@ impl Node {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap()
+        fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     pub fn count_in_log(&self, text: &str) -> usize {

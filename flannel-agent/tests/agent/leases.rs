@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 use etcd_client::KeyValue;
 use flannel_agent::{
     agent::Keeper,
-    model::{Attributes, BackendData, ByFamily, Held, NetConf, Snapshot, Vtep},
+    model::{Attributes, BackendData, ByFamily, Claim, Guard, Held, NetConf, Snapshot, Vtep},
     plan::Claimant,
-    source::etcd::{Registry, follow},
+    source::etcd::{Outcome, Registry, follow},
 };
 use kernel::{Family, Mac};
 use tokio::{sync::watch, task::JoinSet};
@@ -171,6 +171,48 @@ fn a_reservation_of_another_node_is_left_alone() {
     }
     let held = host.block_on(async || acquire(SMALL, 7).await);
     assert_eq!(held.key.to_string(), "10.5.0.240-28");
+}
+
+#[test]
+fn a_claim_that_was_overtaken_writes_nothing() {
+    let host = TestNamespace::new("overtaken", "etcd");
+    let etcd = Etcd::start(&host.namespace);
+    etcd.put_leased("subnets/10.5.0.16-28", &attributes(1).to_json());
+    etcd.put_leased(
+        "subnets/10.5.0.32-28&fc00::10-124",
+        &attributes(2).to_json(),
+    );
+    let before = etcd.leases();
+    let free = || Guard::Free { outdated: None };
+    let stale = Guard::Unchanged {
+        mod_revision: 1,
+        reservation: false,
+    };
+    let outdated = Guard::Free {
+        outdated: Some(("10.5.0.16-28".parse().unwrap(), 1)),
+    };
+    for (name, guard) in [
+        ("10.5.0.16-28", free()),
+        ("10.5.0.16-28", stale),
+        ("10.5.0.32-28", free()),
+        ("10.5.0.48-28&fc00::10-124", free()),
+        ("10.5.0.48-28", outdated),
+    ] {
+        let claim = Claim {
+            key: name.parse().unwrap(),
+            guard,
+        };
+        let outcome =
+            host.block_on(async || registry().await.write(&claim, &attributes(7), 1).await);
+        assert_eq!(outcome.unwrap(), Outcome::Raced, "{claim:?}");
+    }
+    let written = |leases: &[KeyValue]| {
+        leases
+            .iter()
+            .map(KeyValue::mod_revision)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(written(&etcd.leases()), written(&before));
 }
 
 #[test]

@@ -26,6 +26,13 @@ fn started<const N: usize>(lab: &Lab, conf_device: &str) -> [Node; N] {
     nodes
 }
 
+/// The value of another node's lease.
+fn value(node: u8, mac: &str) -> String {
+    format!(
+        r#"{{"PublicIP":"192.168.64.{node}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"{mac}"}}}}"#
+    )
+}
+
 /// The lease of a node as `(subnet, MAC)`: `10.5.34.0` and what stands in its value.
 fn lease(lab: &Lab, node: &Node) -> (String, String) {
     let (name, value) = lab
@@ -195,16 +202,72 @@ fn what_vanished_while_the_agent_was_down_is_removed_and_nothing_else() {
 }
 
 #[test]
+fn a_device_that_does_not_fit_is_made_again() {
+    let lab = Lab::new("misfit", CONF);
+    let mut node = lab.node(1);
+    for link in [
+        "link add flannel.1 type vxlan id 1 dstport 4789 local 192.168.64.1 dev eth0 nolearning",
+        "link add flannel.1 type bridge",
+    ] {
+        node.ip("ip", &link.split(' ').collect::<Vec<_>>());
+        node.start_ready(&[]);
+        let made = node.ip("ip", &["-d", "link", "show", "flannel.1"]);
+        assert!(
+            made.contains("vxlan id 1 ") && made.contains(" dstport 8472 "),
+            "{made}"
+        );
+        node.stop(Signal::SIGKILL);
+        node.ip("ip", &["link", "delete", "flannel.1"]);
+    }
+}
+
+#[test]
+fn a_device_of_flannel_is_kept_with_its_mac() {
+    let lab = Lab::new("adopted", CONF);
+    let mut node = lab.node(1);
+    let link = "link add flannel.1 address 0e:00:00:00:00:77 mtu 1400 type vxlan id 1 dstport 8472 local 192.168.64.1 dev eth0 nolearning";
+    node.ip("ip", &link.split(' ').collect::<Vec<_>>());
+    let index = crate::lab::index(&mut node.host.kernel(), "flannel.1");
+    node.start_ready(&[]);
+    assert_eq!(lease(&lab, &node).1, "0e:00:00:00:00:77");
+    assert_eq!(
+        crate::lab::index(&mut node.host.kernel(), "flannel.1"),
+        index
+    );
+    assert!(
+        node.ip("ip", &["link", "show", "flannel.1"])
+            .contains(" mtu 1450 ")
+    );
+}
+
+#[test]
+fn a_deleted_device_comes_back_with_its_mac_and_its_entries() {
+    let lab = Lab::new("heal", CONF);
+    let [one, two] = &started(&lab, "flannel.1");
+    let before = lease(&lab, one);
+    one.ip("ip", &["link", "delete", "flannel.1"]);
+    eventually("the device is back", || {
+        one.host
+            .kernel()
+            .link_by_name(&"flannel.1".parse().unwrap())
+            .unwrap()
+            .is_some()
+    });
+    wait_for_peers(&[one, two], Family::V4, "flannel.1");
+    assert!(
+        one.ip("ip", &["link", "show", "flannel.1"])
+            .contains(&before.1)
+    );
+    assert!(one.reaches(two, "flannel.1") && two.reaches(one, "flannel.1"));
+    assert_eq!(lease(&lab, one), before);
+}
+
+#[test]
 fn peers_come_change_and_go() {
     let lab = Lab::new("peers", CONF);
     let [one] = &started(&lab, "flannel.1");
-    let value = |mac: &str| {
-        format!(
-            r#"{{"PublicIP":"192.168.64.9","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"{mac}"}}}}"#
-        )
-    };
     for mac in ["0e:00:00:00:00:08", "0e:00:00:00:00:09"] {
-        lab.etcd.put_leased("subnets/10.5.250.0-24", &value(mac));
+        lab.etcd.put_leased("subnets/10.5.250.0-24", &value(9, mac));
         let expected = format!("{mac} dst 192.168.64.9 self permanent");
         eventually("the forwarding entry is this one alone", || {
             fdb(one).trim() == expected
@@ -226,10 +289,8 @@ fn a_bad_lease_is_skipped_with_one_warning() {
     lab.etcd.put_leased("subnets/10.5.250.0-24", "junk");
     lab.etcd
         .put_leased("subnets/10.5.251.0-40", r#"{"PublicIP":"192.168.64.8"}"#);
-    lab.etcd.put_leased(
-        "subnets-old/10.5.9.0-24",
-        r#"{"PublicIP":"192.168.64.9","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0e:00:00:00:00:09"}}"#,
-    );
+    lab.etcd
+        .put_leased("subnets-old/10.5.9.0-24", &value(9, "0e:00:00:00:00:09"));
     let [one, two] = &started(&lab, "flannel.1");
     assert!(one.reaches(two, "flannel.1"));
     for name in ["10.5.250.0-24", "10.5.251.0-40"] {
@@ -257,9 +318,7 @@ fn a_lease_that_another_node_took_is_left_to_it() {
     let lab = Lab::new("taken", CONF);
     let [one, two] = &started(&lab, "flannel.1");
     let (subnet, _) = lease(&lab, one);
-    let taken = format!(
-        r#"{{"PublicIP":"192.168.64.9","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"0e:00:00:00:00:09"}}}}"#
-    );
+    let taken = value(9, "0e:00:00:00:00:09");
     lab.etcd.put_leased(&format!("subnets/{subnet}-24"), &taken);
     eventually("the node has another lease", || {
         lab.etcd
@@ -329,8 +388,8 @@ fn the_overlay_outlasts_etcd() {
     eventually("the leases are followed again", || {
         one.log().contains("followed again")
     });
-    let peer = r#"{"PublicIP":"192.168.64.9","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0e:00:00:00:00:09"}}"#;
-    lab.etcd.put_leased("subnets/10.5.250.0-24", peer);
+    lab.etcd
+        .put_leased("subnets/10.5.250.0-24", &value(9, "0e:00:00:00:00:09"));
     eventually("a new peer is known", || {
         fdb(one).contains("0e:00:00:00:00:09")
     });

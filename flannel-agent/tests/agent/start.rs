@@ -1,5 +1,7 @@
 //! What the program says before it does anything.
 
+use nix::sys::signal::Signal;
+
 use crate::lab::{Lab, TestNamespace, agent_command, eventually};
 
 fn run(test: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -90,12 +92,25 @@ fn a_missing_network_configuration_is_waited_for() {
     let mut node = lab.node(1);
     node.start(&[]);
     eventually("the agent says what it waits for", || {
-        node.count_in_log("waiting for key /coreos.com/network/config") == 1
+        node.count_in_log("waiting for it, write one by: etcdctl put /coreos.com/network/config")
+            == 1
     });
     lab.etcd.put(
         "config",
         r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#,
     );
-    eventually("the agent is ready", || node.count_in_log(" ready") == 1);
-    assert_eq!(node.count_in_log("waiting for key"), 1);
+    node.wait_until_ready();
+    assert_eq!(node.count_in_log("waiting for it"), 1);
+}
+
+#[test]
+fn a_signal_ends_the_agent_also_while_it_waits_for_etcd() {
+    let mut lab = Lab::new("signal", "{}");
+    lab.etcd.stop();
+    let mut node = lab.node(1);
+    node.start(&[]);
+    eventually("the agent says what it waits for", || {
+        node.count_in_log("see --etcd-endpoints") == 1
+    });
+    assert_eq!(node.stop(Signal::SIGTERM).code(), Some(0));
 }

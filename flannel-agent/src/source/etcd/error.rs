@@ -5,14 +5,12 @@ use std::{error, fmt};
 /// What was asked of which servers, and what came of it. Every such error may pass: the caller tries
 /// again.
 #[derive(Debug, thiserror::Error)]
-#[error("{attempted} at etcd {endpoints}: {cause}")]
+#[error("{attempted} at etcd {}", self.failures.join(", at "))]
 pub struct Error {
     /// The request, as the `etcdctl` command that does the same.
-    pub(super) attempted: String,
-    /// The servers.
-    pub(super) endpoints: String,
-    /// Why it failed.
-    pub(super) cause: Cause,
+    attempted: String,
+    /// The servers with what they, or the way to them, had to say.
+    failures: Vec<String>,
 }
 
 /// Why a request failed.
@@ -24,6 +22,32 @@ pub(super) enum Cause {
     NoAnswer,
     /// The watch was ended by etcd.
     WatchEnded(String),
+}
+
+// === impl Error ===
+
+impl Error {
+    pub(super) fn new(attempted: &str, endpoint: &str, cause: &Cause) -> Self {
+        Self {
+            attempted: attempted.to_owned(),
+            failures: vec![format!("{endpoint}: {cause}")],
+        }
+    }
+
+    pub(super) fn no_server() -> Self {
+        Self {
+            attempted: "connect".into(),
+            failures: vec!["no endpoint is given".into()],
+        }
+    }
+
+    /// The same, for a request that other servers were asked in vain before.
+    pub(super) fn after(mut self, others: Option<Self>) -> Self {
+        if let Some(others) = others {
+            self.failures.splice(..0, others.failures);
+        }
+        self
+    }
 }
 
 // === impl Cause ===
@@ -42,7 +66,6 @@ impl fmt::Display for Cause {
             }
             Self::Etcd(error) => error.fmt(f),
             Self::NoAnswer => f.write_str("no answer in time"),
-            Self::WatchEnded(reason) if reason.is_empty() => f.write_str("the watch ended"),
             Self::WatchEnded(reason) => write!(f, "the watch ended: {reason}"),
         }
     }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use etcd_client::{EventType, WatchResponse};
 use tokio::sync::watch;
 
-use super::{Error, Registry, error::Cause};
+use super::{Error, Registry};
 use crate::{backoff::Backoff, model::Snapshot, report::Notices};
 
 /// Keeps a snapshot of all leases up to date, for ever.
@@ -40,20 +40,8 @@ async fn follow_until_failure(
     let snapshot = registry.leases().await?;
     let mut watch = registry.watch_leases(snapshot.revision + 1).await?;
     snapshots.send_replace(Some(snapshot));
-    let failed = |cause| registry.failed("watch leases", cause);
     loop {
-        let message = watch
-            .message()
-            .await
-            .map_err(|error| failed(Cause::Etcd(error)))?;
-        let response = message.ok_or_else(|| failed(Cause::WatchEnded(String::new())))?;
-        if response.canceled() {
-            let reason = match response.compact_revision() {
-                0 => response.cancel_reason().to_owned(),
-                revision => format!("history before revision {revision} is compacted"),
-            };
-            return Err(failed(Cause::WatchEnded(reason)));
-        }
+        let response = watch.next().await?;
         // The watch stands and the server answers: the next failure is a new one.
         backoff.reset();
         if notices.clear() {

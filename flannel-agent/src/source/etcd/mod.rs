@@ -3,6 +3,7 @@
 mod error;
 mod follow;
 mod registry;
+mod server;
 
 pub use error::Error;
 pub use follow::follow;

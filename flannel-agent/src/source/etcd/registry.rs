@@ -1,34 +1,28 @@
 //! The keys of a flannel network.
 
-use std::{future::Future, time::Duration};
-
-use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, GetOptions, KeyValue, KvClient, LeaseClient,
-    PutOptions, Txn, TxnOp, WatchClient, WatchOptions, WatchStream,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Error, error::Cause};
-use crate::{
-    model::{Attributes, Claim, Entry, Guard, Held, LeaseKey, Snapshot},
-    options::LEASE_TTL,
-};
+use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
+use kernel::Family;
 
-/// How long a request may take. A watch has no end, but has to begin within it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a connection is probed (etcd refuses less than 5 s), and how long the answer may take.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-/// Largest answer that is accepted, in bytes: the leases of some 100,000 nodes.
-const ANSWER_LIMIT: usize = 64 << 20;
+use super::{
+    Error,
+    server::{LeaseWatch, Server},
+};
+use crate::model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Snapshot};
 
 /// The keys below one prefix.
+///
+/// One server is asked until it fails, then the next. (The client's own way with several servers is to
+/// spread requests over them, with no regard to which of them are away.)
 #[derive(Clone)]
 pub struct Registry {
-    kv: KvClient,
-    lease: LeaseClient,
-    watch: WatchClient,
-    endpoints: String,
+    servers: Vec<Server>,
+    /// Which of them is asked.
+    current: Arc<AtomicUsize>,
     prefix: String,
 }
 
@@ -47,26 +41,16 @@ impl Registry {
     /// Prepares for talking to servers; connections come about as they are needed, and again after they
     /// were lost.
     pub async fn connect(endpoints: &[String], prefix: &str) -> Result<Self, Error> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        let joined = endpoints.join(",");
-        let client = Client::connect(endpoints, Some(options))
-            .await
-            .map_err(|error| Error {
-                attempted: "connect".into(),
-                endpoints: joined.clone(),
-                cause: Cause::Etcd(error),
-            })?;
+        let mut servers = Vec::new();
+        for endpoint in endpoints {
+            servers.push(Server::connect(endpoint).await?);
+        }
+        if servers.is_empty() {
+            return Err(Error::no_server());
+        }
         Ok(Self {
-            kv: client.kv_client().max_decoding_message_size(ANSWER_LIMIT),
-            lease: client.lease_client(),
-            watch: client
-                .watch_client()
-                .max_decoding_message_size(ANSWER_LIMIT),
-            endpoints: joined,
+            servers,
+            current: Arc::default(),
             prefix: prefix.to_owned(),
         })
     }
@@ -84,23 +68,15 @@ impl Registry {
     /// The network configuration, if there is one.
     pub async fn config(&self) -> Result<Option<Vec<u8>>, Error> {
         let key = self.config_key();
-        let mut kv = self.kv.clone();
-        let found = self
-            .call(&format!("get {key}"), kv.get(key.as_str(), None))
-            .await?;
+        let found = self.ask(|server| async { server.get(&key).await }).await?;
         Ok(found.kvs().first().map(|kv| kv.value().to_vec()))
     }
 
     /// All leases, by one range read however many there are.
     pub async fn leases(&self) -> Result<Snapshot, Error> {
         let prefix = self.leases_prefix();
-        let mut kv = self.kv.clone();
-        let options = GetOptions::new().with_prefix();
         let found = self
-            .call(
-                &format!("get --prefix {prefix}"),
-                kv.get(prefix.as_str(), Some(options)),
-            )
+            .ask(|server| async { server.get_prefix(&prefix).await })
             .await?;
         Ok(Snapshot {
             revision: found.header().map_or(0, |header| header.revision()),
@@ -108,7 +84,7 @@ impl Registry {
         })
     }
 
-    /// Writes a lease, if what the claim was made of still is true. `read` is the revision that it was
+    /// Writes a lease, if what the claim was made of is still true. `read` is the revision that it was
     /// read in. The lease ends after [`LEASE_TTL`], unless it is a reservation.
     pub async fn write(
         &self,
@@ -123,26 +99,20 @@ impl Registry {
                 ..
             }
         );
-        let etcd_lease = if reservation { 0 } else { self.grant().await? };
-        let key = self.lease_key(&claim.key);
-        let put = TxnOp::put(
-            key.as_str(),
-            own.to_json(),
-            Some(PutOptions::new().with_lease(etcd_lease)),
-        );
-        let outdated = match &claim.guard {
-            Guard::Free { outdated } => {
-                outdated.map(|(key, _)| TxnOp::delete(self.lease_key(&key), None))
-            }
-            Guard::Unchanged { .. } => None,
+        let etcd_lease = if reservation {
+            0
+        } else {
+            self.ask(|server| async { server.grant(LEASE_TTL).await })
+                .await?
         };
         let transaction = Txn::new()
             .when(self.conditions(claim, read))
-            .and_then(outdated.into_iter().chain([put]).collect::<Vec<_>>());
-        let mut kv = self.kv.clone();
-        // If the answer gets lost, the lease may be in use: it is left to end by itself.
-        let answer = self
-            .call(&format!("txn for {key}"), kv.txn(transaction))
+            .and_then(self.writes(claim, own, etcd_lease));
+        // This is asked once: if the answer gets lost, a second one would say that it was too late. The
+        // etcd lease may be in use then; it is left to end by itself.
+        let server = self.server(self.current.load(Ordering::Relaxed));
+        let answer = server
+            .transact(&self.lease_key(&claim.key), transaction)
             .await?;
         if answer.succeeded() {
             return Ok(Outcome::Written(Held {
@@ -151,22 +121,17 @@ impl Registry {
                 reservation,
             }));
         }
-        if etcd_lease != 0 {
-            self.revoke(etcd_lease).await?;
+        if !reservation {
+            server.revoke(etcd_lease).await?;
         }
         Ok(Outcome::Raced)
     }
 
     /// Watches the leases from a revision on.
-    pub(super) async fn watch_leases(&self, from: i64) -> Result<WatchStream, Error> {
+    pub(super) async fn watch_leases(&self, from: i64) -> Result<LeaseWatch, Error> {
         let prefix = self.leases_prefix();
-        let mut watch = self.watch.clone();
-        let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        self.call(
-            &format!("watch --prefix {prefix}"),
-            watch.watch(prefix.as_str(), Some(options)),
-        )
-        .await
+        self.ask(|server| async { server.watch_prefix(&prefix, from).await })
+            .await
     }
 
     /// The name and the entry that a key and its value are.
@@ -180,14 +145,6 @@ impl Registry {
     pub(super) fn name(&self, kv: &KeyValue) -> Option<String> {
         let key = String::from_utf8_lossy(kv.key());
         key.strip_prefix(&self.leases_prefix()).map(str::to_owned)
-    }
-
-    pub(super) fn failed(&self, attempted: impl Into<String>, cause: Cause) -> Error {
-        Error {
-            attempted: attempted.into(),
-            endpoints: self.endpoints.clone(),
-            cause,
-        }
     }
 
     /// What has to be true of etcd for a claim to hold.
@@ -204,9 +161,8 @@ impl Registry {
             Guard::Free { outdated } => outdated,
         };
         let is_free = Compare::version(key, CompareOp::Equal, 0);
-        let keeps_ipv4 = outdated.is_some_and(|(old, _)| {
-            old.subnet(kernel::Family::V4) == claim.key.subnet(kernel::Family::V4)
-        });
+        let keeps_ipv4 =
+            outdated.is_some_and(|(old, _)| old.subnet(Family::V4) == claim.key.subnet(Family::V4));
         let mut conditions = vec![if keeps_ipv4 {
             is_free
         } else {
@@ -216,48 +172,53 @@ impl Registry {
             let old = self.lease_key(old);
             conditions.push(Compare::mod_revision(old, CompareOp::Equal, *revision));
         }
-        if claim.key.subnet(kernel::Family::V6).is_some() {
+        if claim.key.subnet(Family::V6).is_some() {
             let all = Compare::mod_revision(self.leases_prefix(), CompareOp::Less, read + 1);
             conditions.push(all.with_prefix());
         }
         conditions
     }
 
-    async fn grant(&self) -> Result<i64, Error> {
-        let ttl = LEASE_TTL.as_secs();
-        let mut lease = self.lease.clone();
-        let granted = self
-            .call(
-                &format!("lease grant {ttl}"),
-                lease.grant(ttl.cast_signed(), None),
-            )
-            .await?;
-        Ok(granted.id())
-    }
-
-    async fn revoke(&self, etcd_lease: i64) -> Result<(), Error> {
-        let mut lease = self.lease.clone();
-        self.call(
-            &format!("lease revoke {etcd_lease:x}"),
-            lease.revoke(etcd_lease),
-        )
-        .await
-        .map(drop)
+    /// What is written when the conditions hold.
+    fn writes(&self, claim: &Claim, own: &Attributes, etcd_lease: i64) -> Vec<TxnOp> {
+        let options = PutOptions::new().with_lease(etcd_lease);
+        let put = TxnOp::put(self.lease_key(&claim.key), own.to_json(), Some(options));
+        match &claim.guard {
+            Guard::Free {
+                outdated: Some((old, _)),
+            } => {
+                vec![TxnOp::delete(self.lease_key(old), None), put]
+            }
+            Guard::Free { outdated: None } | Guard::Unchanged { .. } => vec![put],
+        }
     }
 
     fn lease_key(&self, key: &LeaseKey) -> String {
         format!("{}{key}", self.leases_prefix())
     }
 
-    async fn call<T>(
-        &self,
-        attempted: &str,
-        request: impl Future<Output = Result<T, etcd_client::Error>>,
-    ) -> Result<T, Error> {
-        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.failed(attempted, Cause::Etcd(error))),
-            Err(_) => Err(self.failed(attempted, Cause::NoAnswer)),
+    /// Asks the current server, and if it fails the others in turn; the one that answers is the current
+    /// one from then on. For requests that do no harm when they are carried out twice.
+    async fn ask<'a, T, F>(&'a self, request: impl Fn(&'a Server) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let start = self.current.load(Ordering::Relaxed);
+        let mut failure = None;
+        for offset in 0..self.servers.len() {
+            match request(self.server(start + offset)).await {
+                Ok(answer) => {
+                    self.current.store(start + offset, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => failure = Some(error.after(failure)),
+            }
         }
+        Err(failure.unwrap_or_else(Error::no_server))
+    }
+
+    /// The server of a number, which goes round.
+    fn server(&self, number: usize) -> &Server {
+        &self.servers[number % self.servers.len()]
     }
 }
