@@ -56,8 +56,10 @@ impl Settle {
 
     /// Takes out what is to be read by now.
     pub fn take(&mut self, now: Instant) -> BTreeSet<Target> {
-        let ready = self.due.extract_if(.., |_, due| *due <= now);
-        ready.map(|(target, _)| target).collect()
+        let due = |(target, due): (&Target, &Instant)| (*due <= now).then(|| target.clone());
+        let ready: BTreeSet<Target> = self.due.iter().filter_map(due).collect();
+        self.due.retain(|_, due| *due > now);
+        ready
     }
 }
 
