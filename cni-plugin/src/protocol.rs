@@ -118,7 +118,7 @@ impl Verb {
     }
 
     /// The variables that have to be set.
-    fn required<'a>(self, environment: &'a Environment) -> Vec<(&'static str, &'a str)> {
+    fn required(self, environment: &Environment) -> Vec<(&'static str, &str)> {
         let id = ("CNI_CONTAINERID", environment.container_id.as_str());
         let netns = ("CNI_NETNS", environment.netns.as_str());
         let if_name = ("CNI_IFNAME", environment.if_name.as_str());

@@ -13,6 +13,7 @@ mod if_name;
 mod mac;
 mod vni;
 
+pub mod conntrack;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

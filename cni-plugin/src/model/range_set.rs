@@ -60,8 +60,8 @@ pub enum RangeError {
     EndOutside(IpAddr, IpNetwork),
     #[error("mixed address families")]
     MixedFamilies,
-    #[error("subnets {0} and {1} overlap")]
-    Overlap(Range, Range),
+    #[error("subnets {} and {} overlap", .0[0], .0[1])]
+    Overlap(Box<[Range; 2]>),
 }
 
 // === impl Range ===
@@ -138,7 +138,8 @@ impl RangeSet {
         }
         for (index, range) in ranges.iter().enumerate() {
             if let Some(other) = ranges.iter().skip(index + 1).find(|it| it.overlaps(range)) {
-                return Err(RangeError::Overlap(range.clone(), other.clone()));
+                let both = [range.clone(), other.clone()];
+                return Err(RangeError::Overlap(both.into()));
             }
         }
         Ok(Self(ranges))

@@ -138,6 +138,19 @@ pub fn veth(pair: VethPair, bridge: IfIndex) -> Change {
     })
 }
 
+/// Has the container's interface tell its neighbours of itself, by setting the Ethernet address that it has.
+///
+/// It also does so when it goes up, but by then the kernel may not have noticed yet that the other end has a
+/// carrier, and the bridge drops what comes in by that port. A read of the port has it notice (Linux 6.9 and
+/// later; earlier ones do in their own time, which is short).
+pub fn announce(container: &Link) -> Change {
+    let settings = LinkSettings {
+        mac: container.mac,
+        ..Default::default()
+    };
+    Change::SetLink(container.index, settings)
+}
+
 /// Lets frames leave by the port that they came in by.
 pub fn hairpin(port: IfIndex) -> Change {
     let settings = LinkSettings {
@@ -164,7 +177,7 @@ pub fn container_settings(result: &AddResult, interface: &IfName) -> Vec<(String
     let has = |family| result.gateway(family).is_some();
     let mut settings = Vec::new();
     if has(Family::V4) {
-        // Neighbours that knew the address from an earlier container learn of the new one.
+        // Neighbours that know the address from an earlier container learn of the new one.
         settings.push((format!("net/ipv4/conf/{interface}/arp_notify"), "1"));
     }
     if has(Family::V6) {

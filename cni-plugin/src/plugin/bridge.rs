@@ -136,7 +136,7 @@ impl Addition<'_> {
         bridge: IfIndex,
         result: &AddResult,
     ) -> Result<[Link; 3], Error> {
-        let container = self.set_up_container(result)?;
+        let (mut inside, container) = self.set_up_container(result)?;
         let port = existing(host.link_by_name(&self.pair.host)?, &self.pair.host)?;
         if self.conf.hairpin_mode {
             host.apply(&[plan::bridge::hairpin(port.index)])?;
@@ -146,6 +146,8 @@ impl Addition<'_> {
                 sysctl::set(key, "1")?;
             }
         }
+        // After the port was read, which makes the bridge take frames from it.
+        inside.apply(&[plan::bridge::announce(&container)])?;
         let bridge = existing(host.link_by_index(bridge)?, &self.name)?;
         Ok([bridge, port, container])
     }
@@ -173,8 +175,8 @@ impl Addition<'_> {
         }
     }
 
-    /// Does all that is to do in the container, on one visit.
-    fn set_up_container(&self, result: &AddResult) -> Result<Link, Error> {
+    /// Sets up the container's interface, on one visit; answers with it and the way to it.
+    fn set_up_container(&self, result: &AddResult) -> Result<(Handle, Link), Error> {
         let name = &self.pair.container;
         self.namespace.run(|| {
             for (key, value) in plan::bridge::container_settings(result, name) {
@@ -184,7 +186,7 @@ impl Addition<'_> {
             let link = existing(handle.link_by_name(name)?, name)?;
             let changes = plan::bridge::container(result, link.index).map_err(refused)?;
             handle.apply(&changes)?;
-            Ok(link)
+            Ok((handle, link))
         })?
     }
 

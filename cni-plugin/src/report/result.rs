@@ -204,3 +204,118 @@ impl Ip010 {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> AddResult {
+        let interface = |name: &str, mac: &str, sandbox: &str| Interface {
+            name: name.into(),
+            mac: Some(mac.parse().unwrap()),
+            mtu: 1450,
+            sandbox: sandbox.into(),
+        };
+        let ip = |address: &str, gateway: &str| IpConfig {
+            address: address.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+            interface: Some(2),
+        };
+        let route = |dst: &str, gw: Option<&str>| {
+            Route::new(dst.parse().unwrap(), gw.map(|gw| gw.parse().unwrap()))
+        };
+        let mut metric = route("fd00::/48", None);
+        metric.priority = Some(7);
+        AddResult {
+            interfaces: vec![
+                interface("cni0", "0a:58:0a:01:11:01", ""),
+                interface("eth0", "02:00:00:00:00:02", "/run/netns/c"),
+            ],
+            ips: vec![
+                ip("10.1.17.2/24", "10.1.17.1"),
+                ip("10.1.18.2/24", "10.1.18.1"),
+                ip("fd00::2/64", "fd00::1"),
+            ],
+            routes: vec![route("10.1.0.0/16", Some("10.1.17.9")), metric],
+            dns: Dns::default(),
+        }
+    }
+
+    /// The text on one line, with nothing else changed: the indentation is `go_json`'s.
+    fn printed(sample: &AddResult, version: SpecVersion) -> String {
+        let text = result(sample, version).unwrap();
+        text.lines().map(str::trim_start).collect()
+    }
+
+    #[test]
+    fn each_version_has_its_keys_in_the_order_of_go() {
+        let sample = sample();
+        for (version, want) in [
+            (
+                SpecVersion::V1_1_0,
+                r#"{"cniVersion": "1.1.0","interfaces": [{"mac": "0a:58:0a:01:11:01","mtu": 1450,"name": "cni0"},{"mac": "02:00:00:00:00:02","mtu": 1450,"name": "eth0","sandbox": "/run/netns/c"}],"ips": [{"address": "10.1.17.2/24","gateway": "10.1.17.1","interface": 2},{"address": "10.1.18.2/24","gateway": "10.1.18.1","interface": 2},{"address": "fd00::2/64","gateway": "fd00::1","interface": 2}],"routes": [{"dst": "10.1.0.0/16","gw": "10.1.17.9"},{"dst": "fd00::/48","priority": 7}]}"#,
+            ),
+            (
+                SpecVersion::V0_4_0,
+                r#"{"cniVersion": "0.4.0","interfaces": [{"name": "cni0","mac": "0a:58:0a:01:11:01"},{"name": "eth0","mac": "02:00:00:00:00:02","sandbox": "/run/netns/c"}],"ips": [{"version": "4","interface": 2,"address": "10.1.17.2/24","gateway": "10.1.17.1"},{"version": "4","interface": 2,"address": "10.1.18.2/24","gateway": "10.1.18.1"},{"version": "6","interface": 2,"address": "fd00::2/64","gateway": "fd00::1"}],"routes": [{"dst": "10.1.0.0/16","gw": "10.1.17.9"},{"dst": "fd00::/48","priority": 7}],"dns": {}}"#,
+            ),
+            (
+                SpecVersion::V0_2_0,
+                r#"{"cniVersion": "0.2.0","ip4": {"ip": "10.1.17.2/24","gateway": "10.1.17.1","routes": [{"dst": "10.1.0.0/16","gw": "10.1.17.9"}]},"ip6": {"ip": "fd00::2/64","gateway": "fd00::1","routes": [{"dst": "fd00::/48"}]},"dns": {}}"#,
+            ),
+        ] {
+            assert_eq!(printed(&sample, version), want);
+        }
+    }
+
+    #[test]
+    fn versions_of_one_form_differ_in_their_name_alone() {
+        use SpecVersion as V;
+        for (one, other) in [
+            (V::V1_1_0, V::V1_0_0),
+            (V::V0_4_0, V::V0_3_1),
+            (V::V0_4_0, V::V0_3_0),
+            (V::V0_2_0, V::V0_1_0),
+        ] {
+            let renamed = printed(&sample(), one).replace(one.as_str(), other.as_str());
+            assert_eq!(printed(&sample(), other), renamed);
+        }
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out_but_dns_where_it_always_was() {
+        let empty = AddResult::default();
+        assert_eq!(
+            printed(&empty, SpecVersion::V1_0_0),
+            r#"{"cniVersion": "1.0.0"}"#
+        );
+        assert_eq!(
+            printed(&empty, SpecVersion::V0_3_1),
+            r#"{"cniVersion": "0.3.1","dns": {}}"#
+        );
+        let error = result(&empty, SpecVersion::V0_1_0).unwrap_err();
+        assert_eq!(error.message, "cannot convert: no valid IP addresses");
+    }
+
+    #[test]
+    fn name_servers_are_printed_in_every_version() {
+        let with_dns = AddResult {
+            dns: serde_json::from_str(r#"{"domain": "a.b", "nameservers": ["10.0.0.10"]}"#)
+                .unwrap(),
+            ..sample()
+        };
+        for (version, want) in [
+            (
+                SpecVersion::V1_1_0,
+                r#""dns": {"domain": "a.b","nameservers": ["10.0.0.10"]}"#,
+            ),
+            (
+                SpecVersion::V0_1_0,
+                r#""dns": {"nameservers": ["10.0.0.10"],"domain": "a.b"}"#,
+            ),
+        ] {
+            let text = printed(&with_dns, version);
+            assert!(text.contains(want), "{text}");
+        }
+    }
+}

@@ -162,7 +162,7 @@ fn is_misshapen(have: &ObservedTable, want: &Table) -> bool {
     let set = |(name, want): (&String, &Set)| match have.sets.get(name) {
         None => false,
         Some(ObservedSet::Foreign) => true,
-        Some(ObservedSet::Known(have)) => !has_shape(have, want) || overflows(have, want),
+        Some(ObservedSet::Known(have)) => !has_shape(have, want),
     };
     want.chains.iter().any(chain) || want.sets.iter().any(set)
 }
@@ -183,16 +183,6 @@ fn has_shape(have: &Set, want: &Set) -> bool {
         )
     };
     shape(have) == shape(want)
-}
-
-/// Whether there is no room for the new elements beside the old ones, which take theirs until the end of
-/// the transaction.
-fn overflows(have: &Set, want: &Set) -> bool {
-    let wanted = canonical(want);
-    let new = wanted
-        .iter()
-        .filter(|(key, element)| have.elements.get(*key) != Some(*element));
-    want.size > 0 && have.elements.len() + new.count() > want.size as usize
 }
 
 /// The elements as they will be read: networks without the bits behind the prefix.

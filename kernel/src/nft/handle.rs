@@ -99,7 +99,11 @@ impl Handle {
                 step,
                 short: true,
             };
-            Error::new(format!("nft {text}"), error)
+            let hint = match (step, error.errno()) {
+                (Step::AddElements(..), Some(Errno::ENFILE)) => " (the set is full)",
+                _ => "",
+            };
+            Error::new(format!("nft {text}{hint}"), error)
         };
         let requests = steps
             .iter()

@@ -15,8 +15,7 @@ pub struct Set {
     /// What a key is mapped to; `None` for a plain set.
     pub data: Option<SetData>,
     /// `size`: the most elements that it can hold, 0 for no limit. It can't be changed while the set
-    /// exists. Elements that a transaction deletes take their room until it is carried out. Kernels before
-    /// 6.14 count a network twice, so that interval sets are better left without a limit.
+    /// exists. Kernels before 6.14 count a network twice, so that interval sets are better left without one.
     pub size: u32,
     /// `flags interval`: its keys are networks, all of them. Only for keys of one address field.
     pub interval: bool,

@@ -3,5 +3,6 @@
 
 mod convergence;
 mod layout;
+mod refusals;
 mod sandbox;
 mod tables;

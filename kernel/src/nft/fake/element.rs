@@ -23,7 +23,6 @@ const KEY_LEN: usize = 64;
 impl Attempt {
     pub(super) fn add_element(&mut self, name: &str, key: &Key, element: &Element) -> Refused {
         check_comment(element.comment.as_deref())?;
-        let deleted = self.deleted.get(name).copied().unwrap_or_default();
         let table = self.table_mut()?;
         if let Some(Data::Verdict(verdict)) = &element.data {
             check_target(table, verdict)?;
@@ -36,13 +35,13 @@ impl Attempt {
             return if same {
                 Ok(())
             } else {
-                Err(refuse(Errno::EBUSY, "exists with other data"))
+                Err(refuse(Errno::EEXIST, "exists with other data"))
             };
         }
         if overlaps(set, &key) {
-            return Err(refuse(Errno::ENOTEMPTY, "overlaps another network"));
+            return Err(refuse(Errno::EEXIST, "overlaps another network"));
         }
-        if set.size > 0 && set.elements.len() + deleted >= set.size as usize {
+        if set.size > 0 && set.elements.len() >= set.size as usize {
             return Err(refuse(Errno::ENFILE, "the set is full"));
         }
         set.elements.insert(key, element.clone());
@@ -57,7 +56,6 @@ impl Attempt {
         if let Some(Data::Verdict(verdict)) = &element.data {
             self.left.extend(target(verdict).cloned());
         }
-        *self.deleted.entry(name.to_owned()).or_default() += 1;
         Ok(())
     }
 }

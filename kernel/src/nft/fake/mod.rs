@@ -18,7 +18,7 @@ use super::{
 use crate::{Error, Family, Result, netlink};
 
 /// Tables in memory. Takes transactions as the kernel does, and refuses what any supported kernel refuses.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fake {
     tables: BTreeMap<(Family, String), ObservedTable>,
     generation: u32,
@@ -31,8 +31,6 @@ struct Attempt {
     table: Option<ObservedTable>,
     /// Chains that an element named which this transaction deletes.
     left: BTreeSet<String>,
-    /// How many elements of a set this transaction deletes; they still take room.
-    deleted: BTreeMap<String, usize>,
 }
 
 /// Why a step is refused.
@@ -52,7 +50,6 @@ impl Fake {
             table: self.tables.get(&(family, name.clone())).cloned(),
             name: name.clone(),
             left: BTreeSet::new(),
-            deleted: BTreeMap::new(),
         };
         let steps = steps(transaction);
         for step in &steps {
@@ -84,6 +81,16 @@ impl Fake {
             generation: self.generation,
             ..table.clone()
         })
+    }
+}
+
+impl Default for Fake {
+    /// Without a table, as a new network namespace is, where the kernel begins to count at 1.
+    fn default() -> Self {
+        Self {
+            tables: BTreeMap::new(),
+            generation: 1,
+        }
     }
 }
 
@@ -127,7 +134,6 @@ impl Attempt {
             .take()
             .ok_or_else(|| refuse(Errno::ENOENT, "no such table"))?;
         self.left.clear();
-        self.deleted.clear();
         Ok(())
     }
 
@@ -150,7 +156,10 @@ impl Attempt {
                 have.policy = want.policy;
                 Ok(())
             }
-            _ => Err(refuse(Errno::EEXIST, "the chain exists at another hook")),
+            _ => Err(refuse(
+                Errno::EOPNOTSUPP,
+                "the chain exists at another hook, or at none",
+            )),
         }
     }
 
@@ -196,15 +205,16 @@ impl Attempt {
                     .insert(name.to_owned(), ObservedSet::Known(empty));
                 Ok(())
             }
+            // Another size is not refused, nor does it change anything.
             Some(ObservedSet::Known(have))
-                if (&have.key, &have.data, have.size, have.interval)
-                    == (&set.key, &set.data, set.size, set.interval) =>
+                if (&have.key, &have.data, have.interval)
+                    == (&set.key, &set.data, set.interval) =>
             {
                 Ok(())
             }
             Some(_) => Err(refuse(
                 Errno::EEXIST,
-                "the set exists with another type, size or flags",
+                "the set exists with another type or flags",
             )),
         }
     }
@@ -222,7 +232,6 @@ impl Attempt {
             self.left
                 .extend(reference::chains_of_elements(&set).cloned());
         }
-        self.deleted.remove(name);
         Ok(())
     }
 
