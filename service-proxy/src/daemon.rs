@@ -11,7 +11,7 @@ use kernel::nft::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    model::{Catalogue, Change},
+    model::{Catalogue, Change, ObjectName},
     reconcile::{Outcome, Reconciler},
     report::{self, Occasion},
     source::{Manifests, manifests::StartError},
@@ -54,6 +54,9 @@ struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
     sync_period: Duration,
+    /// Until all is in the kernel for the first time.
+    starting: bool,
+    /// How many attempts have failed in a row.
     failures: u32,
     look_at: Instant,
 }
@@ -61,23 +64,17 @@ struct Daemon {
 // === impl Daemon ===
 
 impl Daemon {
-    fn take(&mut self, changes: Vec<Change>) -> BTreeSet<crate::model::ObjectName> {
+    fn take(&mut self, changes: Vec<Change>) -> BTreeSet<ObjectName> {
         changes
             .into_iter()
             .flat_map(|change| self.catalogue.apply(change))
             .collect()
     }
 
-    fn start(&mut self, changes: Vec<Change>) {
-        let services = self.take(changes);
-        self.sync(Occasion::First, |reconciler, catalogue| {
-            reconciler.update(catalogue, &services)
-        });
-    }
-
+    /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
         let services = self.take(changes);
-        if !services.is_empty() {
+        if self.starting || !services.is_empty() {
             let occasion = Occasion::Change(services.len());
             self.sync(occasion, |reconciler, catalogue| {
                 reconciler.update(catalogue, &services)
@@ -94,6 +91,11 @@ impl Daemon {
         occasion: Occasion,
         work: impl FnOnce(&mut Reconciler<Handle>, &Catalogue) -> Outcome,
     ) {
+        let occasion = if self.starting {
+            Occasion::First
+        } else {
+            occasion
+        };
         let started = Instant::now();
         let outcome = work(&mut self.reconciler, &self.catalogue);
         let ended = Instant::now();
@@ -101,10 +103,14 @@ impl Daemon {
         if !outcome.failures.is_empty() {
             self.look_at = ended + retry_after(self.failures, self.sync_period);
             self.failures = self.failures.saturating_add(1);
-        } else if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
-            self.failures = 0;
+            return;
+        }
+        // A change alone puts the next full comparison off only where it made one.
+        if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
             self.look_at = ended + self.sync_period;
         }
+        self.starting = false;
+        self.failures = 0;
     }
 }
 
@@ -121,10 +127,11 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         catalogue: Catalogue::default(),
         reconciler: Reconciler::new(kernel, settings.node, &settings.cluster_cidrs),
         sync_period: settings.sync_period,
+        starting: true,
         failures: 0,
         look_at: Instant::now(),
     };
-    daemon.start(all);
+    daemon.follow(all);
     loop {
         tokio::select! {
             changes = manifests.next() => daemon.follow(changes),

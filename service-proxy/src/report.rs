@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use nix::errno::Errno;
+
 use crate::{
     model::Catalogue,
     reconcile::{Outcome, Sent},
@@ -45,10 +47,13 @@ impl fmt::Display for Sent {
 /// Tells what came of a sync that took so long.
 pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took: Duration) {
     for failure in &outcome.failures {
-        tracing::error!("{occasion}: {failure}; the table is read again and compared in a moment");
+        tracing::error!("{occasion}: {failure}; {}", advice(failure));
     }
-    let succeeded = outcome.failures.is_empty();
-    if !outcome.sent.is_empty() || (occasion == Occasion::First && succeeded) {
+    let is_news = match occasion {
+        Occasion::First => outcome.failures.is_empty(),
+        Occasion::Change(_) | Occasion::Resync => !outcome.sent.is_empty(),
+    };
+    if is_news {
         tracing::info!(
             "{occasion}: {}; {} Services, {} EndpointSlices in all, {:.1} ms",
             outcome.sent,
@@ -56,5 +61,16 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
             catalogue.slices(),
             took.as_secs_f64() * 1e3
         );
+    }
+}
+
+/// What to do about a failure, or what is done about it.
+fn advice(failure: &kernel::Error) -> &'static str {
+    match failure.errno() {
+        Some(Errno::EPERM | Errno::EACCES) => "run it as root or with CAP_NET_ADMIN",
+        Some(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT) => {
+            "the kernel needs nf_tables with NAT, masquerade, reject and numgen"
+        }
+        _ => "everything is compared with the kernel and tried again soon",
     }
 }

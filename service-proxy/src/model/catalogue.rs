@@ -34,6 +34,12 @@ pub struct Catalogue {
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
 }
 
+/// What an object was and what it is.
+struct Difference<T> {
+    before: Option<Arc<T>>,
+    after: Option<Arc<T>>,
+}
+
 // === impl Change ===
 
 impl Change {
@@ -109,7 +115,8 @@ impl Catalogue {
         name: ObjectName,
         slice: Option<Arc<EndpointSlice>>,
     ) -> BTreeSet<ObjectName> {
-        let Some((before, after)) = replace(&mut self.slices, name.clone(), slice) else {
+        let Some(Difference { before, after }) = replace(&mut self.slices, name.clone(), slice)
+        else {
             return BTreeSet::new();
         };
         if let Some(before) = &before {
@@ -139,17 +146,16 @@ impl Catalogue {
 }
 
 /// Puts or removes a value; answers with what was and what is, unless they are equal.
-#[allow(clippy::type_complexity)]
 fn replace<T: PartialEq>(
     map: &mut BTreeMap<ObjectName, Arc<T>>,
     name: ObjectName,
-    value: Option<Arc<T>>,
-) -> Option<(Option<Arc<T>>, Option<Arc<T>>)> {
-    let before = match &value {
+    after: Option<Arc<T>>,
+) -> Option<Difference<T>> {
+    let before = match &after {
         Some(value) => map.insert(name, Arc::clone(value)),
         None => map.remove(&name),
     };
-    (before != value).then_some((before, value))
+    (before != after).then_some(Difference { before, after })
 }
 
 #[cfg(test)]

@@ -199,19 +199,12 @@ fn endpoint(index: usize, item: &Endpoint, family: Family) -> Result<model::Endp
             format!("{text:?} is no {family} address"),
         ));
     }
-    let conditions = item.conditions.as_ref();
-    let ready = conditions
-        .and_then(|conditions| conditions.ready)
-        .unwrap_or(true);
+    let conditions = item.conditions.clone().unwrap_or_default();
     Ok(model::Endpoint {
         address,
-        ready,
-        serving: conditions
-            .and_then(|conditions| conditions.serving)
-            .unwrap_or(true),
-        terminating: conditions
-            .and_then(|conditions| conditions.terminating)
-            .unwrap_or(false),
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
         node: item.node_name.clone(),
     })
 }

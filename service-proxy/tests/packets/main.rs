@@ -176,7 +176,7 @@ fn manifests_are_followed_live(family: Family) {
     });
 
     fs::remove_file(network.manifests().join("web.yaml")).unwrap();
-    let gone = || network.ask(Place::Client, Transport::Tcp, to).is_err();
+    let gone = || !network.nft("list ruleset").contains("default/web");
     eventually("the Service to be gone", gone);
 }
 

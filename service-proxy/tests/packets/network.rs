@@ -234,10 +234,9 @@ fn forward() {
     for (key, value) in [
         ("net/ipv4/ip_forward", "1"),
         ("net/ipv6/conf/all/forwarding", "1"),
-        // The way outside is the node's default route, so a packet from there that nobody takes would be
-        // told of a better way; that counts against the limit of ICMP errors, which are what is tested.
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/default/send_redirects", "0"),
+        // Refusals are ICMP errors, of which the kernel sends few a second to anybody.
+        ("net/ipv4/icmp_ratemask", "0"),
+        ("net/ipv6/icmp/ratelimit", "0"),
     ] {
         sysctl::set(key, value).unwrap();
     }

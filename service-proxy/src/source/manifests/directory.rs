@@ -74,10 +74,12 @@ impl Directory {
         &self.path
     }
 
-    /// Reads all files that are new or differ from what was read before.
-    pub fn rescan(&mut self) -> Result<Outcome, Unreadable> {
+    /// Reads all files that are new or differ from what was read before, but those that are just being
+    /// written.
+    pub fn rescan(&mut self, written: &BTreeSet<String>) -> Result<Outcome, Unreadable> {
         let mut names = self.list().map_err(|cause| self.unreadable(cause))?;
         names.extend(self.files.keys().cloned());
+        names.retain(|name| !written.contains(name));
         self.refresh(&names)
     }
 
@@ -317,7 +319,7 @@ mod tests {
 
         /// What a rescan finds: `+name ip`, `-name`, and the warnings.
         fn rescan(&mut self) -> (Vec<String>, Vec<String>) {
-            let outcome = self.directory.rescan().unwrap();
+            let outcome = self.directory.rescan(&BTreeSet::new()).unwrap();
             (outcome.changes.iter().map(show).collect(), outcome.warnings)
         }
 
@@ -440,7 +442,7 @@ mod tests {
         let names = BTreeSet::from(["a.yaml".to_owned()]);
         let error = lab.directory.refresh(&names).unwrap_err().to_string();
         assert!(error.contains("No such file or directory"), "{error}");
-        assert!(lab.directory.rescan().is_err());
+        assert!(lab.directory.rescan(&BTreeSet::new()).is_err());
         fs::rename(&aside, lab.temporary.path()).unwrap();
         assert_eq!(lab.changes(), [""; 0]);
     }

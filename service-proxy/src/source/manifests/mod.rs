@@ -1,7 +1,7 @@
 //! Services and EndpointSlices from a directory of ordinary Kubernetes manifests.
 //!
 //! Every `*.yaml`, `*.yml` and `*.json` in the directory counts, names with a leading dot do not.
-//! [`Manifests`] follows the directory; [`Directory`] reads it; [`Documents`](document) are what files hold.
+//! [`Manifests`] follows the directory, [`parse`] reads what a file holds.
 
 mod defaults;
 mod directory;
@@ -9,6 +9,6 @@ mod document;
 mod settle;
 mod watch;
 
-pub use directory::{Directory, Outcome, Unreadable};
+pub use directory::Unreadable;
 pub use document::{Format, Parsed, Problem, parse};
 pub use watch::{Manifests, StartError};

@@ -54,10 +54,21 @@ impl Settle {
         self.due.values().min().copied()
     }
 
+    /// The files that are not complete yet.
+    pub fn unsettled(&self) -> BTreeSet<String> {
+        let files = self.due.keys().filter_map(|target| match target {
+            Target::Directory => None,
+            Target::File(name) => Some(name.clone()),
+        });
+        files.collect()
+    }
+
     /// Takes out what is to be read by now.
     pub fn take(&mut self, now: Instant) -> BTreeSet<Target> {
-        let ready = self.due.extract_if(.., |_, due| *due <= now);
-        ready.map(|(target, _)| target).collect()
+        let due = |(target, due): (&Target, &Instant)| (*due <= now).then(|| target.clone());
+        let ready: BTreeSet<Target> = self.due.iter().filter_map(due).collect();
+        self.due.retain(|_, due| *due > now);
+        ready
     }
 }
 
@@ -78,6 +89,7 @@ mod tests {
         assert_eq!(settle.take(at(10)), BTreeSet::new());
         assert_eq!(settle.take(at(11)), BTreeSet::from([b]));
         assert_eq!(settle.due(), Some(at(1000)));
+        assert_eq!(settle.unsettled(), BTreeSet::from(["a".to_owned()]));
         settle.note(a.clone(), Step::Writing, at(900));
         assert_eq!(settle.take(at(1899)), BTreeSet::new());
         settle.note(a.clone(), Step::Written, at(1899));

@@ -82,7 +82,7 @@ impl Manifests {
         };
         // Watched before it is read, so that nothing is missed in between.
         manifests.watch().map_err(failed)?;
-        let outcome = manifests.directory.rescan()?;
+        let outcome = manifests.directory.rescan(&BTreeSet::new())?;
         Ok((manifests, warn(outcome)))
     }
 
@@ -117,6 +117,9 @@ impl Manifests {
     }
 
     fn read_due(&mut self, now: Instant) -> Vec<Change> {
+        while let Ok(event) = self.events.try_recv() {
+            self.note(event, now);
+        }
         let mut due = self.settle.take(now);
         if now >= self.look_at {
             due.insert(Target::Directory);
@@ -146,7 +149,11 @@ impl Manifests {
     fn read(&mut self, due: BTreeSet<Target>) -> Result<Outcome, String> {
         if due.contains(&Target::Directory) {
             self.watch().map_err(|error| error.to_string())?;
-            return self.directory.rescan().map_err(|error| error.to_string());
+            let unsettled = self.settle.unsettled();
+            return self
+                .directory
+                .rescan(&unsettled)
+                .map_err(|error| error.to_string());
         }
         let names = due.into_iter().filter_map(|target| match target {
             Target::Directory => None,
@@ -307,6 +314,8 @@ mod tests {
         assert_eq!(first.len(), 2);
         let mut file = fs::File::create(&path).unwrap();
         file.write_all(manifest("a").as_bytes()).unwrap();
+        // The whole directory is looked through in the meantime.
+        fs::write(temporary.path().join("notes.txt"), "").unwrap();
         let waited = tokio::time::timeout(Duration::from_millis(300), manifests.next()).await;
         assert!(waited.is_err(), "{waited:?}");
         write!(file, "---\n{}", manifest("c")).unwrap();
