@@ -19,6 +19,7 @@ pub mod netns;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod tc;
 
 pub use error::{Error, Result};
 pub use family::Family;
