@@ -14,6 +14,7 @@ mod mac;
 mod vni;
 
 pub mod conntrack;
+pub mod iptables;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
