@@ -9,6 +9,7 @@
 
 mod error;
 mod family;
+mod genl;
 mod if_name;
 mod mac;
 mod vni;
@@ -21,6 +22,7 @@ pub mod nft;
 pub mod route;
 pub mod sysctl;
 pub mod tc;
+pub mod wireguard;
 
 pub use error::{Error, Result};
 pub use family::Family;

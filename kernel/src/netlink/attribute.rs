@@ -39,6 +39,10 @@ impl Body {
         self.open(kind | NESTED, inner);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
