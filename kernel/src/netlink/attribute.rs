@@ -26,9 +26,21 @@ impl Body {
         self.open(kind, |body| body.0.extend_from_slice(payload));
     }
 
+    /// A text with its closing zero.
+    pub(crate) fn put_text(&mut self, kind: u16, text: &str) {
+        self.open(kind, |body| {
+            body.0.extend_from_slice(text.as_bytes());
+            body.0.push(0);
+        });
+    }
+
     /// An attribute that consists of what `inner` writes.
     pub(crate) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self)) {
         self.open(kind | NESTED, inner);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {
@@ -65,6 +77,14 @@ pub(crate) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
         .map(|(_, payload)| payload)
 }
 
+/// The text before the first zero, if it is UTF-8.
+pub(crate) fn text(payload: &[u8]) -> Option<&str> {
+    payload
+        .split(|byte| *byte == 0)
+        .next()
+        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,12 +93,12 @@ mod tests {
     fn what_is_written_is_read() {
         let mut body = Body::new(&[9; 4]);
         body.put(1, &[7]);
-        body.nest(2, |inner| inner.put(3, b"abc"));
+        body.nest(2, |inner| inner.put_text(3, "abc"));
         let bytes = body.into_bytes();
         assert_eq!(bytes.len(), 4 + 8 + 4 + 8);
         assert_eq!(find(&bytes[4..], 1), Some(&[7][..]));
         let inner = find(&bytes[4..], 2).unwrap();
-        assert_eq!(find(inner, 3), Some(&b"abc"[..]));
+        assert_eq!(find(inner, 3).and_then(text), Some("abc"));
         assert_eq!(find(inner, 4), None);
     }
 
