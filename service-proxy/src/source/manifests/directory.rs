@@ -74,6 +74,13 @@ impl Directory {
         &self.path
     }
 
+    /// Whether the directory can be read.
+    pub fn check(&self) -> Result<(), Unreadable> {
+        fs::read_dir(&self.path)
+            .map(drop)
+            .map_err(|cause| self.unreadable(cause))
+    }
+
     /// Reads all files that are new or differ from what was read before, but those that are just being
     /// written.
     pub fn rescan(&mut self, written: &BTreeSet<String>) -> Result<Outcome, Unreadable> {
@@ -86,7 +93,7 @@ impl Directory {
     /// Reads the named files where they differ from what was read before.
     pub fn refresh(&mut self, names: &BTreeSet<String>) -> Result<Outcome, Unreadable> {
         // While the directory is away its files are too, and that does not mean that they were removed.
-        fs::read_dir(&self.path).map_err(|cause| self.unreadable(cause))?;
+        self.check()?;
         let mut outcome = Outcome::default();
         for name in names {
             self.refresh_file(name, &mut outcome);

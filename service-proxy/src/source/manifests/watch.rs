@@ -47,8 +47,8 @@ pub enum StartError {
     #[error("--manifests: {0}")]
     Unreadable(#[from] Unreadable),
     /// It can't be watched.
-    #[error("--manifests: watch directory {}: {cause}; check that it exists and that fs.inotify.max_user_instances \
-             and fs.inotify.max_user_watches leave room", path.display())]
+    #[error("--manifests: watch directory {}: {cause}; check that fs.inotify.max_user_instances and \
+             fs.inotify.max_user_watches leave room", path.display())]
     Watch {
         /// The directory.
         path: PathBuf,
@@ -80,6 +80,7 @@ impl Manifests {
             look_at: Instant::now() + LOOK,
             complaint: None,
         };
+        manifests.directory.check()?;
         // Watched before it is read, so that nothing is missed in between.
         manifests.watch().map_err(failed)?;
         let outcome = manifests.directory.rescan(&BTreeSet::new())?;
@@ -148,6 +149,7 @@ impl Manifests {
 
     fn read(&mut self, due: BTreeSet<Target>) -> Result<Outcome, String> {
         if due.contains(&Target::Directory) {
+            self.directory.check().map_err(|error| error.to_string())?;
             self.watch().map_err(|error| error.to_string())?;
             let unsettled = self.settle.unsettled();
             return self
@@ -331,7 +333,10 @@ mod tests {
         let error = Manifests::open(Path::new("/nonexistent/manifests"))
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("--manifests: "), "{error}");
+        assert!(
+            error.starts_with("--manifests: read manifest directory "),
+            "{error}"
+        );
         assert!(
             error.contains("/nonexistent/manifests") && error.contains("No such file"),
             "{error}"
