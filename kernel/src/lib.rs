@@ -9,15 +9,20 @@
 
 mod error;
 mod family;
+mod genl;
 mod if_name;
 mod mac;
 mod vni;
 
+pub mod conntrack;
+pub mod iptables;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod tc;
+pub mod wireguard;
 
 pub use error::{Error, Result};
 pub use family::Family;

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod namespace;
+
 use std::net::{IpAddr, TcpListener, TcpStream};
 
 use kernel::{
-    Family, IfName, Mac,
+    Family, Mac,
     netns::Namespace,
     route::{
         Address, Change, FdbEntry, Handle, IfIndex, LinkKind, LinkSettings, Neighbour, NewLink,
@@ -13,33 +15,7 @@ use kernel::{
     },
 };
 
-/// A named namespace that is gone with its owner.
-struct TestNamespace {
-    name: String,
-    namespace: Namespace,
-}
-
-impl TestNamespace {
-    fn new(test: &str) -> Self {
-        let name = format!("tweed-kernel-{test}-{}", std::process::id());
-        let namespace = Namespace::create_named(&name).unwrap();
-        Self { name, namespace }
-    }
-
-    fn handle(&self) -> Handle {
-        Handle::open_in(&self.namespace).unwrap()
-    }
-}
-
-impl Drop for TestNamespace {
-    fn drop(&mut self) {
-        Namespace::delete_named(&self.name).unwrap();
-    }
-}
-
-fn name(text: &str) -> IfName {
-    text.parse().unwrap()
-}
+use namespace::{TestNamespace, name};
 
 fn new_link(text: &str, kind: NewLinkKind) -> Change {
     Change::AddLink(NewLink {

@@ -47,7 +47,8 @@ const CONFLIST: &str = include_str!("../../deploy/10-flannel.conflist");
 
 /// Writes a node's conflist: the deployed one, with the node's own directories in place of the machine's.
 pub fn write_conflist(node: &NodePlan, path: &Path) -> Result<()> {
-    let mut conflist: Value = serde_json::from_str(CONFLIST).context("read the deployed conflist")?;
+    let mut conflist: Value =
+        serde_json::from_str(CONFLIST).context("read the deployed conflist")?;
     let flannel = &mut conflist["plugins"][0];
     flannel["subnetFile"] = json!(node.directory.join("subnet.env"));
     flannel["dataDir"] = json!(node.directory.join("cni/flannel"));

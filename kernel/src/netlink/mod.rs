@@ -1,13 +1,17 @@
 //! The one netlink transport: a synchronous socket that belongs to the network namespace of the thread
 //! that opened it.
 //!
-//! It moves bytes. What they mean is the business of [`crate::route`] and [`crate::nft`].
+//! It moves bytes. What they mean is the business of [`crate::route`], [`crate::nft`] and their like.
 
+pub(crate) mod attribute;
+mod descriptor;
 mod error;
 mod message;
+mod monitor;
 mod socket;
 
 pub use error::{Error, Result};
 pub use message::{Reply, Request};
 pub(crate) use message::{align, array_at};
+pub use monitor::{Drained, Monitor};
 pub use socket::{Protocol, Socket};

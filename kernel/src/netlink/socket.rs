@@ -7,13 +7,12 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{
-        self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt,
-    },
+    sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag},
 };
 
 use super::{
     Error, Reply, Request, Result,
+    descriptor::{self, RECEIVE_BYTES},
     message::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received},
 };
 
@@ -22,12 +21,8 @@ use super::{
 const BATCH_REQUESTS: usize = 128;
 /// Bytes sent in one `sendmsg` by [`Socket::batch`]; well within the default send buffer.
 const BATCH_BYTES: usize = 64 << 10;
-/// Wanted size of both buffers, in bytes. Allocated only as it is used.
-const BUFFER_BYTES: usize = 16 << 20;
 /// How often an interrupted dump is tried again.
 const DUMP_ATTEMPTS: usize = 10;
-/// Largest message that the kernel puts into one dump answer, rounded up.
-const RECEIVE_BYTES: usize = 64 << 10;
 
 /// A netlink protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +31,8 @@ pub enum Protocol {
     Route,
     /// `NETLINK_NETFILTER`: nftables, conntrack.
     Netfilter,
+    /// `NETLINK_GENERIC`: families that are known by name, as WireGuard.
+    Generic,
 }
 
 /// A synchronous netlink socket in the network namespace of the thread that opened it.
@@ -52,21 +49,10 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open(protocol: Protocol) -> Result<Self> {
-        let protocol = match protocol {
-            Protocol::Route => SockProtocol::NetlinkRoute,
-            Protocol::Netfilter => SockProtocol::NetlinkNetFilter,
-        };
-        let fd = socket::socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            protocol,
-        )?;
-        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        grow_buffers(&fd);
-        enable(&fd, libc::NETLINK_EXT_ACK);
-        enable(&fd, libc::NETLINK_CAP_ACK);
-        enable(&fd, libc::NETLINK_GET_STRICT_CHK);
+        let fd = descriptor::open(protocol, SockFlag::empty())?;
+        descriptor::enable(&fd, libc::NETLINK_EXT_ACK);
+        descriptor::enable(&fd, libc::NETLINK_CAP_ACK);
+        descriptor::enable(&fd, libc::NETLINK_GET_STRICT_CHK);
         Ok(Self {
             fd,
             sequence: 0,
@@ -160,21 +146,43 @@ impl Socket {
 
     /// Reads a whole table; starts again where the kernel says that it changed meanwhile.
     pub fn dump(&mut self, request: &Request) -> Result<Vec<Reply>> {
+        self.dump_map(request, |received| Some(received.into()))
+    }
+
+    /// As [`Socket::dump`], for large tables: each message is handed on from the receive buffer, and
+    /// only what `parse` makes of it is kept.
+    pub(crate) fn dump_parsed<T>(
+        &mut self,
+        request: &Request,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        self.dump_map(request, |received| parse(received.body))
+    }
+
+    fn dump_map<T>(
+        &mut self,
+        request: &Request,
+        parse: impl Fn(Received<'_>) -> Option<T>,
+    ) -> Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(replies) = self.dump_once(request)? {
-                return Ok(replies);
+            if let Some(objects) = self.dump_once(request, &parse)? {
+                return Ok(objects);
             }
         }
         Err(Error::KeepsChanging)
     }
 
     /// `None` if the table changed while it was read.
-    fn dump_once(&mut self, request: &Request) -> Result<Option<Vec<Reply>>> {
+    fn dump_once<T>(
+        &mut self,
+        request: &Request,
+        parse: impl Fn(Received<'_>) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
         let sequence = self.next_sequence();
         let mut buffer = Vec::with_capacity(request.wire_len());
         request.write(NLM_F_DUMP, sequence, &mut buffer);
         self.send(&buffer)?;
-        let mut replies = Vec::new();
+        let mut objects = Vec::new();
         let mut interrupted = false;
         loop {
             let mut verdict = None;
@@ -185,11 +193,11 @@ impl Socket {
                 interrupted |= received.flags & NLM_F_DUMP_INTR != 0;
                 match received.kind {
                     NLMSG_DONE | NLMSG_ERROR => verdict = Some(received.verdict()),
-                    _ => replies.push(received.into()),
+                    _ => objects.extend(parse(received)),
                 }
             })?;
             match verdict {
-                Some(Ok(())) => return Ok((!interrupted).then_some(replies)),
+                Some(Ok(())) => return Ok((!interrupted).then_some(objects)),
                 // nfnetlink says by EINTR what rtnetlink says by the flag.
                 Some(Err(error)) if error.errno() == Some(Errno::EINTR) => return Ok(None),
                 Some(Err(error)) => return Err(error),
@@ -310,32 +318,4 @@ fn chunk_len(requests: &[Request]) -> usize {
         })
         .count()
         .max(1)
-}
-
-/// Asks for large buffers; without the privilege as large as the system allows.
-fn grow_buffers(fd: &OwnedFd) {
-    // Refused without CAP_NET_ADMIN in the first user namespace; the plain option never fails then,
-    // and batches are split to fit the default anyway.
-    let send = socket::setsockopt(fd, sockopt::SndBufForce, &BUFFER_BYTES)
-        .or_else(|_| socket::setsockopt(fd, sockopt::SndBuf, &BUFFER_BYTES));
-    let receive = socket::setsockopt(fd, sockopt::RcvBufForce, &BUFFER_BYTES)
-        .or_else(|_| socket::setsockopt(fd, sockopt::RcvBuf, &BUFFER_BYTES));
-    debug_assert!(send.is_ok() && receive.is_ok(), "{send:?} {receive:?}");
-}
-
-/// Switches an option of netlink(7) on; kernels that lack it work without.
-#[allow(unsafe_code)]
-fn enable(fd: &OwnedFd, option: libc::c_int) {
-    let on: libc::c_int = 1;
-    // SAFETY: `fd` is open, and `on` lives through the call and has the length that is passed.
-    // An error means that the kernel is older than the option, which is then done without.
-    unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_NETLINK,
-            option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        );
-    }
 }

@@ -25,6 +25,26 @@ pub struct Address {
     pub permanent: bool,
 }
 
+/// An address with what time does to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressState {
+    /// The address.
+    pub address: Address,
+    /// `IFA_F_TEMPORARY`: a privacy address of IPv6 (RFC 8981), soon replaced by another. IPv4 says by
+    /// the same bit that the address is a further one of its network, and it is not set here then.
+    pub temporary: bool,
+    /// Not for new connections any more: its preferred lifetime is over.
+    pub deprecated: bool,
+    /// IPv6: duplicate address detection is going on; it can't be used yet.
+    pub tentative: bool,
+    /// IPv6: another node has it; it can't be used.
+    pub dad_failed: bool,
+    /// Seconds for which it is preferred for new connections; `None`: for ever.
+    pub preferred_seconds: Option<u32>,
+    /// Seconds until it is removed; `None`: never.
+    pub valid_seconds: Option<u32>,
+}
+
 // === impl Address ===
 
 impl Address {
@@ -63,13 +83,12 @@ impl Address {
 
     /// `None` for what is not an address with a prefix.
     pub(super) fn from_message(message: &AddressMessage) -> Option<Self> {
-        let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+        let flags = flags(message);
         let (mut local, mut address) = (None, None);
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(ip) => local = Some(*ip),
                 AddressAttribute::Address(ip) => address = Some(*ip),
-                AddressAttribute::Flags(all) => flags = *all,
                 _ => {}
             }
         }
@@ -82,4 +101,43 @@ impl Address {
             permanent: flags.contains(AddressFlags::Permanent),
         })
     }
+}
+
+// === impl AddressState ===
+
+impl AddressState {
+    /// `None` for what is not an address with a prefix.
+    pub(super) fn from_message(message: &AddressMessage) -> Option<Self> {
+        let address = Address::from_message(message)?;
+        let flags = flags(message);
+        let lifetimes = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::CacheInfo(info) => Some((info.ifa_preferred, info.ifa_valid)),
+                _ => None,
+            });
+        let (preferred, valid) = lifetimes.unwrap_or((u32::MAX, u32::MAX));
+        let finite = |seconds: u32| (seconds != u32::MAX).then_some(seconds);
+        Some(Self {
+            temporary: address.address.is_ipv6() && flags.contains(AddressFlags::Secondary),
+            deprecated: flags.contains(AddressFlags::Deprecated),
+            tentative: flags.contains(AddressFlags::Tentative),
+            dad_failed: flags.contains(AddressFlags::Dadfailed),
+            preferred_seconds: finite(preferred),
+            valid_seconds: finite(valid),
+            address,
+        })
+    }
+}
+
+/// Eight flags fit the header; kernels that know more have them all in an attribute.
+fn flags(message: &AddressMessage) -> AddressFlags {
+    let mut attributes = message.attributes.iter();
+    attributes
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Flags(all) => Some(*all),
+            _ => None,
+        })
+        .unwrap_or_else(|| AddressFlags::from_bits_retain(message.header.flags.bits().into()))
 }

@@ -102,6 +102,23 @@ impl fmt::Display for NewLink {
         write_setting(f, " mtu ", self.mtu)?;
         write_setting(f, " master ", self.master)?;
         match &self.kind {
+            NewLinkKind::Wireguard => f.write_str(" type wireguard"),
+            NewLinkKind::Dummy => f.write_str(" type dummy"),
+            NewLinkKind::Ifb => f.write_str(" type ifb"),
+            NewLinkKind::Vlan(vlan) => {
+                write!(f, " link {} type vlan id {}", vlan.parent, vlan.id)
+            }
+            NewLinkKind::Ipip(ipip) => {
+                f.write_str(" type ipip")?;
+                write_setting(f, " local ", ipip.local)?;
+                write_setting(f, " remote ", ipip.remote)?;
+                write_setting(f, " dev ", ipip.parent)?;
+                f.write_str(if ipip.path_mtu_discovery {
+                    ""
+                } else {
+                    " nopmtudisc"
+                })
+            }
             NewLinkKind::Bridge => f.write_str(" type bridge"),
             NewLinkKind::Veth(peer) => {
                 write!(f, " type veth peer name {}", peer.name)?;
@@ -124,8 +141,20 @@ impl fmt::Display for LinkSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_setting(f, " address ", self.mac)?;
         write_setting(f, " mtu ", self.mtu)?;
-        write_setting(f, " master ", self.master)?;
+        match self.master {
+            Some(IfIndex(0)) => f.write_str(" nomaster")?,
+            master => write_setting(f, " master ", master)?,
+        }
+        write_setting(f, " txqueuelen ", self.tx_queue_len)?;
+        write_setting(f, " promisc ", self.promiscuous.map(on_off))?;
+        write_setting(f, " allmulticast ", self.all_multicast.map(on_off))?;
+        write_setting(f, " name ", self.name.as_ref())?;
+        write_setting(f, " netns /proc/self/fd/", self.namespace)?;
+        let vlan_filtering = self.vlan_filtering.map(u8::from);
+        write_setting(f, " type bridge vlan_filtering ", vlan_filtering)?;
         write_setting(f, " type bridge_slave hairpin ", self.hairpin.map(on_off))?;
+        write_setting(f, " type bridge_slave isolated ", self.isolated.map(on_off))?;
+        write_setting(f, " type bridge_slave learning ", self.learning.map(on_off))?;
         write_setting(f, " ", self.up.map(|up| if up { "up" } else { "down" }))
     }
 }
@@ -196,7 +225,7 @@ fn write_setting(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{IfIndex, Protocol};
+    use crate::route::Protocol;
 
     #[test]
     fn prints_as_the_command_that_does_the_same() {

@@ -1,5 +1,7 @@
 //! The way into the kernel.
 
+use std::{fmt::Display, net::IpAddr};
+
 use netlink_packet_core::ParseableParametrized;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -9,15 +11,20 @@ use netlink_packet_route::{
     route::RouteMessage,
 };
 
-use super::{Address, Change, FdbEntry, IfIndex, Link, Neighbour, Route, family, request};
+use nix::errno::Errno;
+
+use super::{
+    Address, AddressState, Change, FdbEntry, IfIndex, Link, LinkDetails, Lookup, Neighbour,
+    PortVlanChange, PortVlans, Route, family, request,
+};
 use crate::{
     Error, Family, IfName, Result,
-    netlink::{Protocol, Reply, Socket},
+    netlink::{Protocol, Reply, Request, Socket},
     netns::Namespace,
 };
 
 /// The table of the node's own addresses.
-const TABLE_LOCAL: u32 = 255;
+pub(super) const TABLE_LOCAL: u32 = 255;
 
 /// Reads and changes the tables of one network namespace.
 #[derive(Debug)]
@@ -66,16 +73,21 @@ impl Handle {
 
     /// Every address, of one interface or of all.
     pub fn addresses(&mut self, interface: Option<IfIndex>) -> Result<Vec<Address>> {
-        let mut message = AddressMessage::default();
-        message.header.index = interface.map_or(0, |index| index.0);
-        let messages = self.dump("ip address show", &RouteNetlinkMessage::GetAddress(message))?;
+        let messages = self.dump_addresses(interface)?;
         Ok(messages
             .iter()
-            .filter_map(|message| match message {
-                RouteNetlinkMessage::NewAddress(message) => Address::from_message(message),
-                _ => None,
-            })
+            .filter_map(Address::from_message)
             .filter(|address| interface.is_none_or(|index| address.interface == index))
+            .collect())
+    }
+
+    /// Every address with its lifetimes and state, of one interface or of all.
+    pub fn address_states(&mut self, interface: Option<IfIndex>) -> Result<Vec<AddressState>> {
+        let messages = self.dump_addresses(interface)?;
+        Ok(messages
+            .iter()
+            .filter_map(AddressState::from_message)
+            .filter(|it| interface.is_none_or(|index| it.address.interface == index))
             .collect())
     }
 
@@ -119,15 +131,7 @@ impl Handle {
     /// A refused change does not keep the later ones from being carried out.
     pub fn apply_each(&mut self, changes: &[Change]) -> Result<Vec<Result<()>>> {
         let requests: Vec<_> = changes.iter().map(Change::to_request).collect();
-        let outcomes = self
-            .socket
-            .batch(&requests)
-            .map_err(|error| Error::new(format!("apply {} route changes", changes.len()), error))?;
-        Ok(outcomes
-            .into_iter()
-            .zip(changes)
-            .map(|(outcome, change)| outcome.map_err(|error| Error::new(change.to_string(), error)))
-            .collect())
+        self.apply_requests(changes, &requests)
     }
 
     /// Carries out changes; fails with the first refusal, when all have been tried.
@@ -140,7 +144,63 @@ impl Handle {
         self.socket.sent()
     }
 
-    fn link(&mut self, attempted: String, mut message: LinkMessage) -> Result<Option<Link>> {
+    /// What else there is to know of an interface, if there is one of that index.
+    pub fn link_details(&mut self, index: IfIndex) -> Result<Option<LinkDetails>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index.0;
+        let message = self.link_message(format!("ip -d link show {index}"), message)?;
+        Ok(message.as_ref().map(LinkDetails::from_message))
+    }
+
+    /// Where a packet to an address would go; `None` if there is no route, or one that drops it.
+    pub fn lookup(&mut self, address: IpAddr) -> Result<Option<Lookup>> {
+        let message = RouteNetlinkMessage::GetRoute(Lookup::request(address));
+        match self.socket.get(&request(&message, 0)) {
+            Ok(replies) => Ok(replies.iter().filter_map(parse).find_map(|it| match it {
+                RouteNetlinkMessage::NewRoute(message) => Lookup::from_message(&message),
+                _ => None,
+            })),
+            Err(error) if leads_nowhere(error.errno()) => Ok(None),
+            Err(error) => Err(Error::new(format!("ip route get {address}"), error)),
+        }
+    }
+
+    /// Every VLAN that a bridge or a port is a member of, ranges together.
+    pub fn port_vlans(&mut self) -> Result<Vec<(IfIndex, PortVlans)>> {
+        let mut message = LinkMessage::default();
+        message.header.interface_family = AddressFamily::Bridge;
+        message.attributes = vec![LinkAttribute::ExtMask(vec![
+            LinkExtentMask::BrvlanCompressed,
+        ])];
+        let messages = self.dump("bridge vlan show", &RouteNetlinkMessage::GetLink(message))?;
+        Ok(messages
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewLink(message) => Some(message),
+                _ => None,
+            })
+            .flat_map(PortVlans::from_message)
+            .collect())
+    }
+
+    /// Changes the VLANs of bridges and ports; fails with the first refusal, when all have been tried.
+    pub fn apply_port_vlans(&mut self, changes: &[PortVlanChange]) -> Result<()> {
+        let requests: Vec<_> = changes.iter().map(|it| it.to_request()).collect();
+        self.apply_requests(changes, &requests)?
+            .into_iter()
+            .collect()
+    }
+
+    fn link(&mut self, attempted: String, message: LinkMessage) -> Result<Option<Link>> {
+        let message = self.link_message(attempted, message)?;
+        Ok(message.as_ref().and_then(Link::from_message))
+    }
+
+    fn link_message(
+        &mut self,
+        attempted: String,
+        mut message: LinkMessage,
+    ) -> Result<Option<LinkMessage>> {
         message.attributes.push(without_statistics());
         let message = request(&RouteNetlinkMessage::GetLink(message), 0);
         match self
@@ -151,10 +211,43 @@ impl Handle {
             Ok(replies) => Ok(replies
                 .iter()
                 .filter_map(parse)
-                .find_map(|message| as_link(&message))),
+                .find_map(|message| match message {
+                    RouteNetlinkMessage::NewLink(message) => Some(message),
+                    _ => None,
+                })),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Sends the requests of changes; answers with the outcome of each, named by its change.
+    fn apply_requests<T: Display>(
+        &mut self,
+        changes: &[T],
+        requests: &[Request],
+    ) -> Result<Vec<Result<()>>> {
+        let outcomes = self
+            .socket
+            .batch(requests)
+            .map_err(|error| Error::new(format!("apply {} route changes", changes.len()), error))?;
+        Ok(outcomes
+            .into_iter()
+            .zip(changes)
+            .map(|(outcome, change)| outcome.map_err(|error| Error::new(change.to_string(), error)))
+            .collect())
+    }
+
+    fn dump_addresses(&mut self, interface: Option<IfIndex>) -> Result<Vec<AddressMessage>> {
+        let mut message = AddressMessage::default();
+        message.header.index = interface.map_or(0, |index| index.0);
+        let messages = self.dump("ip address show", &RouteNetlinkMessage::GetAddress(message))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewAddress(message) => Some(message),
+                _ => None,
+            })
+            .collect())
     }
 
     fn dump_neighbours(
@@ -197,7 +290,7 @@ impl Handle {
 
 /// `None` for what can't be parsed: an object of a kind or a kernel that this crate does not know is
 /// no object of ours.
-fn parse(reply: &Reply) -> Option<RouteNetlinkMessage> {
+pub(super) fn parse(reply: &Reply) -> Option<RouteNetlinkMessage> {
     RouteNetlinkMessage::parse_with_param(&reply.body, reply.kind).ok()
 }
 
@@ -206,6 +299,12 @@ fn as_link(message: &RouteNetlinkMessage) -> Option<Link> {
         RouteNetlinkMessage::NewLink(message) => Link::from_message(message),
         _ => None,
     }
+}
+
+/// The refusals by which the kernel says that no route leads to an address, or one that drops packets.
+fn leads_nowhere(errno: Option<Errno>) -> bool {
+    use Errno::{EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH};
+    matches!(errno, Some(ENETUNREACH | EHOSTUNREACH | EACCES | EINVAL))
 }
 
 /// Statistics are most of what the kernel would tell of a link.

@@ -1,6 +1,10 @@
 //! Network interfaces.
 
-use std::{fmt, net::IpAddr, os::fd::RawFd};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::RawFd,
+};
 
 use crate::{IfName, Mac, Vni};
 
@@ -44,6 +48,16 @@ pub enum LinkKind {
     Veth,
     /// A VXLAN tunnel endpoint.
     Vxlan(Vxlan),
+    /// An IPv4 in IPv4 tunnel.
+    Ipip(Ipip),
+    /// A VLAN of the interface below it.
+    Vlan(Vlan),
+    /// A WireGuard tunnel.
+    Wireguard,
+    /// A device that drops everything.
+    Dummy,
+    /// An intermediate functional block: shapes what other interfaces receive.
+    Ifb,
     /// Anything else: `IFLA_INFO_KIND`, empty for physical devices and loopback.
     Other(String),
 }
@@ -63,6 +77,28 @@ pub struct Vxlan {
     pub learning: bool,
     /// Group based policy extension.
     pub gbp: bool,
+}
+
+/// The parameters of an IPv4 in IPv4 tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipip {
+    /// Source address of tunnelled packets; any where it is `None`.
+    pub local: Option<Ipv4Addr>,
+    /// The other end; each route's gateway where it is `None`.
+    pub remote: Option<Ipv4Addr>,
+    /// The device that tunnelled packets leave by; each packet's route chooses it where it is `None`.
+    pub parent: Option<IfIndex>,
+    /// Whether tunnelled packets may not be fragmented, so that senders learn the path's MTU.
+    pub path_mtu_discovery: bool,
+}
+
+/// The parameters of a VLAN device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// VLAN identifier, 1 to 4094.
+    pub id: u16,
+    /// The interface that carries it, by its index in that interface's namespace.
+    pub parent: IfIndex,
 }
 
 /// An interface to be made.
@@ -91,6 +127,16 @@ pub enum NewLinkKind {
     Veth(VethPeer),
     /// A VXLAN tunnel endpoint.
     Vxlan(Vxlan),
+    /// An IPv4 in IPv4 tunnel.
+    Ipip(Ipip),
+    /// A VLAN of the interface below it.
+    Vlan(Vlan),
+    /// A WireGuard tunnel, without keys and peers yet.
+    Wireguard,
+    /// A device that drops everything.
+    Dummy,
+    /// An intermediate functional block.
+    Ifb,
 }
 
 /// The other end of a new virtual Ethernet pair. It is made down: the kernel brings no end up before both
@@ -109,6 +155,9 @@ pub struct VethPeer {
 }
 
 /// Changes to an interface; what is `None` stays as it is.
+///
+/// The settings of a bridge port are refused (EOPNOTSUPP) for what is not a port yet: set `master` by a
+/// change of its own before them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkSettings {
     /// Administratively up or down.
@@ -117,10 +166,27 @@ pub struct LinkSettings {
     pub mtu: Option<u32>,
     /// Ethernet address.
     pub mac: Option<Mac>,
-    /// The bridge that it becomes a port of.
+    /// The bridge that it becomes a port of; index 0 takes it out of the one that it is in.
     pub master: Option<IfIndex>,
     /// For a bridge port: whether frames may leave by the port that they came in by.
     pub hairpin: Option<bool>,
+    /// For a bridge port: whether it may talk to those ports only that are not isolated.
+    pub isolated: Option<bool>,
+    /// For a bridge port: whether the bridge learns addresses from received frames.
+    pub learning: Option<bool>,
+    /// For a bridge: whether ports see those VLANs only that they are members of.
+    pub vlan_filtering: Option<bool>,
+    /// Whether it receives frames that are for others.
+    pub promiscuous: Option<bool>,
+    /// Whether it receives every multicast frame.
+    pub all_multicast: Option<bool>,
+    /// Length of its transmit queue in packets.
+    pub tx_queue_len: Option<u32>,
+    /// A new name. Kernels before 6.2 rename no interface that is up.
+    pub name: Option<IfName>,
+    /// The namespace that it moves to, as an open file descriptor of this process. It arrives down,
+    /// and without addresses and routes.
+    pub namespace: Option<RawFd>,
 }
 
 /// The UDP port of VXLAN where none is named: the kernel's, not the one that IANA gave later.

@@ -6,18 +6,30 @@
 
 mod address;
 mod change;
+mod details;
 mod handle;
 mod link;
+mod link_kind;
 mod link_message;
+mod link_settings;
+mod lookup;
+mod monitor;
 mod neighbour;
+mod port_vlan;
 #[allow(clippy::module_inception)]
 mod route;
 
-pub use address::Address;
+pub use address::{Address, AddressState};
 pub use change::Change;
+pub use details::{LinkDetails, OperState, PortDetails};
 pub use handle::Handle;
-pub use link::{IfIndex, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, VethPeer, Vxlan};
+pub use link::{
+    IfIndex, Ipip, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, VethPeer, Vlan, Vxlan,
+};
+pub use lookup::Lookup;
+pub use monitor::{Event, Monitor, Topic};
 pub use neighbour::{FdbEntry, Neighbour};
+pub use port_vlan::{PortVlanChange, PortVlans, VlanMember};
 pub use route::{NextHop, Protocol, Route};
 
 use netlink_packet_core::Emitable;

@@ -115,7 +115,7 @@ impl Route {
         message
     }
 
-    /// `None` for routes of other types, and for those with several next hops.
+    /// `None` for routes of other types, with several next hops, or with a gateway of the other family.
     pub(super) fn from_message(message: &RouteMessage) -> Option<Self> {
         let (mut destination, mut gateway, mut interface, mut source) = (None, None, None, None);
         let (mut table, mut metric) = (u32::from(message.header.table), 0);
@@ -127,7 +127,9 @@ impl Route {
                 RouteAttribute::Oif(index) => interface = Some(IfIndex(*index)),
                 RouteAttribute::Table(id) => table = *id,
                 RouteAttribute::Priority(priority) => metric = *priority,
-                RouteAttribute::MultiPath(_) | RouteAttribute::NhId(_) => return None,
+                RouteAttribute::MultiPath(_) | RouteAttribute::NhId(_) | RouteAttribute::Via(_) => {
+                    return None;
+                }
                 _ => {}
             }
         }
@@ -157,7 +159,7 @@ impl Route {
     }
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(ip) => Some((*ip).into()),
         RouteAddress::Inet6(ip) => Some((*ip).into()),

@@ -1,0 +1,162 @@
+//! The result of an ADD, in the form of the newest version; `report` turns it into older ones.
+
+use std::net::IpAddr;
+
+use kernel::{Family, Mac};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Cidr, ip_text::optional_address, net_conf::null_is_default};
+
+/// What an ADD made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddResult {
+    /// Interfaces, of the host and of the container.
+    pub interfaces: Vec<Interface>,
+    /// Addresses.
+    pub ips: Vec<IpConfig>,
+    /// Routes in the container.
+    pub routes: Vec<Route>,
+    /// Name servers for the container.
+    pub dns: Dns,
+}
+
+/// An interface that an ADD made or used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The path of the network namespace it is in; empty for the host's.
+    pub sandbox: String,
+}
+
+/// An address of the container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IpConfig {
+    /// The address with the prefix length of its subnet.
+    pub address: Cidr,
+    /// The gateway of the subnet.
+    pub gateway: IpAddr,
+    /// The index of its interface in [`AddResult::interfaces`]; `None` in the result of an IPAM plugin.
+    pub interface: Option<u32>,
+}
+
+/// A route in the container. The fields are in the order in which Go prints them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where to.
+    pub dst: Cidr,
+    /// Through which gateway; that of the address where it is `None`.
+    #[serde(
+        default,
+        deserialize_with = "optional_address",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub gw: Option<IpAddr>,
+    /// Path MTU in bytes.
+    #[serde(
+        default,
+        deserialize_with = "zero_is_none",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub mtu: Option<u32>,
+    /// TCP maximal segment size to advertise, in bytes.
+    #[serde(
+        default,
+        deserialize_with = "zero_is_none",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub advmss: Option<u32>,
+    /// Metric: the lower wins.
+    #[serde(
+        default,
+        deserialize_with = "zero_is_none",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub priority: Option<u32>,
+    /// Routing table; main where it is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// `rtm_scope`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u32>,
+}
+
+/// Name servers for the container, passed on as they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dns {
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    nameservers: Vec<String>,
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    domain: String,
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    search: Vec<String>,
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    options: Vec<String>,
+}
+
+// === impl AddResult ===
+
+impl AddResult {
+    /// The gateway of the first address of a family.
+    pub fn gateway(&self, family: Family) -> Option<IpAddr> {
+        let mut gateways = self.ips.iter().map(|ip| ip.gateway);
+        gateways.find(|gateway| Family::of(gateway) == family)
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// A route in the main table, with everything else left open.
+    pub fn new(dst: Cidr, gw: Option<IpAddr>) -> Self {
+        Self {
+            dst,
+            gw,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+        }
+    }
+
+    /// The family of its destination.
+    pub fn family(&self) -> Family {
+        Family::of_network(&self.dst.0)
+    }
+}
+
+// === impl Dns ===
+
+impl Dns {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// For serde: a number that Go does not tell from a missing one where it is zero.
+fn zero_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let number = Option::deserialize(deserializer)?;
+    Ok(number.filter(|number| *number != 0))
+}

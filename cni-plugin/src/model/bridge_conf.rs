@@ -1,0 +1,255 @@
+//! The configuration of the bridge plugin.
+
+use kernel::{IfName, Mac};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Args, Attachment, Dns, Error, NetConf, net_conf::null_is_default};
+
+/// The bridge where none is named.
+const DEFAULT_BRIDGE: &str = "cni0";
+
+/// Keys of the reference plugin that this one does not know yet. Refused where they ask for anything:
+/// a network that silently lacks its VLAN is worse than none.
+const UNSUPPORTED: [&str; 7] = [
+    "forceAddress",
+    "vlan",
+    "vlanTrunk",
+    "macspoofchk",
+    "enabledad",
+    "disableContainerInterface",
+    "portIsolation",
+];
+
+/// Keys of the bridge plugin.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BridgeConf {
+    /// The bridge's name.
+    #[serde(default)]
+    bridge: Option<IfName>,
+    /// Whether the bridge gets the gateway's addresses.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub is_gateway: bool,
+    /// Whether the container gets a default route through the gateway; makes `is_gateway` true.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub is_default_gateway: bool,
+    /// MTU of bridge and pair, in bytes; 0 for the kernel's default.
+    #[serde(default, deserialize_with = "null_is_default")]
+    mtu: u32,
+    /// Whether the container can reach itself through the bridge.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub hairpin_mode: bool,
+    /// Whether the bridge itself takes frames for others; another way to the same end as `hairpin_mode`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub promisc_mode: bool,
+    /// Name servers for the container; where there are none, those of `ipam` count.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub dns: Dns,
+    #[serde(default, deserialize_with = "null_is_default")]
+    ipam: Ipam,
+    #[serde(default, deserialize_with = "null_is_default")]
+    args: ConfArgs,
+    #[serde(default, deserialize_with = "null_is_default")]
+    runtime_config: MacArg,
+}
+
+/// The part of `ipam` that the bridge plugin looks at; the rest is the IPAM plugin's own.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Ipam {
+    #[serde(rename = "type", default, deserialize_with = "null_is_default")]
+    kind: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ConfArgs {
+    #[serde(default, deserialize_with = "null_is_default")]
+    cni: MacArg,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct MacArg {
+    #[serde(default, deserialize_with = "null_is_default")]
+    mac: String,
+}
+
+// === impl BridgeConf ===
+
+impl BridgeConf {
+    /// Reads the keys that an ADD needs; refuses what this plugin can't do.
+    pub fn for_add(conf: &NetConf) -> Result<Self, Error> {
+        let read: Self = conf.view()?;
+        let asked = |key: &str| conf.get(key).is_some_and(|value| !is_default(value));
+        if read.hairpin_mode && read.promisc_mode {
+            return Err(Error::config(
+                "cannot set hairpin mode and promiscuous mode at the same time",
+            ));
+        }
+        if asked("ipMasq") {
+            return Err(Error::config(
+                "ipMasq: not supported yet by this build; set it to false and let flannel-agent --ip-masq do it",
+            ));
+        }
+        match UNSUPPORTED.into_iter().find(|key| asked(key)) {
+            Some(key) => Err(Error::config(format!(
+                "{key}: not supported yet by this build; remove it from network {:?}",
+                conf.name()
+            ))),
+            None => Ok(read),
+        }
+    }
+
+    /// The bridge's name.
+    pub fn bridge(&self) -> Result<IfName, Error> {
+        match &self.bridge {
+            Some(name) => Ok(name.clone()),
+            None => DEFAULT_BRIDGE.parse().map_err(Error::config),
+        }
+    }
+
+    /// MTU of bridge and pair in bytes, where one was set.
+    pub fn mtu(&self) -> Option<u32> {
+        (self.mtu != 0).then_some(self.mtu)
+    }
+
+    /// `ipam.type`; `None` for a network without addresses.
+    pub fn ipam_type(&self) -> Option<&str> {
+        Some(self.ipam.kind.as_str()).filter(|kind| !kind.is_empty())
+    }
+
+    /// The container's Ethernet address, where one was asked for: by `CNI_ARGS` (`MAC=`), by
+    /// `args.cni.mac` or by `runtimeConfig.mac`, of which the later wins.
+    pub fn mac(&self, attachment: &Attachment) -> Result<Option<Mac>, Error> {
+        let args = Args::parse(&attachment.args, &["MAC"])?;
+        let asked = [
+            ("runtimeConfig.mac", self.runtime_config.mac.as_str()),
+            ("args.cni.mac", &self.args.cni.mac),
+            ("CNI_ARGS: MAC", args.get("MAC").unwrap_or_default()),
+        ];
+        asked
+            .into_iter()
+            .find(|(_, text)| !text.is_empty())
+            .map(|(key, text)| {
+                text.parse()
+                    .map_err(|error| Error::config(format!("{key}: {error}")))
+            })
+            .transpose()
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(value) => value.as_f64() == Some(0.0),
+        Value::String(value) => value.is_empty(),
+        Value::Array(value) => value.is_empty(),
+        Value::Object(value) => value.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Code;
+
+    fn conf(mut json: Value) -> NetConf {
+        json["name"] = "n".into();
+        NetConf::parse(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn attachment(args: &str) -> Attachment {
+        Attachment {
+            container_id: "c".into(),
+            if_name: "eth0".parse().unwrap(),
+            netns: String::new(),
+            args: args.into(),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_reference_plugin() {
+        let read = BridgeConf::for_add(&conf(json!({"mtu": 0, "isGateway": null}))).unwrap();
+        assert_eq!(read.bridge().unwrap().as_str(), "cni0");
+        assert_eq!((read.mtu(), read.ipam_type()), (None, None));
+        assert!(!read.is_gateway && !read.is_default_gateway && !read.hairpin_mode);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name_unless_it_asks_for_nothing() {
+        for key in UNSUPPORTED.into_iter().chain(["ipMasq"]) {
+            let error = BridgeConf::for_add(&conf(json!({key: true}))).unwrap_err();
+            assert_eq!(error.code, Code::InvalidConfig);
+            assert!(error.message.starts_with(key), "{error}");
+            for nothing in [json!(false), json!(0), json!([]), json!(null)] {
+                assert!(
+                    BridgeConf::for_add(&conf(json!({key: nothing}))).is_ok(),
+                    "{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_named() {
+        for (json, message) in [
+            (
+                json!({"mtu": "big"}),
+                r#"failed to load netconf: mtu: invalid type: string "big", expected u32"#,
+            ),
+            (
+                json!({"bridge": "far-too-long-a-name"}),
+                r#"failed to load netconf: bridge: interface name "far-too-long-a-name" is too long: at most 15 bytes"#,
+            ),
+            (
+                json!({"hairpinMode": true, "promiscMode": true}),
+                "cannot set hairpin mode and promiscuous mode at the same time",
+            ),
+        ] {
+            assert_eq!(
+                BridgeConf::for_add(&conf(json)).unwrap_err().message,
+                message
+            );
+        }
+    }
+
+    #[test]
+    fn the_later_way_to_ask_for_a_mac_wins() {
+        let by_env = "IgnoreUnknown=1;MAC=02:00:00:00:00:01";
+        for (json, args, mac) in [
+            (json!({}), "", None),
+            (
+                json!({"runtimeConfig": {"mac": ""}}),
+                by_env,
+                Some("02:00:00:00:00:01"),
+            ),
+            (
+                json!({"args": {"cni": {"mac": "02:00:00:00:00:02"}}}),
+                by_env,
+                Some("02:00:00:00:00:02"),
+            ),
+            (
+                json!({"args": {"cni": {"mac": "02:00:00:00:00:02"}}, "runtimeConfig": {"mac": "02:00:00:00:00:03"}}),
+                by_env,
+                Some("02:00:00:00:00:03"),
+            ),
+        ] {
+            let read = BridgeConf::for_add(&conf(json)).unwrap();
+            let got = read
+                .mac(&attachment(args))
+                .unwrap()
+                .map(|mac| mac.to_string());
+            assert_eq!(got.as_deref(), mac);
+        }
+        let read = BridgeConf::for_add(&conf(json!({}))).unwrap();
+        let error = read.mac(&attachment("MAC=x")).unwrap_err();
+        assert!(
+            error
+                .message
+                .starts_with("CNI_ARGS: MAC: \"x\" is not a MAC"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! What a runtime or a file said, checked once and then trusted.
+
+mod add_result;
+mod args;
+mod attachment;
+mod bridge_conf;
+mod error;
+mod flannel_conf;
+mod ip_text;
+mod ipam_conf;
+mod net_conf;
+mod owner;
+mod range_set;
+mod spec_version;
+mod subnet_env;
+
+pub use add_result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use args::Args;
+pub use attachment::Attachment;
+pub use bridge_conf::BridgeConf;
+pub use error::{Code, Error};
+pub use flannel_conf::FlannelConf;
+pub use ip_text::Cidr;
+pub use ipam_conf::{IpamConf, IpamLocation};
+pub use net_conf::{NetConf, is_valid_name};
+pub use owner::Owner;
+#[cfg(test)]
+pub use range_set::RawRange;
+pub use range_set::{Range, RangeSet, number};
+pub use spec_version::SpecVersion;
+pub use subnet_env::SubnetEnv;

@@ -1,0 +1,446 @@
+//! What the bridge plugin wants of the kernel: a bridge with the gateway's addresses, a veth pair from it
+//! to the container, addresses and routes in there.
+
+use std::net::IpAddr;
+
+use ipnetwork::{IpNetwork, IpNetworkError};
+use kernel::{
+    Family, IfName, Mac,
+    route::{
+        Address, Change, IfIndex, Link, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
+        Route, VethPeer,
+    },
+};
+
+use crate::model::{self, AddResult, Cidr};
+
+/// The first two bytes of Ethernet addresses that are made of an IP address, as CNI's bridge plugin and
+/// OVN make them; locally administered.
+const MAC_PREFIX: [u8; 2] = [0x0a, 0x58];
+
+/// Why the plan can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The bridge serves another subnet.
+    #[error(
+        "failed to set bridge addr: {bridge:?} already has an IP address different from {wanted}"
+    )]
+    OtherAddress {
+        /// The bridge's name.
+        bridge: String,
+        /// The gateway's address that it should have.
+        wanted: IpNetwork,
+    },
+    /// A route asks for what this plugin can't give it.
+    #[error("ipam.routes: {key} of the route to {dst}: not supported yet by this build; remove it")]
+    RouteKey {
+        /// The route's destination.
+        dst: Cidr,
+        /// What it asks for.
+        key: &'static str,
+    },
+    /// A prefix length that its family does not have.
+    #[error(transparent)]
+    Prefix(#[from] IpNetworkError),
+}
+
+/// The gateway's addresses with the prefix lengths of their subnets: what the bridge should have.
+pub fn gateways(result: &AddResult) -> Result<Vec<IpNetwork>, PlanError> {
+    let network = |ip: &model::IpConfig| IpNetwork::new(ip.gateway, ip.address.0.prefix());
+    Ok(result.ips.iter().map(network).collect::<Result<_, _>>()?)
+}
+
+/// Adds a default route for each family of the result that has no route of its own to everywhere.
+pub fn add_default_routes(result: &mut AddResult) {
+    for family in Family::ALL {
+        let everywhere = Cidr::default_of(family);
+        let has_one = |route: &model::Route| route.gw.is_some() && route.dst == everywhere;
+        if let Some(gateway) = result.gateway(family)
+            && !result.routes.iter().any(has_one)
+        {
+            result
+                .routes
+                .push(model::Route::new(everywhere, Some(gateway)));
+        }
+    }
+}
+
+/// A new bridge. Its Ethernet address is told by the gateway's IP address, and set, so that it neither
+/// changes with the bridge's ports (the lowest of theirs is the default) nor by a restart of the node.
+pub fn new_bridge(name: IfName, mtu: Option<u32>, gateways: &[IpNetwork]) -> Change {
+    Change::AddLink(NewLink {
+        name,
+        kind: NewLinkKind::Bridge,
+        mac: gateways.first().map(|gateway| mac_of(gateway.ip())),
+        mtu,
+        up: true,
+        master: None,
+    })
+}
+
+/// What an existing bridge lacks of the gateway's addresses, given those that it has.
+pub fn complete_bridge(
+    bridge: &Link,
+    observed: &[Address],
+    gateways: &[IpNetwork],
+) -> Result<Vec<Change>, PlanError> {
+    let mut changes = Vec::new();
+    for gateway in gateways {
+        if observed.iter().any(|it| it.address == *gateway) {
+            continue;
+        }
+        if observed.iter().any(|it| excludes(it.address, *gateway)) {
+            return Err(PlanError::OtherAddress {
+                bridge: bridge.name.to_string(),
+                wanted: *gateway,
+            });
+        }
+        changes.push(Change::ReplaceAddress(Address::global(
+            bridge.index,
+            *gateway,
+        )));
+    }
+    if !bridge.up {
+        changes.push(set_up(bridge.index));
+    }
+    Ok(changes)
+}
+
+/// A veth pair from a port of the bridge to the container, made in both namespaces at once.
+pub fn veth(port: IfName, container: VethPeer, bridge: IfIndex) -> Change {
+    Change::AddLink(NewLink {
+        name: port,
+        mac: None,
+        mtu: container.mtu,
+        kind: NewLinkKind::Veth(container),
+        up: true,
+        master: Some(bridge),
+    })
+}
+
+/// Has the container's interface tell its neighbours of itself, by setting the Ethernet address that it has.
+///
+/// It also does so when it goes up, but by then the kernel may not have noticed yet that the other end has a
+/// carrier, and the bridge drops what comes in by that port. A read of the port has it notice (Linux 6.9 and
+/// later; earlier ones do in their own time, which is short).
+pub fn announce(container: &Link) -> Change {
+    let settings = LinkSettings {
+        mac: container.mac,
+        ..Default::default()
+    };
+    Change::SetLink(container.index, settings)
+}
+
+/// Has the bridge take frames that are for others.
+pub fn promiscuous(bridge: IfIndex) -> Change {
+    let settings = LinkSettings {
+        promiscuous: Some(true),
+        ..Default::default()
+    };
+    Change::SetLink(bridge, settings)
+}
+
+/// Lets frames leave by the port that they came in by.
+pub fn hairpin(port: IfIndex) -> Change {
+    let settings = LinkSettings {
+        hairpin: Some(true),
+        ..Default::default()
+    };
+    Change::SetLink(port, settings)
+}
+
+/// Settings of the host that let it forward for the container: keys below `/proc/sys`, to be `1`.
+pub fn forwarding(result: &AddResult) -> Vec<&'static str> {
+    let keys = [
+        (Family::V4, "net/ipv4/ip_forward"),
+        (Family::V6, "net/ipv6/conf/all/forwarding"),
+    ];
+    let used = keys
+        .into_iter()
+        .filter(|(family, _)| result.gateway(*family).is_some());
+    used.map(|(_, key)| key).collect()
+}
+
+/// Settings of the container's interface, before it has addresses: key below `/proc/sys`, and value.
+pub fn container_settings(result: &AddResult, interface: &IfName) -> Vec<(String, &'static str)> {
+    let has = |family| result.gateway(family).is_some();
+    let mut settings = Vec::new();
+    if has(Family::V4) {
+        // Neighbours that know the address from an earlier container learn of the new one.
+        settings.push((format!("net/ipv4/conf/{interface}/arp_notify"), "1"));
+    }
+    if has(Family::V6) {
+        // Container engines that know nothing of IPv6 switch it off.
+        settings.push(("net/ipv6/conf/lo/disable_ipv6".into(), "0"));
+        let keys = [
+            ("disable_ipv6", "0"),
+            // The allocator knows that the address is unique; detecting it would take a second.
+            ("accept_dad", "0"),
+            // Keep the addresses when somebody sets the interface down and up.
+            ("keep_addr_on_down", "1"),
+            ("ndisc_notify", "1"),
+        ];
+        settings
+            .extend(keys.map(|(key, value)| (format!("net/ipv6/conf/{interface}/{key}"), value)));
+    }
+    settings
+}
+
+/// Addresses, routes and up: all that the container's interface needs.
+pub fn container(result: &AddResult, interface: IfIndex) -> Result<Vec<Change>, PlanError> {
+    let addresses = result
+        .ips
+        .iter()
+        .map(|ip| Change::ReplaceAddress(Address::global(interface, ip.address.0)));
+    let routes = result.routes.iter().map(|route| {
+        check(route)?;
+        let gateway = route.gw.or_else(|| result.gateway(route.family()));
+        Ok(Change::ReplaceRoute(Route {
+            destination: route.dst.masked().0,
+            next_hop: match gateway {
+                Some(gateway) => NextHop::Gateway {
+                    gateway,
+                    interface,
+                    onlink: false,
+                },
+                None => NextHop::Link(interface),
+            },
+            protocol: Protocol::BOOT,
+            table: route.table.unwrap_or(Route::MAIN),
+            metric: route.priority.unwrap_or(0),
+            source: None,
+        }))
+    });
+    addresses
+        .chain([set_up(interface)])
+        .map(Ok)
+        .chain(routes)
+        .collect()
+}
+
+/// Sets an interface up.
+fn set_up(interface: IfIndex) -> Change {
+    let settings = LinkSettings {
+        up: Some(true),
+        ..Default::default()
+    };
+    Change::SetLink(interface, settings)
+}
+
+fn check(route: &model::Route) -> Result<(), PlanError> {
+    let asked = [
+        ("mtu", route.mtu),
+        ("advmss", route.advmss),
+        ("scope", route.scope),
+    ];
+    match asked.into_iter().find(|(_, value)| value.is_some()) {
+        Some((key, _)) => Err(PlanError::RouteKey {
+            dst: route.dst,
+            key,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a bridge with the one address can't have the other as well: two IPv4 subnets, or IPv6 subnets
+/// that overlap.
+fn excludes(observed: IpNetwork, wanted: IpNetwork) -> bool {
+    match Family::of_network(&wanted) {
+        Family::V4 => observed.is_ipv4(),
+        Family::V6 => observed.contains(wanted.ip()) || wanted.contains(observed.ip()),
+    }
+}
+
+/// An Ethernet address made of an IP address: all four bytes of an IPv4 address; of an IPv6 address its
+/// four words on top of each other, so that subnet and host both count.
+fn mac_of(address: IpAddr) -> Mac {
+    let folded = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let number = u128::from(address);
+            let words = [96, 64, 32, 0].map(|shift| (number >> shift) as u32);
+            words
+                .into_iter()
+                .fold(0, |folded, word| folded ^ word)
+                .to_be_bytes()
+        }
+    };
+    let [a, b] = MAC_PREFIX;
+    let [c, d, e, f] = folded;
+    Mac([a, b, c, d, e, f])
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::route::LinkKind;
+
+    use super::*;
+    use crate::model::IpConfig;
+
+    const BRIDGE: IfIndex = IfIndex(5);
+
+    fn net(text: &str) -> IpNetwork {
+        text.parse().unwrap()
+    }
+
+    fn bridge(up: bool) -> Link {
+        Link {
+            index: BRIDGE,
+            name: "cni0".parse().unwrap(),
+            mac: None,
+            mtu: 1450,
+            up,
+            carrier: true,
+            loopback: false,
+            master: None,
+            parent: None,
+            kind: LinkKind::Bridge,
+            hairpin: None,
+        }
+    }
+
+    fn result(addresses: &[(&str, &str)], routes: &[model::Route]) -> AddResult {
+        let ip = |(address, gateway): &(&str, &str)| IpConfig {
+            address: address.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+            interface: Some(2),
+        };
+        AddResult {
+            ips: addresses.iter().map(ip).collect(),
+            routes: routes.to_vec(),
+            ..Default::default()
+        }
+    }
+
+    fn to(dst: &str, gw: Option<&str>) -> model::Route {
+        model::Route::new(dst.parse().unwrap(), gw.map(|gw| gw.parse().unwrap()))
+    }
+
+    fn texts(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(Change::to_string).collect()
+    }
+
+    const DUAL: [(&str, &str); 2] = [
+        ("10.1.17.2/24", "10.1.17.1"),
+        ("fd00:0:0:17::2/64", "fd00:0:0:17::1"),
+    ];
+
+    #[test]
+    fn the_bridge_has_an_address_of_its_own_in_each_subnet() {
+        for (gateway, mac) in [
+            ("10.1.17.1/24", "0a:58:0a:01:11:01"),
+            ("fd00:0:0:17::1/64", "0a:58:fd:00:00:16"),
+            ("fd00:0:0:18::1/64", "0a:58:fd:00:00:19"),
+        ] {
+            let Change::AddLink(link) = new_bridge("cni0".parse().unwrap(), None, &[net(gateway)])
+            else {
+                panic!("not a new link");
+            };
+            assert_eq!(link.mac.unwrap().to_string(), mac);
+        }
+    }
+
+    #[test]
+    fn the_bridge_gets_what_it_lacks_and_nothing_else() {
+        let gateways = gateways(&result(&DUAL, &[])).unwrap();
+        let has = |address: &str| Address::global(BRIDGE, net(address));
+        let changes = complete_bridge(&bridge(true), &[], &gateways).unwrap();
+        assert_eq!(
+            texts(&changes),
+            [
+                "ip address replace 10.1.17.1/24 dev if5",
+                "ip address replace fd00:0:0:17::1/64 dev if5",
+            ]
+        );
+        let complete = [
+            has("10.1.17.1/24"),
+            has("fe80::1/64"),
+            has("fd00:0:0:99::1/64"),
+            has("fd00:0:0:17::1/64"),
+        ];
+        assert_eq!(
+            complete_bridge(&bridge(true), &complete, &gateways).unwrap(),
+            []
+        );
+        let changes = complete_bridge(&bridge(false), &complete, &gateways).unwrap();
+        assert_eq!(texts(&changes), ["ip link set if5 up"]);
+    }
+
+    #[test]
+    fn a_bridge_of_another_subnet_is_refused() {
+        for (observed, wanted) in [
+            ("10.1.18.1/24", "10.1.17.1/24"),
+            ("10.1.17.1/16", "10.1.17.1/24"),
+            ("fd00::1/32", "fd00:0:0:17::1/64"),
+        ] {
+            let observed = [Address::global(BRIDGE, net(observed))];
+            let error = complete_bridge(&bridge(true), &observed, &[net(wanted)]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "failed to set bridge addr: \"cni0\" already has an IP address different from {wanted}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn the_container_gets_addresses_then_goes_up_then_gets_routes() {
+        let routes = [
+            to("10.1.0.0/16", None),
+            to("0.0.0.0/0", Some("10.1.17.9")),
+            to("fd00::/48", None),
+        ];
+        let changes = container(&result(&DUAL, &routes), IfIndex(2)).unwrap();
+        let texts = texts(&changes);
+        assert_eq!(texts[0], "ip address replace 10.1.17.2/24 dev if2");
+        assert_eq!(texts[1], "ip address replace fd00:0:0:17::2/64 dev if2");
+        assert_eq!(texts[2], "ip link set if2 up");
+        assert!(texts[3].starts_with("ip route replace 10.1.0.0/16 via 10.1.17.1 dev if2"));
+        assert!(texts[4].starts_with("ip route replace 0.0.0.0/0 via 10.1.17.9 dev if2"));
+        assert!(texts[5].starts_with("ip route replace fd00::/48 via fd00:0:0:17::1 dev if2"));
+    }
+
+    #[test]
+    fn a_route_to_another_family_is_on_the_link_and_one_with_extras_is_refused() {
+        let other = [to("fd00::/48", None)];
+        let changes = container(&result(&DUAL[..1], &other), IfIndex(2)).unwrap();
+        assert!(texts(&changes)[2].starts_with("ip route replace fd00::/48 dev if2"));
+        let mut route = to("10.9.0.0/16", None);
+        route.advmss = Some(1000);
+        let error = container(&result(&DUAL, &[route]), IfIndex(2)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ipam.routes: advmss of the route to 10.9.0.0/16: not supported yet by this build; remove it"
+        );
+    }
+
+    #[test]
+    fn a_default_route_is_added_where_there_is_none() {
+        let mut plain = result(&DUAL, &[to("10.1.0.0/16", None)]);
+        add_default_routes(&mut plain);
+        assert_eq!(
+            plain.routes[1..],
+            [
+                to("0.0.0.0/0", Some("10.1.17.1")),
+                to("::/0", Some("fd00:0:0:17::1")),
+            ]
+        );
+        let mut own = result(&DUAL[..1], &[to("0.0.0.0/0", Some("10.1.17.9"))]);
+        add_default_routes(&mut own);
+        assert_eq!(own.routes.len(), 1);
+    }
+
+    #[test]
+    fn settings_are_those_of_the_families_in_use() {
+        let keys = |addresses: &[(&str, &str)]| -> Vec<String> {
+            container_settings(&result(addresses, &[]), &"eth0".parse().unwrap())
+                .into_iter()
+                .map(|(key, _)| key)
+                .collect()
+        };
+        assert_eq!(keys(&DUAL[..1]), ["net/ipv4/conf/eth0/arp_notify"]);
+        assert!(keys(&DUAL).contains(&"net/ipv6/conf/eth0/accept_dad".to_owned()));
+        assert!(keys(&[]).is_empty());
+    }
+}

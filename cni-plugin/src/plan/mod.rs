@@ -1,0 +1,6 @@
+//! What should be: pure functions of what was said and what was seen. No I/O, no clock.
+
+pub mod allocation;
+pub mod bridge;
+pub mod delegate;
+pub mod host_veth;

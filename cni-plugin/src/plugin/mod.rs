@@ -1,0 +1,80 @@
+//! The plugins of this binary: each reads, plans and does. A plugin that delegates to another calls it here.
+
+mod bridge;
+mod flannel;
+mod host_local;
+
+use std::ffi::OsStr;
+
+use crate::model::{AddResult, Attachment, Error, NetConf};
+
+/// A plugin of this binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// Attaches containers to a bridge.
+    Bridge,
+    /// Asks the flannel agent what to delegate to another plugin.
+    Flannel,
+    /// Gives out addresses.
+    HostLocal,
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bridge, Self::Flannel, Self::HostLocal];
+
+    /// The name that runtimes and configuration know it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Flannel => "flannel",
+            Self::HostLocal => "host-local",
+        }
+    }
+
+    /// The plugin of a name.
+    pub fn by_name(name: &OsStr) -> Option<Self> {
+        Self::ALL.into_iter().find(|plugin| plugin.name() == name)
+    }
+
+    /// Makes an attachment, or leaves everything as it was.
+    pub fn add(self, attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
+        match self {
+            Self::Bridge => bridge::add(attachment, conf),
+            Self::Flannel => flannel::add(attachment, conf),
+            Self::HostLocal => host_local::add(attachment, conf),
+        }
+    }
+
+    /// Removes what is there of an attachment; all is well if nothing is.
+    pub fn del(self, attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
+        match self {
+            Self::Bridge => bridge::del(attachment, conf),
+            Self::Flannel => flannel::del(attachment, conf),
+            Self::HostLocal => host_local::del(attachment, conf),
+        }
+    }
+
+    /// Whether an ADD could succeed now. Changes nothing: runtimes ask every few seconds.
+    pub fn status(self, conf: &NetConf) -> Result<(), Error> {
+        match self {
+            Self::Flannel => flannel::status(conf),
+            // What they need, they make.
+            Self::Bridge | Self::HostLocal => Ok(()),
+        }
+    }
+}
+
+/// The plugin that configuration names by `key` to delegate to; one of `accepted`.
+fn delegate(key: &str, name: &str, accepted: Plugin) -> Result<Plugin, Error> {
+    if name == accepted.name() {
+        Ok(accepted)
+    } else {
+        Err(Error::config(format!(
+            "{key}: {name:?} can't be delegated to by this build; use {:?}",
+            accepted.name()
+        )))
+    }
+}

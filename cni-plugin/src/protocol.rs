@@ -1,0 +1,200 @@
+//! The order in which a plugin checks what it was given, and the texts of what it finds: those of libcni's
+//! skeleton (`pkg/skel`, 1.3.0), which runtimes and their tests know.
+//!
+//! One thing is done otherwise: an ADD into the plugin's own network namespace is refused before anything
+//! is made, and not after.
+
+use std::io::Read;
+
+use kernel::{IfName, InvalidIfName, netns::Namespace};
+
+use crate::{
+    model::{Attachment, Code, Error, NetConf, SpecVersion, is_valid_name},
+    plugin::Plugin,
+    report,
+    source::Environment,
+};
+
+/// What a runtime asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Add,
+    Check,
+    Del,
+    Gc,
+    Status,
+    Version,
+}
+
+/// Answers one call with what is to be printed on stdout.
+pub fn answer(
+    plugin: Plugin,
+    environment: &Environment,
+    stdin: &mut dyn Read,
+) -> Result<String, Error> {
+    let verb = Verb::parse(&environment.command);
+    let if_name = check_variables(verb, environment)?;
+    if verb == Some(Verb::Version) {
+        return Ok(report::versions());
+    }
+    let mut input = Vec::new();
+    stdin
+        .read_to_end(&mut input)
+        .map_err(|error| Error::io("error reading from stdin".into(), &error))?;
+    let conf = NetConf::parse(&input)?;
+    let attachment = if_name.map(|if_name| Attachment {
+        container_id: environment.container_id.clone(),
+        if_name,
+        netns: environment.netns.clone(),
+        args: environment.args.clone(),
+    });
+    match (verb, attachment) {
+        (Some(Verb::Add), Some(attachment)) => add(plugin, environment, &attachment, &conf),
+        (Some(Verb::Del), Some(attachment)) => del(plugin, environment, &attachment, &conf),
+        (Some(Verb::Check), _) => nothing_since(&conf, SpecVersion::V0_4_0, "CHECK"),
+        (Some(Verb::Gc), _) => nothing_since(&conf, SpecVersion::V1_1_0, "GC"),
+        (Some(Verb::Status), _) => {
+            nothing_since(&conf, SpecVersion::V1_1_0, "STATUS")?;
+            plugin.status(&conf).map(|()| String::new())
+        }
+        _ => Err(Error::new(
+            Code::InvalidEnvironment,
+            format!("unknown CNI_COMMAND: {}", environment.command),
+        )),
+    }
+}
+
+fn add(
+    plugin: Plugin,
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<String, Error> {
+    let version = SpecVersion::of_conf(conf.version())?;
+    refuse_own_namespace(environment)?;
+    let result = plugin.add(attachment, conf)?;
+    report::result(&result, version).map_err(|error| match plugin.del(attachment, conf) {
+        Ok(()) => error,
+        Err(left) => error.with_details(format!("and it could not be undone: {left}")),
+    })
+}
+
+fn del(
+    plugin: Plugin,
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<String, Error> {
+    SpecVersion::of_conf(conf.version())?;
+    plugin.del(attachment, conf)?;
+    refuse_own_namespace(environment)?;
+    Ok(String::new())
+}
+
+/// The answer to a verb that exists since a version of the specification, and for which a plugin has
+/// nothing to do.
+fn nothing_since(conf: &NetConf, since: SpecVersion, verb: &str) -> Result<String, Error> {
+    SpecVersion::of_conf_for_verb(conf.version(), since, verb).map(|_| String::new())
+}
+
+// === impl Verb ===
+
+impl Verb {
+    fn parse(command: &str) -> Option<Self> {
+        Some(match command {
+            "ADD" => Self::Add,
+            "CHECK" => Self::Check,
+            "DEL" => Self::Del,
+            "GC" => Self::Gc,
+            "STATUS" => Self::Status,
+            "VERSION" => Self::Version,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is about an attachment.
+    fn has_attachment(self) -> bool {
+        matches!(self, Self::Add | Self::Check | Self::Del)
+    }
+
+    /// The variables that have to be set.
+    fn required(self, environment: &Environment) -> Vec<(&'static str, &str)> {
+        let id = ("CNI_CONTAINERID", environment.container_id.as_str());
+        let netns = ("CNI_NETNS", environment.netns.as_str());
+        let if_name = ("CNI_IFNAME", environment.if_name.as_str());
+        let path = ("CNI_PATH", environment.path.as_str());
+        match self {
+            Self::Add | Self::Check => vec![id, netns, if_name, path],
+            Self::Del => vec![id, if_name, path],
+            Self::Gc | Self::Status => vec![path],
+            Self::Version => vec![],
+        }
+    }
+}
+
+/// Checks the variables that the verb uses: first those that are there, then that none is missing. Answers
+/// with the name of the container's interface, if the verb is about one.
+fn check_variables(verb: Option<Verb>, environment: &Environment) -> Result<Option<IfName>, Error> {
+    let Some(verb) = verb else { return Ok(None) };
+    let mut if_name = None;
+    if verb.has_attachment() {
+        let id = &environment.container_id;
+        if !id.is_empty() && !is_valid_name(id) {
+            let error = Error::new(
+                Code::InvalidEnvironment,
+                "invalid characters in containerID",
+            );
+            return Err(error.with_details(id));
+        }
+        if !environment.if_name.is_empty() {
+            if_name = Some(environment.if_name.parse().map_err(invalid_if_name)?);
+        }
+    }
+    let missing: Vec<&str> = verb
+        .required(environment)
+        .into_iter()
+        .filter(|(_, value)| value.is_empty())
+        .map(|(name, _)| name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(if_name);
+    }
+    Err(Error::new(
+        Code::InvalidEnvironment,
+        format!("required env variables [{}] missing", missing.join(",")),
+    ))
+}
+
+fn invalid_if_name(error: InvalidIfName) -> Error {
+    let invalid = |text| Error::new(Code::InvalidEnvironment, text);
+    match error {
+        InvalidIfName::Empty => invalid("interface name is empty"),
+        InvalidIfName::TooLong(_) => invalid("interface name is too long")
+            .with_details("interface name should be less than 16 characters"),
+        InvalidIfName::Dots => invalid("interface name is . or .."),
+        InvalidIfName::Characters(_) => {
+            invalid("interface name contains / or : or whitespace characters")
+        }
+    }
+}
+
+/// A path that leads to no namespace is left to the plugin.
+fn refuse_own_namespace(environment: &Environment) -> Result<(), Error> {
+    let overridden = matches!(
+        environment.netns_override.to_uppercase().as_str(),
+        "TRUE" | "1"
+    );
+    if overridden {
+        return Ok(());
+    }
+    let Ok(namespace) = Namespace::open(&environment.netns) else {
+        return Ok(());
+    };
+    if namespace.is_same(&Namespace::current()?)? {
+        return Err(Error::new(
+            Code::InvalidNetns,
+            "plugin's netns and netns from CNI_NETNS should not be the same",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Everything that is printed but results.
+
+use std::ffi::OsStr;
+
+use serde_json::json;
+
+use super::go_json;
+use crate::{
+    model::{Error, SpecVersion},
+    plugin::Plugin,
+};
+
+/// The error object. Without `cniVersion`, as libcni prints it.
+pub fn error(error: &Error) -> String {
+    let mut object = json!({"code": error.code as u32, "msg": error.message});
+    if !error.details.is_empty() {
+        object["details"] = error.details.as_str().into();
+    }
+    go_json::pretty(&object)
+}
+
+/// The answer to VERSION.
+pub fn versions() -> String {
+    go_json::line(&json!({
+        "cniVersion": SpecVersion::CURRENT.as_str(),
+        "supportedVersions": SpecVersion::ALL.map(SpecVersion::as_str),
+    }))
+}
+
+/// For a person who called the binary without a command.
+pub fn about(plugin: Plugin) -> String {
+    format!(
+        "CNI {} plugin v{}\nCNI protocol versions supported: {}\n",
+        plugin.name(),
+        env!("CARGO_PKG_VERSION"),
+        SpecVersion::ALL.map(SpecVersion::as_str).join(", ")
+    )
+}
+
+/// For a person who called the binary by a name that no plugin has.
+pub fn unknown_name(name: &OsStr) -> String {
+    format!(
+        "{name:?} is no plugin of this binary: copy or link it to one of the names {}, and call it by that\n",
+        Plugin::ALL.map(Plugin::name).join(", ")
+    )
+}

@@ -1,0 +1,275 @@
+//! host-local's files: who holds which address of a network.
+//!
+//! One directory per network. A file named by an address says who holds it; `last_reserved_ip.N` which
+//! address of range set N was given out last; `lock` is locked by whoever reads or changes the others
+//! (flock(2)). The reference plugin uses the very same files, at the same time if need be, and so do tools
+//! that look on.
+//!
+//! No file is synced to the disk. The containers that hold addresses end with the power as well: a
+//! reservation that is lost then is one that nobody needs, and one that comes back empty is recognised as
+//! such. Against the death of this process, renames and links are enough.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::atomic_file;
+use crate::model::{Attachment, Error, IpamLocation, Owner};
+
+const DIR_MODE: u32 = 0o755;
+const LOCK_MODE: u32 = 0o600;
+/// Where files are filled before they get their names; no address, and thus nobody's reservation.
+const TEMPORARY: &str = ".reserving";
+
+/// The reservations of one network, locked until it is dropped.
+#[derive(Debug)]
+pub struct AddressStore {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// Who holds which address; `None` for a file that nobody has filled: its writer died over it. Nobody can
+/// be about to fill it while the lock is held, so the address is as good as free.
+pub type Reservations = BTreeMap<IpAddr, Option<Owner>>;
+
+// === impl AddressStore ===
+
+impl AddressStore {
+    /// Locks a network's reservations; makes the directory if there is none. Waits for the lock.
+    pub fn open(location: &IpamLocation) -> Result<Self, Error> {
+        let dir = &location.dir;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIR_MODE)
+            .create(dir)
+            .map_err(|error| Error::io(format!("mkdir {}", dir.display()), &error))?;
+        Self::lock(dir)
+    }
+
+    /// Locks a network's reservations; `None` if there have never been any.
+    pub fn open_existing(location: &IpamLocation) -> Result<Option<Self>, Error> {
+        if location.dir.is_dir() {
+            Self::lock(&location.dir).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn lock(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("lock");
+        let failed = |error: io::Error| Error::io(format!("lock {}", path.display()), &error);
+        let lock = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(LOCK_MODE)
+            .open(&path)
+            .map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Reads all reservations. Files with names that are no addresses are somebody else's.
+    pub fn reservations(&self) -> Result<Reservations, Error> {
+        let mut reservations = Reservations::new();
+        let failed = |error: io::Error| Error::io(format!("read {}", self.dir.display()), &error);
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let address = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(address) = address
+                && let Some(content) = self.read(&name.to_string_lossy())?
+            {
+                reservations.insert(address, Owner::parse(&content));
+            }
+        }
+        Ok(reservations)
+    }
+
+    /// The address of a range set that was given out last. The file is a hint: where it says anything else,
+    /// the turn begins anew.
+    pub fn last_reserved(&self, range_set: usize) -> Result<Option<IpAddr>, Error> {
+        let content = self.read(&last_reserved_name(range_set))?;
+        Ok(content.and_then(|content| content.parse().ok()))
+    }
+
+    /// Reserves an address that is free or nobody's, and remembers it as the last one of its range set.
+    pub fn reserve(
+        &self,
+        address: IpAddr,
+        attachment: &Attachment,
+        range_set: usize,
+        known: &Reservations,
+    ) -> Result<(), Error> {
+        let path = self.dir.join(address.to_string());
+        let failed =
+            |path: &Path, error: &io::Error| Error::io(format!("write {}", path.display()), error);
+        if known.get(&address) == Some(&None) {
+            atomic_file::remove_if_there(&path).map_err(|error| failed(&path, &error))?;
+        }
+        let content = Owner::content_for(attachment);
+        atomic_file::write_new(&path, TEMPORARY, content.as_bytes())
+            .map_err(|error| failed(&path, &error))?;
+        let path = self.dir.join(last_reserved_name(range_set));
+        let content = address.to_string();
+        atomic_file::overwrite_hint(&path, content.as_bytes())
+            .map_err(|error| failed(&path, &error))
+    }
+
+    /// Gives an address back; it is no error if it was not reserved.
+    pub fn release(&self, address: IpAddr) -> Result<(), Error> {
+        let path = self.dir.join(address.to_string());
+        atomic_file::remove_if_there(&path)
+            .map_err(|error| Error::io(format!("remove {}", path.display()), &error))
+    }
+
+    /// The content of a file; `None` if there is none. What is no UTF-8 can't be anybody's id.
+    fn read(&self, name: &str) -> Result<Option<String>, Error> {
+        let path = self.dir.join(name);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("read {}", path.display()), &error)),
+        }
+    }
+}
+
+fn last_reserved_name(range_set: usize) -> String {
+    format!("last_reserved_ip.{range_set}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn attachment(id: &str) -> Attachment {
+        Attachment {
+            container_id: id.into(),
+            if_name: "eth0".parse().unwrap(),
+            netns: String::new(),
+            args: String::new(),
+        }
+    }
+
+    fn location(base: &Path) -> IpamLocation {
+        IpamLocation {
+            dir: base.join("cbr0"),
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn files_are_those_of_the_reference_plugin() {
+        let base = tempfile::tempdir().unwrap();
+        let location = location(base.path());
+        let store = AddressStore::open(&location).unwrap();
+        let none = Reservations::new();
+        for (address, set) in [("10.1.2.2", 0), ("fd00::2", 1)] {
+            store
+                .reserve(ip(address), &attachment("c1"), set, &none)
+                .unwrap();
+        }
+        let mut files: Vec<_> = fs::read_dir(&location.dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let want = [
+            "10.1.2.2",
+            "fd00::2",
+            "last_reserved_ip.0",
+            "last_reserved_ip.1",
+            "lock",
+        ];
+        assert_eq!(files, want);
+        let read = |name: &str| fs::read_to_string(location.dir.join(name)).unwrap();
+        assert_eq!(read("10.1.2.2"), "c1\r\neth0");
+        assert_eq!(read("last_reserved_ip.1"), "fd00::2");
+        assert_eq!(store.last_reserved(0).unwrap(), Some(ip("10.1.2.2")));
+        assert_eq!(store.last_reserved(2).unwrap(), None);
+        let mode = |name: &str| {
+            fs::metadata(location.dir.join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+        };
+        assert_eq!((mode(".") & 0o777, mode("fd00::2") & 0o777), (0o755, 0o600));
+    }
+
+    #[test]
+    fn a_taken_address_is_not_overwritten() {
+        let base = tempfile::tempdir().unwrap();
+        let store = AddressStore::open(&location(base.path())).unwrap();
+        let none = Reservations::new();
+        store
+            .reserve(ip("10.1.2.2"), &attachment("c1"), 0, &none)
+            .unwrap();
+        let error = store
+            .reserve(ip("10.1.2.2"), &attachment("c2"), 0, &none)
+            .unwrap_err();
+        assert!(error.message.ends_with("10.1.2.2: file exists"), "{error}");
+        let known = store.reservations().unwrap();
+        assert!(
+            known[&ip("10.1.2.2")]
+                .as_ref()
+                .unwrap()
+                .is(&attachment("c1"))
+        );
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_no_reservation() {
+        let base = tempfile::tempdir().unwrap();
+        let location = location(base.path());
+        let store = AddressStore::open(&location).unwrap();
+        fs::write(location.dir.join("10.1.2.2"), "").unwrap();
+        // Killed between link and unlink: the temporary file is c1's file as well.
+        fs::write(location.dir.join("10.1.2.3"), "c1\r\neth0").unwrap();
+        fs::hard_link(location.dir.join("10.1.2.3"), location.dir.join(TEMPORARY)).unwrap();
+        let known = store.reservations().unwrap();
+        assert_eq!(
+            known.keys().copied().collect::<Vec<_>>(),
+            [ip("10.1.2.2"), ip("10.1.2.3")]
+        );
+        assert_eq!(known[&ip("10.1.2.2")], None);
+        store
+            .reserve(ip("10.1.2.2"), &attachment("c2"), 0, &known)
+            .unwrap();
+        let known = store.reservations().unwrap();
+        assert!(
+            known[&ip("10.1.2.2")]
+                .as_ref()
+                .unwrap()
+                .is(&attachment("c2"))
+        );
+        assert!(
+            known[&ip("10.1.2.3")]
+                .as_ref()
+                .unwrap()
+                .is(&attachment("c1"))
+        );
+    }
+
+    #[test]
+    fn nothing_is_made_to_release_what_never_was() {
+        let base = tempfile::tempdir().unwrap();
+        assert!(
+            AddressStore::open_existing(&location(base.path()))
+                .unwrap()
+                .is_none()
+        );
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+}

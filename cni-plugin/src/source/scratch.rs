@@ -1,0 +1,121 @@
+//! What flannel's ADD handed to its delegate, kept for the DEL: by then the node may have another subnet,
+//! or the network another configuration.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use super::atomic_file;
+use crate::model::{Attachment, Error};
+
+/// Only root has business there.
+const DIR_MODE: u32 = 0o700;
+
+/// The scratch file of one container.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    temporary: String,
+}
+
+// === impl Scratch ===
+
+impl Scratch {
+    /// The file of a container below `dir`, where the reference plugin has it, too: one for all of the
+    /// container's interfaces.
+    pub fn of(attachment: &Attachment, dir: &Path) -> Self {
+        let id = &attachment.container_id;
+        Self {
+            path: dir.join(id),
+            // No container id begins with a dot.
+            temporary: format!(".{id}.{}", attachment.if_name),
+        }
+    }
+
+    /// Saves a delegate's configuration. The content is synced to the disk, its name is not: without the file
+    /// a DEL still knows enough, with half a file it would be misled.
+    pub fn save(&self, delegate: &Map<String, Value>) -> Result<(), Error> {
+        let write = || {
+            if let Some(dir) = self.path.parent() {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(DIR_MODE)
+                    .create(dir)?;
+            }
+            let content = serde_json::to_vec(delegate)?;
+            atomic_file::write(&self.path, &self.temporary, &content)
+        };
+        write().map_err(|error| self.failed("save", &error))
+    }
+
+    /// The saved configuration; `None` if there is none, or none that can be read as one.
+    pub fn load(&self) -> Result<Option<Map<String, Value>>, Error> {
+        match fs::read(&self.path) {
+            Ok(content) => Ok(serde_json::from_slice(&content).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", &error)),
+        }
+    }
+
+    /// Removes the file, if it is there.
+    pub fn remove(&self) -> Result<(), Error> {
+        atomic_file::remove_if_there(&self.path).map_err(|error| self.failed("remove", &error))
+    }
+
+    fn failed(&self, verb: &str, error: &io::Error) -> Error {
+        let path = self.path.display();
+        Error::io(format!("{verb} the delegate's configuration {path}"), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn scratch(dir: &Path) -> Scratch {
+        let attachment = Attachment {
+            container_id: "c1".into(),
+            if_name: "eth0".parse().unwrap(),
+            netns: String::new(),
+            args: String::new(),
+        };
+        Scratch::of(&attachment, dir)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn is_kept_for_root_alone_and_found_again() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join("flannel");
+        let delegate: Map<String, Value> =
+            serde_json::from_str(r#"{"mtu":1450,"name":"cbr0"}"#).unwrap();
+        scratch(&dir).save(&delegate).unwrap();
+        assert_eq!((mode(&dir), mode(&dir.join("c1"))), (0o700, 0o600));
+        let content = fs::read_to_string(dir.join("c1")).unwrap();
+        assert_eq!(content, r#"{"mtu":1450,"name":"cbr0"}"#);
+        assert_eq!(scratch(&dir).load().unwrap(), Some(delegate));
+        scratch(&dir).remove().unwrap();
+        scratch(&dir).remove().unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_missing_or_damaged_file_is_no_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(scratch(dir.path()).load().unwrap(), None);
+        for damaged in ["", "{\"na", "[]"] {
+            fs::write(dir.path().join("c1"), damaged).unwrap();
+            assert_eq!(scratch(dir.path()).load().unwrap(), None, "{damaged:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What a runtime sees of checks, versions and error texts (CNI specification 1.1.0, libcni's skeleton).
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod lab;
+
+use lab::{Host, Netns};
+use serde_json::{Value, json};
+
+const VERSIONS: &str = r#"{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#;
+
+#[test]
+fn version_needs_nothing_and_ignores_stdin() {
+    let host = Host::new();
+    for plugin in ["flannel", "bridge", "host-local"] {
+        let call = host.call(plugin, "VERSION").env("CNI_PATH", "");
+        let outcome = call.id("").stdin("{no json").make();
+        assert_eq!(outcome.stdout, format!("{VERSIONS}\n"));
+        assert_eq!(outcome.code, Some(0));
+    }
+}
+
+#[test]
+fn a_person_is_told_what_it_is() {
+    let host = Host::new();
+    let outcome = host.call("bridge", "").make();
+    assert_eq!((outcome.code, &*outcome.stdout), (Some(0), ""));
+    assert_eq!(
+        outcome.stderr,
+        concat!(
+            "CNI bridge plugin v",
+            env!("CARGO_PKG_VERSION"),
+            "\nCNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"
+        )
+    );
+    let outcome = host.call("something-else", "ADD").make();
+    assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""));
+    assert_eq!(
+        outcome.stderr,
+        "\"something-else\" is no plugin of this binary: copy or link it to one of the names bridge, flannel, host-local, and call it by that\n"
+    );
+}
+
+#[test]
+fn errors_are_printed_as_libcni_prints_them() {
+    let host = Host::new();
+    let outcome = host.call("bridge", "ADD").id("a b").make();
+    assert_eq!(
+        outcome.stdout,
+        "{\n    \"code\": 4,\n    \"msg\": \"invalid characters in containerID\",\n    \"details\": \"a b\"\n}"
+    );
+}
+
+#[test]
+fn variables_are_checked_before_anything_is_read() {
+    let host = Host::new();
+    for (verb, variable, value, message, details) in [
+        (
+            "ADD",
+            "CNI_CONTAINERID",
+            "-x",
+            "invalid characters in containerID",
+            "-x",
+        ),
+        (
+            "DEL",
+            "CNI_IFNAME",
+            "sixteen-bytes-xx",
+            "interface name is too long",
+            "interface name should be less than 16 characters",
+        ),
+        ("CHECK", "CNI_IFNAME", "..", "interface name is . or ..", ""),
+        (
+            "ADD",
+            "CNI_IFNAME",
+            "a b",
+            "interface name contains / or : or whitespace characters",
+            "",
+        ),
+        (
+            "DEL",
+            "CNI_IFNAME",
+            "",
+            "required env variables [CNI_IFNAME] missing",
+            "",
+        ),
+        (
+            "ADD",
+            "CNI_IFNAME",
+            "",
+            "required env variables [CNI_NETNS,CNI_IFNAME] missing",
+            "",
+        ),
+        (
+            "CHECK",
+            "CNI_PATH",
+            "",
+            "required env variables [CNI_NETNS,CNI_PATH] missing",
+            "",
+        ),
+        (
+            "GC",
+            "CNI_PATH",
+            "",
+            "required env variables [CNI_PATH] missing",
+            "",
+        ),
+        (
+            "STATUS",
+            "CNI_PATH",
+            "",
+            "required env variables [CNI_PATH] missing",
+            "",
+        ),
+    ] {
+        let error = host
+            .call("flannel", verb)
+            .env(variable, value)
+            .make()
+            .error();
+        assert_eq!(
+            error,
+            (4, message.into(), details.into()),
+            "{verb} {variable}={value}"
+        );
+    }
+}
+
+#[test]
+fn input_is_checked_before_the_verb_and_the_verb_before_the_version() {
+    let host = Host::new();
+    let supported = r#"["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#;
+    let of_version = |version: &str| json!({"name": "n", "cniVersion": version}).to_string();
+    for (verb, stdin, code, message, details) in [
+        (
+            "FOO",
+            String::new(),
+            6,
+            "error unmarshall network config: unexpected end of JSON input",
+            String::new(),
+        ),
+        (
+            "FOO",
+            json!({"name": ""}).to_string(),
+            7,
+            "missing network name",
+            String::new(),
+        ),
+        (
+            "ADD",
+            json!({"name": "a/b"}).to_string(),
+            7,
+            "invalid characters found in network name",
+            "a/b".into(),
+        ),
+        (
+            "FOO",
+            of_version("9.9.9"),
+            4,
+            "unknown CNI_COMMAND: FOO",
+            String::new(),
+        ),
+        (
+            "ADD",
+            of_version("9.9.9"),
+            1,
+            "incompatible CNI versions",
+            format!(r#"config is "9.9.9", plugin supports {supported}"#),
+        ),
+        (
+            "CHECK",
+            of_version("0.3.1"),
+            1,
+            "config version does not allow CHECK",
+            String::new(),
+        ),
+        (
+            "CHECK",
+            of_version("9.9.9"),
+            1,
+            "plugin version does not allow CHECK",
+            String::new(),
+        ),
+        (
+            "GC",
+            of_version("1.0.0"),
+            1,
+            "config version does not allow GC",
+            String::new(),
+        ),
+        (
+            "STATUS",
+            of_version(""),
+            1,
+            "config version does not allow STATUS",
+            String::new(),
+        ),
+    ] {
+        let call = host.call("bridge", verb).env("CNI_NETNS", "/nowhere");
+        let error = call.stdin(&stdin).make().error();
+        assert_eq!(error, (code, message.into(), details), "{verb} {stdin}");
+    }
+}
+
+#[test]
+fn verbs_that_a_plugin_has_nothing_for_succeed() {
+    let host = Host::new();
+    let conf = json!({"name": "n", "cniVersion": "1.1.0"});
+    for (plugin, verb) in [
+        ("bridge", "STATUS"),
+        ("host-local", "STATUS"),
+        ("bridge", "GC"),
+        ("flannel", "CHECK"),
+    ] {
+        let call = host.call(plugin, verb).env("CNI_NETNS", "/nowhere");
+        call.conf(&conf).make().silent_success();
+    }
+}
+
+#[test]
+fn flannel_is_ready_once_the_agent_has_written_its_file() {
+    let host = Host::new();
+    let status = || {
+        host.call("flannel", "STATUS")
+            .conf(&host.flannel_conf())
+            .make()
+    };
+    status().silent_success();
+    let file = host.path("subnet.env");
+    std::fs::write(&file, "FLANNEL_MTU=1450\n").unwrap();
+    let (code, message, _) = status().error();
+    assert_eq!(code, 50);
+    assert!(message.contains("is missing FLANNEL_NETWORK"), "{message}");
+    std::fs::remove_file(&file).unwrap();
+    let (code, message, _) = status().error();
+    let text = format!(
+        "failed to load flannel 'subnet.env' file: open {}: no such file or directory. Check the flannel pod log for this node.",
+        file.display()
+    );
+    assert_eq!((code, &message), (50, &text));
+    let container = Netns::new();
+    let add = host.call("flannel", "ADD").netns(&container);
+    let error = add.conf(&host.flannel_conf()).make().error();
+    assert_eq!(error, (11, text, String::new()));
+    assert_eq!(host.netns.links(), ["lo"]);
+}
+
+#[test]
+fn the_plugins_own_namespace_is_refused() {
+    let host = Host::new();
+    let add = || {
+        host.call("flannel", "ADD")
+            .netns(&host.netns)
+            .conf(&host.flannel_conf())
+    };
+    let message = "plugin's netns and netns from CNI_NETNS should not be the same";
+    assert_eq!(add().make().error(), (8, message.into(), String::new()));
+    assert_eq!(
+        (host.netns.links(), host.files("networks")),
+        (vec!["lo".into()], vec![])
+    );
+    let del = host
+        .call("flannel", "DEL")
+        .netns(&host.netns)
+        .conf(&host.flannel_conf());
+    assert_eq!(del.make().error().0, 8);
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let host = Host::new();
+    let container = Netns::new();
+    let refused = |conf: &Value| {
+        let call = host.call("flannel", "ADD").netns(&container).conf(conf);
+        let (code, message, _) = call.make().error();
+        assert_eq!(code, 7, "{message}");
+        assert_eq!(
+            (host.netns.links(), host.files("networks")),
+            (vec!["lo".into()], vec![])
+        );
+        assert!(host.files("flannel.d").is_empty());
+        message
+    };
+    let mut conf = host.flannel_conf();
+    for (key, value, start) in [
+        (
+            "type",
+            json!("ptp"),
+            r#"delegate.type: "ptp" can't be delegated to"#,
+        ),
+        ("vlan", json!(7), "vlan: not supported yet"),
+        ("ipMasq", json!(true), "ipMasq: not supported yet"),
+        (
+            "name",
+            json!("x"),
+            "'delegate' dictionary must not have 'name' field",
+        ),
+    ] {
+        conf["delegate"] = json!({key: value});
+        let message = refused(&conf);
+        assert!(message.starts_with(start), "{message}");
+    }
+    conf["delegate"] = json!({});
+    conf["ipam"]["type"] = "dhcp".into();
+    let message = refused(&conf);
+    assert!(
+        message.starts_with(r#"ipam.type: "dhcp" can't"#),
+        "{message}"
+    );
+}

@@ -1,0 +1,248 @@
+//! The agent as a whole: from its options to the loops that never end.
+
+mod keeper;
+mod reconciler;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use kernel::{Family, route::Handle};
+use tokio::sync::watch;
+
+pub use keeper::Keeper;
+pub use reconciler::{Overlay, Reconciler};
+
+use crate::{
+    model::{
+        Attributes, Backend, BackendData, ByFamily, InvalidNetConf, NetConf, Underlay, Vtep,
+        VxlanConf,
+    },
+    options::{InvalidMargin, Options},
+    plan::{self, Claimant, Device, NoDevice, NoInterface},
+    report::{self, CannotListen, Health, Notices},
+    source::{
+        self,
+        etcd::{self, Registry},
+    },
+};
+
+/// How often a missing network configuration is looked for, as flannel does.
+const CONFIG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A configuration to begin with.
+const EXAMPLE: &str = r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
+
+/// Why the agent can't go on. What may pass (etcd away, no subnet free, the kernel refusing a change)
+/// is not here: the agent tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A flag is out of range.
+    #[error(transparent)]
+    Margin(#[from] InvalidMargin),
+    /// The endpoints can't be used.
+    #[error("--etcd-endpoints: {0}")]
+    Endpoints(etcd::Error),
+    /// The network configuration is no use.
+    #[error("{key} in etcd: {cause}")]
+    NetConf {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        cause: InvalidNetConf,
+    },
+    /// There is no interface for tunnelled packets.
+    #[error(transparent)]
+    Interface(#[from] NoInterface),
+    /// The configuration and the interface do not go together.
+    #[error(transparent)]
+    Device(#[from] NoDevice),
+    /// The kernel does not tell what the agent has to know at start.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The address for `/healthz` can't be used.
+    #[error(transparent)]
+    Health(#[from] CannotListen),
+    /// `/healthz` can't be served any more.
+    #[error("stopped to serve /healthz: {0}")]
+    Serve(io::Error),
+}
+
+/// Runs until it is dropped or can't go on.
+pub async fn run(options: &Options) -> Result<Infallible, Error> {
+    let renew_after = options.renew_after()?;
+    let mut kernel = Handle::open()?;
+    let host = source::read_host(&mut kernel)?;
+    let underlay = plan::choose_interface(&host, &options.iface, &options.public())?;
+    let health = Health::default();
+    let serving = serve(options, health.clone()).await?;
+    let registry = Registry::connect(&options.etcd_endpoints, &options.etcd_prefix)
+        .await
+        .map_err(Error::Endpoints)?;
+    let work = work(options, renew_after, kernel, underlay, &registry, health);
+    tokio::select! {
+        failed = serving => Err(Error::Serve(failed)),
+        failed = work => failed,
+    }
+}
+
+/// Everything but health.
+async fn work(
+    options: &Options,
+    renew_after: Duration,
+    mut kernel: Handle,
+    underlay: Underlay,
+    registry: &Registry,
+    health: Health,
+) -> Result<Infallible, Error> {
+    let conf = wait_for_conf(registry).await?;
+    let Backend::Vxlan(vxlan) = &conf.backend;
+    log_underlay(&conf, &underlay);
+    let node = source::node_id(underlay.public.get(Family::V4));
+    let devices = devices(&mut kernel, &conf, vxlan, &underlay, &node)?;
+    let own = own_attributes(&underlay, &devices);
+    let keeper = Keeper {
+        registry: registry.clone(),
+        claimant: Claimant {
+            pools: conf.pools,
+            node,
+            own: own.clone(),
+        },
+        renew_after,
+    };
+    let mut reconciler = Reconciler::new(
+        kernel,
+        overlays(&conf, devices),
+        own,
+        options.subnet_file.clone(),
+        registry.leases_prefix(),
+        health,
+    );
+    let (snapshot_sender, snapshots) = watch::channel(None);
+    let (held_sender, held) = watch::channel(None);
+    let previous = report::previous_subnets(&options.subnet_file);
+    tokio::select! {
+        never = etcd::follow(registry, &snapshot_sender) => match never {},
+        never = keeper.run(previous, snapshots.clone(), &held_sender) => match never {},
+        never = reconciler.run(held, snapshots) => match never {},
+    }
+}
+
+/// What ends only with an error; nothing is served, and there is no end, where the port is 0.
+async fn serve(
+    options: &Options,
+    health: Health,
+) -> Result<impl Future<Output = io::Error>, CannotListen> {
+    let listener = match options.healthz_port {
+        0 => None,
+        port => Some(Health::listen(SocketAddr::new(options.healthz_ip, port)).await?),
+    };
+    Ok(async move {
+        let Some(listener) = listener else {
+            return std::future::pending().await;
+        };
+        match health.serve(listener).await {
+            Ok(()) => io::Error::other("the server ended"),
+            Err(error) => error,
+        }
+    })
+}
+
+/// The network configuration, as soon as there is one.
+async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
+    let key = registry.config_key();
+    let mut notices = Notices::default();
+    loop {
+        match registry.config().await {
+            Ok(Some(text)) => {
+                let conf = NetConf::parse(&text).map_err(|cause| Error::NetConf {
+                    key: key.clone(),
+                    cause,
+                })?;
+                let text = String::from_utf8_lossy(&text);
+                let words: Vec<_> = text.split_whitespace().collect();
+                tracing::info!("network configuration {key}: {}", words.join(" "));
+                return Ok(conf);
+            }
+            Ok(None) => notices.set([format!(
+                "there is no network configuration in etcd yet; waiting for it, write one by: \
+                 etcdctl put {key} '{EXAMPLE}'"
+            )]),
+            Err(error) => notices.set([format!("{error}; trying again, see --etcd-endpoints")]),
+        }
+        tokio::time::sleep(CONFIG_INTERVAL).await;
+    }
+}
+
+/// The device of each enabled family. One that stands in the kernel and can be kept keeps its Ethernet
+/// address, which peers know.
+fn devices(
+    kernel: &mut Handle,
+    conf: &NetConf,
+    vxlan: &VxlanConf,
+    underlay: &Underlay,
+    node: &str,
+) -> Result<ByFamily<Device>, Error> {
+    let mut devices = ByFamily::default();
+    for (family, _) in conf.pools.iter() {
+        let mac = plan::vtep_mac(node, family, vxlan.vni);
+        let device = Device::new(family, vxlan, underlay, mac)?;
+        let standing = kernel.link_by_name(&device.name)?;
+        devices.insert(family, device.with_mac_of(standing.as_ref()));
+    }
+    Ok(devices)
+}
+
+/// What the node says in its lease.
+fn own_attributes(underlay: &Underlay, devices: &ByFamily<Device>) -> Attributes {
+    let vtep = |device: &Device| Vtep {
+        vni: device.vxlan.vni,
+        mac: device.mac,
+    };
+    let public = |family| Some((family, *underlay.public.get(family)?));
+    Attributes {
+        public: devices
+            .iter()
+            .filter_map(|(family, _)| public(family))
+            .collect(),
+        backend: BackendData::Vxlan(
+            devices
+                .iter()
+                .map(|(family, it)| (family, vtep(it)))
+                .collect(),
+        ),
+    }
+}
+
+fn overlays(conf: &NetConf, devices: ByFamily<Device>) -> ByFamily<Overlay> {
+    devices
+        .iter()
+        .filter_map(|(family, device)| {
+            let overlay = Overlay {
+                device: device.clone(),
+                network: conf.pools.get(family)?.network(),
+            };
+            Some((family, overlay))
+        })
+        .collect()
+}
+
+fn log_underlay(conf: &NetConf, underlay: &Underlay) {
+    let text = |address: Option<&IpAddr>| address.map_or_else(|| "none".into(), IpAddr::to_string);
+    for (family, _) in conf.pools.iter() {
+        let Underlay {
+            name,
+            mtu,
+            addresses,
+            public,
+            ..
+        } = underlay;
+        let (address, public) = (text(addresses.get(family)), text(public.get(family)));
+        tracing::info!(
+            "{family} between nodes: interface {name}, address {address}, public address {public}, MTU {mtu}"
+        );
+    }
+}

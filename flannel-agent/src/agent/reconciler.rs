@@ -1,0 +1,269 @@
+//! Bringing the kernel and `subnet.env` in line with the leases.
+
+use std::{convert::Infallible, path::PathBuf, time::Duration};
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    Family,
+    route::{Change, Handle, IfIndex, Link},
+    sysctl,
+};
+use tokio::{sync::watch, time::MissedTickBehavior};
+
+use crate::{
+    model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
+    plan::{self, Device, Tables},
+    report::{self, CannotWrite, Health, Notices},
+};
+
+/// How often the kernel is looked at when nothing has happened.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The overlay of one family.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// Its device.
+    pub device: Device,
+    /// The network that all nodes share.
+    pub network: IpNetwork,
+}
+
+/// Brings the kernel in line.
+pub struct Reconciler {
+    kernel: Handle,
+    overlays: ByFamily<Overlay>,
+    own: Attributes,
+    subnet_file: PathBuf,
+    leases_prefix: String,
+    health: Health,
+    notices: Notices,
+    failures: Notices,
+}
+
+/// Why a reconcile did not come to its end; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refuses something that all else depends on.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The device is gone or has changed since it was made.
+    #[error("{0} does not stay as it was made: does another program configure it?")]
+    Device(kernel::IfName),
+    /// `subnet.env` can't be written.
+    #[error(transparent)]
+    SubnetFile(#[from] CannotWrite),
+    /// The kernel refuses some of the entries.
+    #[error("{refused} of {all} changes were refused, the first: {first}")]
+    Refused {
+        /// How many.
+        refused: usize,
+        /// Out of how many.
+        all: usize,
+        /// The first of them.
+        first: kernel::Error,
+    },
+}
+
+// === impl Reconciler ===
+
+impl Reconciler {
+    /// A reconciler for the devices of each family; `own` is what the node says in its lease, and
+    /// `leases_prefix` what the keys of leases begin with.
+    pub fn new(
+        kernel: Handle,
+        overlays: ByFamily<Overlay>,
+        own: Attributes,
+        subnet_file: PathBuf,
+        leases_prefix: String,
+        health: Health,
+    ) -> Self {
+        Self {
+            kernel,
+            overlays,
+            own,
+            subnet_file,
+            leases_prefix,
+            health,
+            notices: Notices::default(),
+            failures: Notices::default(),
+        }
+    }
+
+    /// Reconciles at every change and at intervals, for ever; first when there are both a lease and a
+    /// complete snapshot.
+    pub async fn run(
+        &mut self,
+        mut held: watch::Receiver<Option<Held>>,
+        mut snapshots: watch::Receiver<Option<Snapshot>>,
+    ) -> Infallible {
+        let mut timer = tokio::time::interval(INTERVAL);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // The senders live as long as the agent; without them the timer alone goes on.
+            tokio::select! {
+                Ok(()) = held.changed() => {}
+                Ok(()) = snapshots.changed() => {}
+                _ = timer.tick() => {}
+            }
+            let held = *held.borrow_and_update();
+            let snapshot = snapshots.borrow_and_update();
+            if let (Some(held), Some(snapshot)) = (held, snapshot.as_ref()) {
+                self.run_once(&held, snapshot);
+            }
+        }
+    }
+
+    /// One reconcile with all that is to be told about it.
+    fn run_once(&mut self, held: &Held, snapshot: &Snapshot) {
+        let before = self.kernel.sent();
+        let outcome = self.reconcile(held, snapshot);
+        let changes = self.kernel.sent() - before;
+        if changes > 0 {
+            tracing::info!("reconciled: {changes} changes");
+        }
+        match outcome {
+            Ok(()) => {
+                if self.failures.clear() {
+                    tracing::info!("the kernel agrees with the leases again");
+                }
+                self.health.set_ready();
+            }
+            Err(error) => self.failures.set([format!("{error}; trying again")]),
+        }
+    }
+
+    /// Devices first, then `subnet.env`, then all that stands on the devices, as flannel does.
+    fn reconcile(&mut self, held: &Held, snapshot: &Snapshot) -> Result<(), Error> {
+        let mut notices: Vec<_> = snapshot
+            .invalid()
+            .map(|(name, fault)| {
+                format!("{}{name} in etcd is ignored: {fault}", self.leases_prefix)
+            })
+            .collect();
+        let mut devices = Vec::new();
+        for (family, overlay) in self.overlays.clone().iter() {
+            devices.push((family, overlay.clone(), self.device(&overlay.device)?));
+        }
+        let written = report::write_subnet_file(&self.subnet_file, &self.subnet_env(held))?;
+        if written {
+            tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
+        }
+        let mut outcome = Ok(());
+        for (family, overlay, interface) in devices {
+            let tables = self.tables(family, &overlay, interface, held, snapshot, &mut notices);
+            outcome = outcome.and(tables);
+        }
+        self.notices.set(notices);
+        outcome
+    }
+
+    /// Makes the device as it should be, and answers with its index.
+    fn device(&mut self, device: &Device) -> Result<IfIndex, Error> {
+        let standing = self.kernel.link_by_name(&device.name)?;
+        let changes = plan::link_changes(standing.as_ref(), device);
+        let link = if changes.is_empty() {
+            standing
+        } else {
+            self.kernel.apply(&changes)?;
+            self.kernel.link_by_name(&device.name)?
+        };
+        let is_right = |link: &Link| plan::link_changes(Some(link), device).is_empty();
+        let link = link
+            .filter(is_right)
+            .ok_or_else(|| Error::Device(device.name.clone()))?;
+        refuse_router_advertisements(device)?;
+        Ok(link.index)
+    }
+
+    /// Brings in line what stands on a device.
+    fn tables(
+        &mut self,
+        family: Family,
+        overlay: &Overlay,
+        interface: IfIndex,
+        held: &Held,
+        snapshot: &Snapshot,
+        notices: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let Some(subnet) = held.key.subnet(family) else {
+            return Ok(());
+        };
+        let peers = plan::peers(family, &self.own, &held.key, snapshot);
+        let want = plan::wanted(family, interface, subnet, &peers.by_subnet);
+        let have = self.standing(family, interface)?;
+        let diff = plan::diff(&have, &want, interface, overlay.network);
+        notices.extend(peers.skipped);
+        notices.extend(diff.conflicts.iter().map(|route| {
+            format!("route {route} is not this agent's and stays, though a lease has its destination; remove it")
+        }));
+        self.apply(&diff.changes)
+    }
+
+    fn standing(&mut self, family: Family, interface: IfIndex) -> Result<Tables, Error> {
+        let mut addresses = self.kernel.addresses(Some(interface))?;
+        addresses.retain(|address| Family::of_network(&address.address) == family);
+        Ok(Tables {
+            addresses,
+            neighbours: self.kernel.neighbours(family, interface)?,
+            fdb: self.kernel.fdb(interface)?,
+            routes: self.kernel.routes(family)?,
+        })
+    }
+
+    /// Carries out all changes, whichever are refused. What is to be removed may be gone already.
+    fn apply(&mut self, changes: &[Change]) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.kernel.apply_each(changes)?;
+        let mut refusals = outcomes
+            .into_iter()
+            .zip(changes)
+            .filter_map(|(outcome, change)| outcome.err().map(|error| (error, change)))
+            .filter(|(error, change)| !(error.is_not_found() && removes(change)))
+            .map(|(error, _)| error);
+        match refusals.next() {
+            None => Ok(()),
+            Some(first) => Err(Error::Refused {
+                refused: 1 + refusals.count(),
+                all: changes.len(),
+                first,
+            }),
+        }
+    }
+
+    fn subnet_env(&self, held: &Held) -> SubnetEnv {
+        let overlays = || self.overlays.iter();
+        SubnetEnv {
+            networks: overlays()
+                .map(|(family, it)| (family, it.network))
+                .collect(),
+            subnets: *held.key.subnets(),
+            // Pods have one MTU for both families.
+            mtu: overlays()
+                .map(|(_, it)| it.device.mtu)
+                .min()
+                .unwrap_or_default(),
+        }
+    }
+}
+
+const fn removes(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::DeleteAddress(_)
+            | Change::DeleteRoute(_)
+            | Change::DeleteNeighbour(_)
+            | Change::DeleteFdb(_)
+    )
+}
+
+/// A pod on another node must not be able to configure the device (`accept_ra`, spec 1.7). A kernel
+/// without IPv6 has no such setting.
+fn refuse_router_advertisements(device: &Device) -> kernel::Result<()> {
+    let key = format!("net/ipv6/conf/{}/accept_ra", device.name);
+    match sysctl::set(&key, "0") {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}

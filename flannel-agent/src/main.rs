@@ -1,0 +1,43 @@
+//! The flannel-agent program.
+
+use std::{env, process::ExitCode};
+
+use anyhow::Context;
+use flannel_agent::{agent, options::Options, report};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let arguments = env::args_os()
+        .skip(1)
+        .map(|it| it.to_string_lossy().into_owned());
+    let options =
+        Options::parse_arguments(arguments, env::vars_os()).unwrap_or_else(|error| error.exit());
+    if options.version {
+        eprintln!("flannel-agent {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    report::start_log();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(options: Options) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't handle SIGINT")?;
+    tokio::select! {
+        failed = agent::run(&options) => match failed {
+            Ok(never) => match never {},
+            Err(error) => return Err(error.into()),
+        },
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; the lease, the device and the routes stay");
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! How subnets reach each other: the `Backend` object of the network configuration.
+
+use kernel::{Family, IfName, InvalidIfName, Vni};
+
+/// A way to carry packets between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// VXLAN (RFC 7348), spec 1.7.
+    Vxlan(VxlanConf),
+}
+
+/// The parameters of the VXLAN backend (spec 1.1, table of backend keys).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VxlanConf {
+    /// Network identifier.
+    pub vni: Vni,
+    /// UDP destination port.
+    pub port: u16,
+    /// MTU of the underlay in bytes, where it is not the external interface's.
+    pub mtu: Option<u32>,
+    /// Group based policy extension.
+    pub gbp: bool,
+    /// Whether devices learn forwarding entries from packets.
+    pub learning: bool,
+}
+
+// === impl VxlanConf ===
+
+impl VxlanConf {
+    /// The port where none is configured: the kernel's default, older than the one of IANA.
+    pub const PORT: u16 = 8472;
+
+    /// The name of the device of a family.
+    pub fn device_name(&self, family: Family) -> Result<IfName, InvalidIfName> {
+        match family {
+            Family::V4 => format!("flannel.{}", self.vni),
+            Family::V6 => format!("flannel-v6.{}", self.vni),
+        }
+        .parse()
+    }
+}

@@ -1,0 +1,294 @@
+//! The value of a lease in etcd (spec 1.4): what a node tells the others about itself.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use kernel::{Family, Mac, Vni};
+use serde::{Deserialize, Serialize};
+
+use super::{ByFamily, InvalidLeaseKey, LeaseKey, go_json};
+
+/// How long a lease lasts after it was written.
+pub const LEASE_TTL: Duration = Duration::from_secs(86_400);
+
+/// How much of a faulty value an error shows, in characters.
+const SHOWN: usize = 200;
+
+/// A lease of another node or of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The leased subnets.
+    pub key: LeaseKey,
+    /// Who has them.
+    pub attributes: Attributes,
+}
+
+/// What a lease says about its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// The node's addresses in the underlay; of IPv4 there always is one.
+    pub public: ByFamily<IpAddr>,
+    /// How to reach it.
+    pub backend: BackendData,
+}
+
+/// What a backend tells its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendData {
+    /// VXLAN, with one tunnel endpoint for each family.
+    Vxlan(ByFamily<Vtep>),
+    /// Any other backend by name; empty for a reservation.
+    Other(String),
+}
+
+/// A VXLAN tunnel endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vtep {
+    /// Its network identifier.
+    #[serde(rename = "VNI", alias = "vni")]
+    pub vni: Vni,
+    /// Its Ethernet address.
+    #[serde(rename = "VtepMAC", alias = "vtepmac")]
+    pub mac: Mac,
+}
+
+/// Why an entry is no lease.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLease {
+    /// Its key is not that of a lease.
+    #[error(transparent)]
+    Key(#[from] InvalidLeaseKey),
+    /// Its value is not that of a lease.
+    #[error("value {value:?} is not that of a lease: {why}")]
+    Value {
+        /// The value, or its beginning.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The value as flannel writes it: this order, `PublicIPv6` always there.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(rename = "PublicIP")]
+    public_ip: IpAddr,
+    #[serde(rename = "PublicIPv6")]
+    public_ipv6: Option<IpAddr>,
+    #[serde(rename = "BackendType", skip_serializing_if = "str::is_empty")]
+    backend_type: &'a str,
+    #[serde(rename = "BackendData", skip_serializing_if = "Option::is_none")]
+    backend_data: Option<&'a Vtep>,
+    #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
+    backend_v6_data: Option<&'a Vtep>,
+}
+
+/// The value as it is read; keys in lower case.
+#[derive(Deserialize)]
+struct Read {
+    publicip: Ipv4Addr,
+    publicipv6: Option<Ipv6Addr>,
+    #[serde(default)]
+    backendtype: String,
+    backenddata: Option<serde_json::Value>,
+    backendv6data: Option<serde_json::Value>,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Parses an entry of etcd; `name` is its key below `<prefix>/subnets/`.
+    pub fn parse(name: &str, value: &[u8]) -> Result<Self, InvalidLease> {
+        let key = name.parse()?;
+        let attributes = Attributes::parse(value).map_err(|why| InvalidLease::Value {
+            value: String::from_utf8_lossy(value).chars().take(SHOWN).collect(),
+            why,
+        })?;
+        Ok(Self { key, attributes })
+    }
+}
+
+// === impl Attributes ===
+
+impl Attributes {
+    /// The tunnel endpoint of a family, if the node uses VXLAN in it.
+    pub fn vtep(&self, family: Family) -> Option<&Vtep> {
+        match &self.backend {
+            BackendData::Vxlan(vteps) => vteps.get(family),
+            BackendData::Other(_) => None,
+        }
+    }
+
+    /// Whether both are of one node: flannel knows nodes by their public IPv4 address.
+    pub fn is_same_node(&self, other: &Self) -> bool {
+        self.public.get(Family::V4) == other.public.get(Family::V4)
+    }
+
+    /// The bytes that stand in etcd.
+    pub fn to_json(&self) -> String {
+        let address = |family| self.public.get(family).copied();
+        let written = Written {
+            public_ip: address(Family::V4).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            public_ipv6: address(Family::V6),
+            backend_type: match &self.backend {
+                BackendData::Vxlan(_) => "vxlan",
+                BackendData::Other(name) => name,
+            },
+            backend_data: self.vtep(Family::V4),
+            backend_v6_data: self.vtep(Family::V6),
+        };
+        // An object of texts and numbers: there is nothing in it that JSON can't say.
+        serde_json::to_string(&written).unwrap_or_default()
+    }
+
+    fn parse(value: &[u8]) -> Result<Self, String> {
+        let read: Read = go_json::parse(value).map_err(|error| error.to_string())?;
+        if read.publicip.is_unspecified() {
+            return Err("PublicIP is 0.0.0.0".into());
+        }
+        let mut public = ByFamily::default();
+        public.insert(Family::V4, read.publicip.into());
+        if let Some(address) = read.publicipv6 {
+            public.insert(Family::V6, address.into());
+        }
+        let backend = if read.backendtype == "vxlan" {
+            let v4 = vtep("BackendData", read.backenddata)?.map(|vtep| (Family::V4, vtep));
+            let v6 = vtep("BackendV6Data", read.backendv6data)?.map(|vtep| (Family::V6, vtep));
+            if v4.is_none() && v6.is_none() {
+                return Err("BackendData is missing".into());
+            }
+            BackendData::Vxlan(v4.into_iter().chain(v6).collect())
+        } else {
+            BackendData::Other(read.backendtype)
+        };
+        Ok(Self { public, backend })
+    }
+}
+
+fn vtep(key: &str, data: Option<serde_json::Value>) -> Result<Option<Vtep>, String> {
+    let Some(data) = data else { return Ok(None) };
+    let vtep: Vtep = serde_json::from_value(data).map_err(|error| format!("{key}: {error}"))?;
+    if !vtep.mac.is_valid_for_device() {
+        return Err(format!(
+            "{key}: VtepMAC {} is not the address of a device",
+            vtep.mac
+        ));
+    }
+    Ok(Some(vtep))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VXLAN: &str = r#"{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}}"#;
+    const DUAL: &str = r#"{"PublicIP":"10.1.1.2","PublicIPv6":"fd01::2","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"aa:00:00:00:00:01"},"BackendV6Data":{"VNI":1,"VtepMAC":"ba:00:00:00:00:02"}}"#;
+
+    fn parse(value: &str) -> Result<Attributes, String> {
+        Lease::parse("10.5.34.0-24", value.as_bytes())
+            .map(|lease| lease.attributes)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn bytes_are_flannels() {
+        for value in [
+            VXLAN,
+            DUAL,
+            r#"{"PublicIP":"1.2.3.4","PublicIPv6":null,"BackendType":"host-gw"}"#,
+            r#"{"PublicIP":"1.2.3.4","PublicIPv6":null}"#,
+        ] {
+            assert_eq!(parse(value).unwrap().to_json(), value);
+        }
+    }
+
+    #[test]
+    fn reads_the_tunnel_endpoints() {
+        let attributes = parse(DUAL).unwrap();
+        let mac = |family| attributes.vtep(family).unwrap().mac.to_string();
+        assert_eq!(mac(Family::V4), "aa:00:00:00:00:01");
+        assert_eq!(mac(Family::V6), "ba:00:00:00:00:02");
+        assert_eq!(
+            attributes.public.get(Family::V6),
+            Some(&"fd01::2".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn unknown_fields_and_other_cases_are_no_matter() {
+        let value = r#"{"OwnerID":"x","publicip":"192.168.64.3","backendType":"vxlan","BackendData":{"vni":1,"more":[],"VTEPMac":"C6:D2:32:6F:8F:44"}}"#;
+        assert_eq!(parse(value), parse(VXLAN));
+        let reservation = parse(r#"{"PublicIP":"10.37.7.195"}"#).unwrap();
+        assert_eq!(reservation.backend, BackendData::Other(String::new()));
+    }
+
+    #[test]
+    fn refuses_other_values() {
+        for (value, why) in [
+            ("", "EOF while parsing"),
+            ("null", "invalid type: null"),
+            ("{}", "missing field"),
+            (
+                r#"/coreos.com/network/subnets/10.5.1.0-24 {"PublicIP":"1.2.3.4"}"#,
+                "expected value",
+            ),
+            (r#"{"PublicIP":"0.0.0.0"}"#, "PublicIP is 0.0.0.0"),
+            (
+                r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan"}"#,
+                "BackendData is missing",
+            ),
+            (
+                r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan","BackendData":{"VNI":1}}"#,
+                "BackendData: missing field",
+            ),
+            (
+                r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"01:00:00:00:00:01"}}"#,
+                "BackendData: VtepMAC 01:00:00:00:00:01 is not the address of a device",
+            ),
+            (
+                r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan","BackendData":{"VNI":99999999,"VtepMAC":"02:00:00:00:00:01"}}"#,
+                "BackendData: VNI 99999999 is out of range",
+            ),
+        ] {
+            let error = parse(value).unwrap_err();
+            let expected = format!("value {value:?} is not that of a lease: {why}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(name in ".{0,20}", value in prop::collection::vec(any::<u8>(), 0..60)) {
+            drop(Lease::parse(&name, &value));
+        }
+
+        #[test]
+        fn never_panics_on_json(
+            value in r#"\{("(PublicIP|PublicIPv6|BackendType|BackendData|BackendV6Data)":(null|[0-9]{1,9}|"(vxlan|1\.2\.3\.[0-9]|fd00::[0-9a-f]|.{0,6})"|\{"VNI":[0-9]{1,9},"VtepMAC":"[0-9a-f:]{0,18}"\}),?){0,5}\}"#,
+        ) {
+            if let Ok(attributes) = parse(&value) {
+                prop_assert_eq!(parse(&attributes.to_json()), Ok(attributes));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(ip: u32, ip6: Option<u128>, vni in 0..1u32 << 24, mac: [u8; 6], dual: bool) {
+            prop_assume!(ip != 0);
+            let vtep = Vtep { vni: vni.try_into().unwrap(), mac: Mac::local(mac) };
+            let v4 = Some((Family::V4, vtep));
+            let v6 = dual.then_some((Family::V6, vtep));
+            let attributes = Attributes {
+                public: [(Family::V4, Ipv4Addr::from(ip).into())]
+                    .into_iter()
+                    .chain(ip6.map(|ip| (Family::V6, Ipv6Addr::from(ip).into())))
+                    .collect(),
+                backend: BackendData::Vxlan(v4.into_iter().chain(v6).collect()),
+            };
+            prop_assert_eq!(parse(&attributes.to_json()), Ok(attributes));
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The network configuration: the value of `<prefix>/config` (spec 1.1).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use kernel::{Family, InvalidIfName, InvalidVni, Vni};
+
+use super::{Backend, ByFamily, InvalidPool, Pool, VxlanConf, go_json};
+
+/// A checked network configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConf {
+    /// The subnets to lease, of every enabled family.
+    pub pools: ByFamily<Pool>,
+    /// How subnets reach each other.
+    pub backend: Backend,
+}
+
+/// Why a network configuration can't be used. The texts are flannel's, where it has one.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidNetConf {
+    /// Not the JSON that it has to be.
+    #[error("not a network configuration in JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// No network for an enabled family.
+    #[error("please define a correct {0} parameter in the flannel config")]
+    NoNetwork(&'static str),
+    /// IPv4 is switched off.
+    #[error("EnableIPv4 is false: a subnet in etcd always has an IPv4 part; set it to true")]
+    NoIpv4,
+    /// The subnets can't be cut.
+    #[error(transparent)]
+    Pool(#[from] InvalidPool),
+    /// No backend is named. flannel takes that for the long deprecated udp.
+    #[error(
+        "Backend.Type is missing: want {{\"Backend\": {{\"Type\": \"vxlan\"}}}} \
+         (flannel without one falls back to \"udp\", which is not supported)"
+    )]
+    NoBackend,
+    /// The backend is not one of ours.
+    #[error("Backend.Type is {0:?}, which is not supported: want \"vxlan\"")]
+    UnknownBackend(String),
+    /// A key of the backend that is known, but not supported.
+    #[error("Backend.{0} is set, which is not supported: remove it")]
+    UnsupportedKey(&'static str),
+    /// The network identifier is out of range.
+    #[error("Backend.VNI: {0}")]
+    Vni(#[from] InvalidVni),
+    /// The network identifier is too long for the name of a device.
+    #[error("Backend.VNI is too large for a device of its name: {0}")]
+    DeviceName(#[from] InvalidIfName),
+}
+
+/// The keys, in lower case; absent ones are Go's zero values.
+#[derive(serde::Deserialize)]
+#[serde(default)]
+struct Wire {
+    enableipv4: bool,
+    enableipv6: bool,
+    network: Option<Ipv4Network>,
+    subnetlen: u8,
+    subnetmin: Option<Ipv4Addr>,
+    subnetmax: Option<Ipv4Addr>,
+    ipv6network: Option<Ipv6Network>,
+    ipv6subnetlen: u8,
+    ipv6subnetmin: Option<Ipv6Addr>,
+    ipv6subnetmax: Option<Ipv6Addr>,
+    backend: Option<WireBackend>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(default)]
+struct WireBackend {
+    r#type: Option<String>,
+    vni: u32,
+    port: u16,
+    mtu: u32,
+    gbp: bool,
+    learning: bool,
+    directrouting: bool,
+}
+
+// === impl NetConf ===
+
+impl NetConf {
+    /// Parses and checks a configuration.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidNetConf> {
+        let wire: Wire = go_json::parse(text)?;
+        if !wire.enableipv4 {
+            return Err(InvalidNetConf::NoIpv4);
+        }
+        let mut pools = ByFamily::default();
+        pools.insert(Family::V4, wire.ipv4_pool()?);
+        if wire.enableipv6 {
+            pools.insert(Family::V6, wire.ipv6_pool()?);
+        }
+        let backend = wire.backend.ok_or(InvalidNetConf::NoBackend)?.check()?;
+        let Backend::Vxlan(vxlan) = &backend;
+        for (family, _) in pools.iter() {
+            vxlan.device_name(family)?;
+        }
+        Ok(Self { pools, backend })
+    }
+}
+
+// === impl Wire ===
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            enableipv4: true,
+            enableipv6: false,
+            network: None,
+            subnetlen: 0,
+            subnetmin: None,
+            subnetmax: None,
+            ipv6network: None,
+            ipv6subnetlen: 0,
+            ipv6subnetmin: None,
+            ipv6subnetmax: None,
+            backend: None,
+        }
+    }
+}
+
+impl Wire {
+    fn ipv4_pool(&self) -> Result<Pool, InvalidNetConf> {
+        pool(
+            "Network",
+            self.network.map(IpNetwork::V4),
+            self.subnetlen,
+            self.subnetmin.map(IpAddr::V4),
+            self.subnetmax.map(IpAddr::V4),
+        )
+    }
+
+    fn ipv6_pool(&self) -> Result<Pool, InvalidNetConf> {
+        pool(
+            "IPv6Network",
+            self.ipv6network.map(IpNetwork::V6),
+            self.ipv6subnetlen,
+            self.ipv6subnetmin.map(IpAddr::V6),
+            self.ipv6subnetmax.map(IpAddr::V6),
+        )
+    }
+}
+
+// === impl WireBackend ===
+
+impl Default for WireBackend {
+    fn default() -> Self {
+        Self {
+            r#type: None,
+            vni: 1,
+            port: 0,
+            mtu: 0,
+            gbp: false,
+            learning: false,
+            directrouting: false,
+        }
+    }
+}
+
+impl WireBackend {
+    fn check(self) -> Result<Backend, InvalidNetConf> {
+        let kind = self.r#type.ok_or(InvalidNetConf::NoBackend)?;
+        if !kind.eq_ignore_ascii_case("vxlan") {
+            return Err(InvalidNetConf::UnknownBackend(kind));
+        }
+        if self.directrouting {
+            return Err(InvalidNetConf::UnsupportedKey("DirectRouting"));
+        }
+        Ok(Backend::Vxlan(VxlanConf {
+            vni: Vni::try_from(self.vni)?,
+            port: if self.port == 0 {
+                VxlanConf::PORT
+            } else {
+                self.port
+            },
+            mtu: (self.mtu != 0).then_some(self.mtu),
+            gbp: self.gbp,
+            learning: self.learning,
+        }))
+    }
+}
+
+/// Host bits of the network are dropped, as Go's `net.ParseCIDR` does.
+fn pool(
+    key: &'static str,
+    network: Option<IpNetwork>,
+    len: u8,
+    min: Option<IpAddr>,
+    max: Option<IpAddr>,
+) -> Result<Pool, InvalidNetConf> {
+    let network = network
+        .and_then(|network| IpNetwork::new(network.network(), network.prefix()).ok())
+        .ok_or(InvalidNetConf::NoNetwork(key))?;
+    Ok(Pool::new(network, len, min, max)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<NetConf, String> {
+        NetConf::parse(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn vxlan(text: &str) -> VxlanConf {
+        let Backend::Vxlan(conf) = parse(text).unwrap().backend;
+        conf
+    }
+
+    #[test]
+    fn defaults_are_flannels() {
+        let conf = parse(r#"{"Network":"10.3.7.0/16","Backend":{"Type":"vxlan"}}"#).unwrap();
+        let pool = conf.pools.get(Family::V4).unwrap();
+        assert_eq!(pool.network(), "10.3.0.0/16".parse().unwrap());
+        assert_eq!(pool.subnet(0), Some("10.3.1.0/24".parse().unwrap()));
+        assert_eq!(conf.pools.get(Family::V6), None);
+        let vni = 1.try_into().unwrap();
+        let backend = VxlanConf {
+            vni,
+            port: 8472,
+            mtu: None,
+            gbp: false,
+            learning: false,
+        };
+        assert_eq!(conf.backend, Backend::Vxlan(backend));
+    }
+
+    #[test]
+    fn keys_match_in_any_case_and_unknown_ones_are_ignored() {
+        let conf = vxlan(
+            r#"{"network":"10.3.0.0/16","x":1,"BACKEND":{"TYPE":"VXLAN","vni":9,"PORT":4789,"Mtu":1400,"gbp":true,"y":[]}}"#,
+        );
+        let vni = 9.try_into().unwrap();
+        assert_eq!(
+            conf,
+            VxlanConf {
+                vni,
+                port: 4789,
+                mtu: Some(1400),
+                gbp: true,
+                learning: false
+            }
+        );
+        assert_eq!(
+            conf.device_name(Family::V6).unwrap().as_str(),
+            "flannel-v6.9"
+        );
+    }
+
+    #[test]
+    fn dual_stack_has_two_pools() {
+        let conf = parse(
+            r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#,
+        )
+        .unwrap();
+        let pool = conf.pools.get(Family::V6).unwrap();
+        assert_eq!(pool.subnet(0), Some("fc00:0:0:1::/64".parse().unwrap()));
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, error) in [
+            (
+                "{}",
+                "please define a correct Network parameter in the flannel config",
+            ),
+            (
+                r#"{"Network":"10.3.0.0/16","EnableIPv6":true}"#,
+                "please define a correct IPv6Network parameter in the flannel config",
+            ),
+            (r#"{"Network":"10.3.0.0/16"}"#, "Backend.Type is missing"),
+            (
+                r#"{"Network":"10.3.0.0/16","Backend":{}}"#,
+                "Backend.Type is missing",
+            ),
+            (
+                r#"{"Network":"10.3.0.0/16","Backend":{"Type":"UDP"}}"#,
+                "Backend.Type is \"UDP\"",
+            ),
+            (
+                r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}"#,
+                "Backend.DirectRouting is set",
+            ),
+            (
+                r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}"#,
+                "Backend.VNI: VNI 16777216 is out of range",
+            ),
+            (
+                r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","VNI":16777215}}"#,
+                "Backend.VNI is too large for a device of its name",
+            ),
+            (r#"{"EnableIPv4":false}"#, "EnableIPv4 is false"),
+            (
+                r#"{"Network":"10.3.0.0/33"}"#,
+                "not a network configuration in JSON: ",
+            ),
+            (
+                r#"{"Network":"10.3.0.0/16","SubnetLen":"24"}"#,
+                "not a network configuration in JSON: ",
+            ),
+            ("", "not a network configuration in JSON: "),
+        ] {
+            let found = parse(text).unwrap_err();
+            assert!(found.starts_with(error), "{text}: {found}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(
+            text in r#"(\{("(Network|SubnetLen|SubnetMin|EnableIPv6|IPv6Network|IPv6SubnetMin|Backend)":(null|-?[0-9]{1,4}|true|"[0-9a-f.:/]{0,14}"|"10\.[0-9]\.0\.0/[0-9]{1,2}"|"fc00::/[0-9]{1,3}"|\{"Type":"vxlan"\}),?){0,5}\})|.{0,40}"#,
+        ) {
+            drop(parse(&text));
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The command line: flannel's flags and environment (spec 1.2).
+
+use std::{
+    ffi::OsString,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use kernel::Family;
+
+use crate::model::{ByFamily, LEASE_TTL};
+
+/// What every environment variable of flannel begins with.
+const ENVIRONMENT: &str = "FLANNELD_";
+
+/// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
+/// line, since to ignore it would change what the node does.
+const UNSUPPORTED: [&str; 21] = [
+    "etcd-cafile",
+    "etcd-certfile",
+    "etcd-keyfile",
+    "etcd-password",
+    "etcd-username",
+    "iface-can-reach",
+    "iface-regex",
+    "ip-blackhole-route",
+    "ip-masq",
+    "ip-masq-fully-random-disable",
+    "iptables-forward-rules",
+    "iptables-resync",
+    "kube-annotation-prefix",
+    "kube-api-url",
+    "kube-subnet-mgr",
+    "kubeconfig-file",
+    "log-backtrace-at",
+    "net-config-path",
+    "set-node-network-unavailable",
+    "v",
+    "vmodule",
+];
+
+/// Leases this node's subnet from etcd and keeps its VXLAN overlay, as flanneld does.
+///
+/// Every flag can also be given in the environment: FLANNELD_ETCD_ENDPOINTS for --etcd-endpoints. Long
+/// flags may have a single dash.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "flannel-agent",
+    disable_version_flag = true,
+    args_override_self = true
+)]
+pub struct Options {
+    /// The etcd servers, separated by commas
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        action = clap::ArgAction::Set,
+        value_parser = endpoint,
+        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379"
+    )]
+    pub etcd_endpoints: Vec<String>,
+
+    /// What the keys in etcd begin with
+    #[arg(long, value_name = "KEY", value_parser = prefix, default_value = "/coreos.com/network")]
+    pub etcd_prefix: String,
+
+    /// Name or address of the interface for traffic between nodes; of several the first that is there
+    #[arg(long, value_name = "NAME|IP")]
+    pub iface: Vec<String>,
+
+    /// IPv4 address that other nodes reach this one by, if not the interface's own
+    #[arg(long, value_name = "IP")]
+    pub public_ip: Option<Ipv4Addr>,
+
+    /// IPv6 address that other nodes reach this one by, if not the interface's own
+    #[arg(long, value_name = "IP")]
+    pub public_ipv6: Option<Ipv6Addr>,
+
+    /// File that tells the CNI plugin the subnet
+    #[arg(long, value_name = "PATH", default_value = "/run/flannel/subnet.env")]
+    pub subnet_file: PathBuf,
+
+    /// How long before its end the lease is renewed, in minutes: 1 to 1439
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        default_value_t = 60,
+        allow_negative_numbers = true
+    )]
+    pub subnet_lease_renew_margin: i64,
+
+    /// Address that /healthz and /readyz are served at
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub healthz_ip: IpAddr,
+
+    /// Port that /healthz and /readyz are served at; 0 for not at all
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub healthz_port: u16,
+
+    /// Print the version and exit
+    #[arg(long)]
+    pub version: bool,
+}
+
+/// The renewal margin is as long as the lease, or longer, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Invalid subnet-lease-renew-margin option, out of acceptable range: {0} (want 1 to 1439 minutes)"
+)]
+pub struct InvalidMargin(pub i64);
+
+// === impl Options ===
+
+impl Options {
+    /// Parses a command line without the program's name, and an environment. A flag wins over the
+    /// environment, where an empty variable is the same as none.
+    ///
+    /// # Errors
+    /// What clap has to say; to be printed by [`clap::Error::exit`].
+    pub fn parse_arguments(
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, clap::Error> {
+        let arguments: Vec<_> = arguments.into_iter().map(double_dash).collect();
+        let from_environment = from_environment(&arguments, environment)?;
+        let program = "flannel-agent".to_owned();
+        Self::try_parse_from(
+            [program]
+                .into_iter()
+                .chain(from_environment)
+                .chain(arguments),
+        )
+    }
+
+    /// How long after a lease was written it is renewed.
+    pub fn renew_after(&self) -> Result<Duration, InvalidMargin> {
+        let invalid = InvalidMargin(self.subnet_lease_renew_margin);
+        match u64::try_from(self.subnet_lease_renew_margin) {
+            Ok(minutes @ 1..1440) => Ok(LEASE_TTL - Duration::from_secs(minutes * 60)),
+            _ => Err(invalid),
+        }
+    }
+
+    /// The addresses that other nodes reach this one by, as far as they are given.
+    pub fn public(&self) -> ByFamily<IpAddr> {
+        let ipv4 = self.public_ip.map(|ip| (Family::V4, ip.into()));
+        let ipv6 = self.public_ipv6.map(|ip| (Family::V6, ip.into()));
+        ipv4.into_iter().chain(ipv6).collect()
+    }
+}
+
+/// Go's flags have one dash or two.
+fn double_dash(argument: String) -> String {
+    let is_name =
+        |text: &str| text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    match argument.strip_prefix('-') {
+        Some(name) if is_name(name) => format!("--{name}"),
+        _ => argument,
+    }
+}
+
+/// The flags that the environment stands for and the command line does not have.
+fn from_environment(
+    arguments: &[String],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<String>, clap::Error> {
+    let mut flags = Vec::new();
+    for (variable, value) in environment {
+        let (Some(variable), false) = (variable.to_str(), value.is_empty()) else {
+            continue;
+        };
+        let Some(name) = variable.strip_prefix(ENVIRONMENT) else {
+            continue;
+        };
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        if UNSUPPORTED.contains(&name.as_str()) {
+            let text =
+                format!("{variable} is set in the environment, but --{name} is not supported\n");
+            return Err(clap::Error::raw(ErrorKind::UnknownArgument, text));
+        }
+        if is_flag(&name) && !is_given(arguments, &name) {
+            flags.push(format!("--{name}={}", value.to_string_lossy()));
+        }
+    }
+    Ok(flags)
+}
+
+fn is_flag(name: &str) -> bool {
+    Options::command()
+        .get_arguments()
+        .any(|argument| argument.get_long() == Some(name) && argument.get_action().takes_values())
+}
+
+fn is_given(arguments: &[String], name: &str) -> bool {
+    arguments.iter().any(|argument| {
+        let given = argument.strip_prefix("--").unwrap_or_default();
+        given.split('=').next() == Some(name)
+    })
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let address = match text.split_once("://") {
+        Some(("http", address)) => address,
+        Some((scheme, _)) => {
+            return Err(format!(
+                "scheme {scheme} is not supported: want http://HOST:PORT"
+            ));
+        }
+        None => text,
+    };
+    if address.is_empty() {
+        return Err("want http://HOST:PORT".into());
+    }
+    Ok(format!("http://{address}"))
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    match text.trim_end_matches('/') {
+        "" => Err("want a key as /coreos.com/network".into()),
+        prefix => Ok(prefix.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Options, String> {
+        let arguments = arguments.iter().map(|&text| text.to_owned());
+        let environment = environment
+            .iter()
+            .map(|&(key, value)| (key.into(), value.into()));
+        Options::parse_arguments(arguments, environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_flannels() {
+        let options = parse(&[], &[]).unwrap();
+        assert_eq!(
+            options.etcd_endpoints,
+            ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]
+        );
+        assert_eq!(options.etcd_prefix, "/coreos.com/network");
+        assert_eq!(
+            options.subnet_file,
+            PathBuf::from("/run/flannel/subnet.env")
+        );
+        assert_eq!(options.renew_after(), Ok(Duration::from_secs(23 * 3600)));
+        assert_eq!(
+            (options.healthz_ip.to_string(), options.healthz_port),
+            ("0.0.0.0".to_owned(), 0)
+        );
+    }
+
+    #[test]
+    fn flags_have_one_dash_or_two() {
+        for arguments in [
+            &["--etcd-endpoints=http://a:1,b:2", "--iface", "eth0"][..],
+            &["-etcd-endpoints", "http://a:1,http://b:2", "-iface=eth0"],
+            &[
+                "-iface=eth0",
+                "-etcd-endpoints=c:3",
+                "-etcd-endpoints",
+                "a:1,b:2",
+            ],
+        ] {
+            let options = parse(arguments, &[]).unwrap();
+            assert_eq!(
+                options.etcd_endpoints,
+                ["http://a:1", "http://b:2"],
+                "{arguments:?}"
+            );
+            assert_eq!(options.iface, ["eth0"]);
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment() {
+        let environment = [
+            ("FLANNELD_IFACE", "eth1"),
+            ("FLANNELD_ETCD_PREFIX", "/x/"),
+            ("FLANNELD_PUBLIC_IP", ""),
+            ("FLANNELD_SERVICE_HOST", "10.0.0.1"),
+            ("IFACE", "eth2"),
+        ];
+        let options = parse(&["-iface", "eth0"], &environment).unwrap();
+        assert_eq!(options.iface, ["eth0"]);
+        assert_eq!(options.etcd_prefix, "/x");
+        assert_eq!(options.public_ip, None);
+        assert_eq!(parse(&[], &environment).unwrap().iface, ["eth1"]);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (arguments, environment, name) in [
+            (&["-ip-masq=true"][..], &[][..], "--ip-masq"),
+            (&["--kube-subnet-mgr"], &[], "--kube-subnet-mgr"),
+            (&[], &[("FLANNELD_IP_MASQ", "true")], "FLANNELD_IP_MASQ"),
+            (&["--etcd-endpoints=https://a:1"], &[], "--etcd-endpoints"),
+            (&["--etcd-prefix=/"], &[], "--etcd-prefix"),
+            (&["--public-ip=fd00::1"], &[], "--public-ip"),
+        ] {
+            let error = parse(arguments, environment).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_margin_is_within_the_lease() {
+        for margin in ["1", "1439"] {
+            assert!(
+                parse(&["-subnet-lease-renew-margin", margin], &[])
+                    .unwrap()
+                    .renew_after()
+                    .is_ok()
+            );
+        }
+        for margin in ["0", "1440", "-5"] {
+            let options = parse(&["-subnet-lease-renew-margin", margin], &[]).unwrap();
+            let error = options.renew_after().unwrap_err().to_string();
+            assert!(
+                error.starts_with(
+                    "Invalid subnet-lease-renew-margin option, out of acceptable range"
+                )
+            );
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Pure planning: what to lease, and what should stand in the kernel. No I/O, no clock; the same input
+//! gives the same output.
+
+mod claim;
+mod device;
+mod hash;
+mod interface;
+mod peers;
+mod tables;
+
+pub use claim::{Claimant, Full};
+pub use device::{Device, NoDevice, link_changes};
+pub use hash::vtep_mac;
+pub use interface::{NoInterface, choose_interface};
+pub use peers::{Peer, Peers, peers};
+pub use tables::{PROTOCOL, TableDiff, Tables, diff, wanted};

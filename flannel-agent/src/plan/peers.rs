@@ -1,0 +1,153 @@
+//! Which other nodes there are to reach.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use kernel::{Family, Mac};
+
+use crate::model::{Attributes, BackendData, Lease, LeaseKey, Snapshot};
+
+/// Another node's subnet, in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where its tunnel endpoint is.
+    pub address: IpAddr,
+    /// The Ethernet address of its tunnel endpoint.
+    pub mac: Mac,
+}
+
+/// All that is to be reached in one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// The other nodes by their subnets.
+    pub by_subnet: BTreeMap<IpNetwork, Peer>,
+    /// Leases that are left out, and why: one line each, for the log.
+    pub skipped: Vec<String>,
+}
+
+/// The peers of a node that holds a lease `held` and says `own` in it.
+pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snapshot) -> Peers {
+    let mut peers = Peers::default();
+    for lease in snapshot.leases() {
+        // A lease of this node from before, which is not ended yet, is no peer.
+        if lease.key == *held || lease.attributes.is_same_node(own) {
+            continue;
+        }
+        let Some(subnet) = lease.key.subnet(family) else {
+            continue;
+        };
+        match peer(family, lease, held) {
+            Ok(Some(_)) if peers.by_subnet.contains_key(&subnet) => {
+                let name = lease.key;
+                peers.skipped.push(format!(
+                    "lease {name} is ignored: an earlier one has its subnet {subnet}"
+                ));
+            }
+            Ok(Some(peer)) => {
+                peers.by_subnet.insert(subnet, peer);
+            }
+            Ok(None) => {}
+            Err(why) => peers
+                .skipped
+                .push(format!("lease {} is ignored: {why}", lease.key)),
+        }
+    }
+    peers
+}
+
+/// `None` for a reservation that its node has not taken yet.
+fn peer(family: Family, lease: &Lease, held: &LeaseKey) -> Result<Option<Peer>, String> {
+    let vteps = match &lease.attributes.backend {
+        BackendData::Vxlan(vteps) => vteps,
+        BackendData::Other(name) if name.is_empty() => return Ok(None),
+        BackendData::Other(name) => return Err(format!("its backend is {name}, not vxlan")),
+    };
+    let Some(vtep) = vteps.get(family) else {
+        return Err(format!("it names no {family} tunnel endpoint"));
+    };
+    let Some(address) = lease.attributes.public.get(family) else {
+        return Err(format!("it names no public {family} address"));
+    };
+    let overlaps = |other: IpNetwork| {
+        held.subnet(family)
+            .is_some_and(|own| own.contains(other.network()) || other.contains(own.network()))
+    };
+    if lease.key.subnet(family).is_some_and(overlaps) {
+        return Err(format!("it overlaps this node's lease {held}"));
+    }
+    Ok(Some(Peer {
+        address: *address,
+        mac: vtep.mac,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Entry;
+
+    const OWN: &str = r#"{"PublicIP":"192.168.64.1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}"#;
+
+    fn value(node: u8) -> String {
+        OWN.replace("64.1", &format!("64.{node}"))
+            .replace(":01\"", &format!(":0{node}\""))
+    }
+
+    fn peers_of(entries: &[(&str, String)]) -> Peers {
+        let own = Lease::parse("10.5.1.0-24", OWN.as_bytes()).unwrap();
+        let entry = |(name, value): &(&str, String)| {
+            (
+                (*name).to_owned(),
+                Entry::parse(name, value.as_bytes(), 7, 9),
+            )
+        };
+        let snapshot = Snapshot {
+            revision: 7,
+            entries: entries.iter().map(entry).collect(),
+        };
+        peers(Family::V4, &own.attributes, &own.key, &snapshot)
+    }
+
+    #[test]
+    fn others_are_peers_and_this_node_is_none() {
+        let peers = peers_of(&[
+            ("10.5.1.0-24", value(1)),
+            ("10.5.2.0-24", value(2)),
+            ("10.5.3.0-24&fd00::-64", value(3)),
+            ("10.5.9.0-24", value(1)),
+            ("bad", value(4)),
+            ("10.5.5.0-24", r#"{"PublicIP":"192.168.64.5"}"#.into()),
+        ]);
+        let subnets: Vec<_> = peers.by_subnet.keys().map(IpNetwork::to_string).collect();
+        assert_eq!(subnets, ["10.5.2.0/24", "10.5.3.0/24"]);
+        let peer = peers.by_subnet[&"10.5.2.0/24".parse().unwrap()];
+        assert_eq!(peer.address, "192.168.64.2".parse::<IpAddr>().unwrap());
+        assert_eq!(peer.mac, Mac([2, 0, 0, 0, 0, 2]));
+        assert_eq!(peers.skipped, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_can_not_be_reached_is_said_once() {
+        let peers = peers_of(&[
+            ("10.5.0.0-16", value(2)),
+            ("10.5.1.0-24", value(3)),
+            ("10.5.1.128-25", value(4)),
+            ("10.5.3.0-24", value(5)),
+            ("10.5.3.0-24&fd00::-64", value(6)),
+            (
+                "10.5.7.0-24",
+                r#"{"PublicIP":"192.168.64.7","BackendType":"host-gw"}"#.into(),
+            ),
+        ]);
+        assert_eq!(peers.by_subnet.len(), 1);
+        assert_eq!(
+            peers.skipped,
+            [
+                "lease 10.5.0.0-16 is ignored: it overlaps this node's lease 10.5.1.0-24",
+                "lease 10.5.1.128-25 is ignored: it overlaps this node's lease 10.5.1.0-24",
+                "lease 10.5.3.0-24&fd00::-64 is ignored: an earlier one has its subnet 10.5.3.0/24",
+                "lease 10.5.7.0-24 is ignored: its backend is host-gw, not vxlan",
+            ]
+        );
+    }
+}

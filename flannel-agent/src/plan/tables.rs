@@ -1,0 +1,457 @@
+//! The entries that stand on a VXLAN device: addresses, routes, neighbours, forwarding entries
+//! (spec 1.7).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    Family, Mac,
+    route::{Address, Change, FdbEntry, IfIndex, Neighbour, NextHop, Protocol, Route},
+};
+
+use super::{Device, Peer};
+
+/// The protocol number of our routes. It is not assigned in `/etc/iproute2/rt_protos`; what carries
+/// another number is somebody else's.
+pub const PROTOCOL: Protocol = Protocol(84);
+
+/// What stands or should stand on a device, and the routes of its family that other devices have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Addresses of the device.
+    pub addresses: Vec<Address>,
+    /// Neighbours on the device.
+    pub neighbours: Vec<Neighbour>,
+    /// Forwarding entries of the device.
+    pub fdb: Vec<FdbEntry>,
+    /// All routes of the family.
+    pub routes: Vec<Route>,
+}
+
+/// How to get from one state to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableDiff {
+    /// What to change, in this order: first what is added, neighbours before forwarding entries before
+    /// routes, so that a route never leads nowhere; then what is removed, the other way round.
+    pub changes: Vec<Change>,
+    /// Routes of others that stand where one of ours should; they are not touched.
+    pub conflicts: Vec<Route>,
+}
+
+/// What should stand on the device of a family whose index is `interface`.
+pub fn wanted(
+    family: Family,
+    interface: IfIndex,
+    subnet: IpNetwork,
+    peers: &BTreeMap<IpNetwork, Peer>,
+) -> Tables {
+    // Two nodes with one Ethernet address can't both be reached; the first by subnet wins.
+    let mut destinations = BTreeMap::<Mac, IpAddr>::new();
+    for peer in peers.values() {
+        destinations.entry(peer.mac).or_insert(peer.address);
+    }
+    Tables {
+        addresses: vec![Address::global(interface, Device::address(subnet))],
+        neighbours: peers
+            .iter()
+            .map(|(subnet, peer)| Neighbour {
+                interface,
+                address: subnet.network(),
+                mac: Some(peer.mac),
+                permanent: true,
+            })
+            .collect(),
+        fdb: destinations
+            .into_iter()
+            .map(|(mac, destination)| FdbEntry {
+                interface,
+                mac,
+                destination,
+                permanent: true,
+            })
+            .collect(),
+        routes: peers
+            .keys()
+            .map(|subnet| route(family, interface, *subnet))
+            .collect(),
+    }
+}
+
+/// The changes from what the kernel has to what is wanted. `network` is the one that all nodes share:
+/// other addresses of the device within it are remains of an earlier subnet.
+pub fn diff(have: &Tables, want: &Tables, interface: IfIndex, network: IpNetwork) -> TableDiff {
+    let mut diff = TableDiff::default();
+    let mut removals = Vec::new();
+    diff.addresses(have, want, network, &mut removals);
+    diff.neighbours(have, want, &mut removals);
+    diff.fdb(have, want, &mut removals);
+    diff.routes(have, want, interface, &mut removals);
+    removals.reverse();
+    diff.changes.append(&mut removals);
+    diff
+}
+
+// === impl TableDiff ===
+
+impl TableDiff {
+    fn addresses(
+        &mut self,
+        have: &Tables,
+        want: &Tables,
+        network: IpNetwork,
+        removals: &mut Vec<Change>,
+    ) {
+        let has =
+            |all: &[Address], address: &Address| all.iter().any(|it| it.address == address.address);
+        for address in want.addresses.iter().filter(|it| !has(&have.addresses, it)) {
+            self.changes.push(Change::ReplaceAddress(address.clone()));
+        }
+        for address in have.addresses.iter().filter(|it| !has(&want.addresses, it)) {
+            if network.contains(address.address.ip()) {
+                removals.push(Change::DeleteAddress(address.clone()));
+            }
+        }
+    }
+
+    fn neighbours(&mut self, have: &Tables, want: &Tables, removals: &mut Vec<Change>) {
+        let standing: BTreeSet<_> = have.neighbours.iter().collect();
+        let wanted: BTreeSet<_> = want.neighbours.iter().map(|it| it.address).collect();
+        for neighbour in want.neighbours.iter().filter(|it| !standing.contains(it)) {
+            self.changes
+                .push(Change::ReplaceNeighbour(neighbour.clone()));
+        }
+        // What is not permanent is the kernel's, and it forgets it by itself.
+        for neighbour in have.neighbours.iter().filter(|it| it.permanent) {
+            if !wanted.contains(&neighbour.address) {
+                removals.push(Change::DeleteNeighbour(neighbour.clone()));
+            }
+        }
+    }
+
+    /// An Ethernet address can have several destinations, of which a replacement changes but one.
+    fn fdb(&mut self, have: &Tables, want: &Tables, removals: &mut Vec<Change>) {
+        let mut standing = BTreeMap::<Mac, Vec<&FdbEntry>>::new();
+        for entry in &have.fdb {
+            standing.entry(entry.mac).or_default().push(entry);
+        }
+        for entry in &want.fdb {
+            let same_mac = standing.remove(&entry.mac).unwrap_or_default();
+            let (same, others): (Vec<_>, Vec<_>) =
+                same_mac.into_iter().partition(|it| *it == entry);
+            if !same.is_empty() {
+                removals.extend(others.into_iter().cloned().map(Change::DeleteFdb));
+            } else {
+                let superfluous = others.into_iter().skip(1);
+                self.changes
+                    .extend(superfluous.cloned().map(Change::DeleteFdb));
+                self.changes.push(Change::ReplaceFdb(entry.clone()));
+            }
+        }
+        // Learned entries are the kernel's.
+        let stale = standing.into_values().flatten().filter(|it| it.permanent);
+        removals.extend(stale.cloned().map(Change::DeleteFdb));
+    }
+
+    fn routes(
+        &mut self,
+        have: &Tables,
+        want: &Tables,
+        interface: IfIndex,
+        removals: &mut Vec<Change>,
+    ) {
+        let place = |route: &Route| (route.destination, route.table, route.metric);
+        let standing: BTreeSet<_> = have.routes.iter().collect();
+        let foreign: BTreeMap<_, _> = have
+            .routes
+            .iter()
+            .filter(|route| !is_ours(route, interface))
+            .map(|route| (place(route), route))
+            .collect();
+        let wanted: BTreeSet<_> = want.routes.iter().map(place).collect();
+        for route in want.routes.iter().filter(|it| !standing.contains(it)) {
+            match foreign.get(&place(route)) {
+                Some(found) => self.conflicts.push((*found).clone()),
+                None => self.changes.push(Change::ReplaceRoute(route.clone())),
+            }
+        }
+        for route in have.routes.iter().filter(|it| is_ours(it, interface)) {
+            if !wanted.contains(&place(route)) {
+                removals.push(Change::DeleteRoute(route.clone()));
+            }
+        }
+    }
+}
+
+fn route(family: Family, interface: IfIndex, subnet: IpNetwork) -> Route {
+    Route {
+        destination: subnet,
+        next_hop: NextHop::Gateway {
+            gateway: subnet.network(),
+            interface,
+            onlink: true,
+        },
+        protocol: PROTOCOL,
+        table: Route::MAIN,
+        // The kernel's own default for IPv6 when none is given.
+        metric: match family {
+            Family::V4 => 0,
+            Family::V6 => 1024,
+        },
+        source: None,
+    }
+}
+
+/// Whether a route is ours: it carries our number, or it is of the form that flannel gives its routes
+/// on this device, which it numbers as everybody does.
+fn is_ours(route: &Route, device: IfIndex) -> bool {
+    let flannels = matches!(
+        route.next_hop,
+        NextHop::Gateway { gateway, interface, onlink: true }
+            if interface == device && gateway == route.destination.network()
+    );
+    route.table == Route::MAIN && (route.protocol == PROTOCOL || flannels)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DEVICE: IfIndex = IfIndex(7);
+
+    fn network() -> IpNetwork {
+        "10.5.0.0/16".parse().unwrap()
+    }
+
+    fn subnet(octet: u8) -> IpNetwork {
+        format!("10.5.{octet}.0/24").parse().unwrap()
+    }
+
+    fn peer(node: u8, mac: u8) -> Peer {
+        Peer {
+            address: format!("192.168.64.{node}").parse().unwrap(),
+            mac: Mac([2, 0, 0, 0, 0, mac]),
+        }
+    }
+
+    fn want(own: u8, peers: &[(u8, u8, u8)]) -> Tables {
+        let peers = peers
+            .iter()
+            .map(|&(octet, node, mac)| (subnet(octet), peer(node, mac)))
+            .collect();
+        wanted(Family::V4, DEVICE, subnet(own), &peers)
+    }
+
+    fn texts(have: &Tables, want: &Tables) -> Vec<String> {
+        let diff = diff(have, want, DEVICE, network());
+        diff.changes.iter().map(Change::to_string).collect()
+    }
+
+    /// What the kernel does, in so far as the entries here are concerned.
+    fn apply(tables: &mut Tables, change: &Change) {
+        match change.clone() {
+            Change::ReplaceAddress(it) => tables.addresses.push(it),
+            Change::DeleteAddress(it) => remove(&mut tables.addresses, &it),
+            Change::ReplaceNeighbour(it) => {
+                tables
+                    .neighbours
+                    .retain(|other| other.address != it.address);
+                tables.neighbours.push(it);
+            }
+            Change::DeleteNeighbour(it) => remove(&mut tables.neighbours, &it),
+            Change::ReplaceFdb(it) => match tables.fdb.iter_mut().find(|other| other.mac == it.mac)
+            {
+                Some(first) => *first = it,
+                None => tables.fdb.push(it),
+            },
+            Change::DeleteFdb(it) => remove(&mut tables.fdb, &it),
+            Change::ReplaceRoute(it) => {
+                tables.routes.retain(|other| {
+                    (other.destination, other.table, other.metric)
+                        != (it.destination, it.table, it.metric)
+                });
+                tables.routes.push(it);
+            }
+            Change::DeleteRoute(it) => remove(&mut tables.routes, &it),
+            Change::AddLink(_) | Change::SetLink(..) | Change::DeleteLink(_) => panic!("{change}"),
+        }
+    }
+
+    fn remove<T: PartialEq + std::fmt::Debug>(all: &mut Vec<T>, gone: &T) {
+        let at = all.iter().position(|it| it == gone);
+        all.remove(at.unwrap_or_else(|| panic!("{gone:?} is not there")));
+    }
+
+    fn sorted(mut tables: Tables) -> Tables {
+        tables.addresses.sort();
+        tables.neighbours.sort();
+        tables.fdb.sort();
+        tables.routes.sort();
+        tables
+    }
+
+    #[test]
+    fn a_peer_is_added_from_the_far_end() {
+        assert_eq!(
+            texts(&want(1, &[]), &want(1, &[(34, 3, 9)])),
+            [
+                "ip neigh replace 10.5.34.0 lladdr 02:00:00:00:00:09 dev if7 nud permanent",
+                "bridge fdb replace 02:00:00:00:00:09 dev if7 dst 192.168.64.3 self permanent",
+                "ip route replace 10.5.34.0/24 via 10.5.34.0 dev if7 onlink proto 84",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_peer_is_removed_from_the_near_end() {
+        assert_eq!(
+            texts(&want(1, &[(34, 3, 9)]), &want(1, &[])),
+            [
+                "ip route delete 10.5.34.0/24 via 10.5.34.0 dev if7 onlink proto 84",
+                "bridge fdb delete 02:00:00:00:00:09 dev if7 dst 192.168.64.3 self permanent",
+                "ip neigh delete 10.5.34.0 lladdr 02:00:00:00:00:09 dev if7 nud permanent",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_changed_mac_leaves_nothing_behind() {
+        assert_eq!(
+            texts(&want(1, &[(34, 3, 8)]), &want(1, &[(34, 3, 9)])),
+            [
+                "ip neigh replace 10.5.34.0 lladdr 02:00:00:00:00:09 dev if7 nud permanent",
+                "bridge fdb replace 02:00:00:00:00:09 dev if7 dst 192.168.64.3 self permanent",
+                "bridge fdb delete 02:00:00:00:00:08 dev if7 dst 192.168.64.3 self permanent",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_moved_peer_is_replaced() {
+        assert_eq!(
+            texts(&want(1, &[(34, 3, 8)]), &want(1, &[(34, 4, 8)])),
+            ["bridge fdb replace 02:00:00:00:00:08 dev if7 dst 192.168.64.4 self permanent"]
+        );
+    }
+
+    #[test]
+    fn a_new_own_subnet_changes_the_address() {
+        assert_eq!(
+            texts(&want(1, &[]), &want(2, &[])),
+            [
+                "ip address replace 10.5.2.0/32 dev if7",
+                "ip address delete 10.5.1.0/32 dev if7"
+            ]
+        );
+    }
+
+    #[test]
+    fn ipv6_routes_have_the_kernels_metric() {
+        let subnet: IpNetwork = "fc00:0:0:5::/64".parse().unwrap();
+        let address = "fd00::2".parse().unwrap();
+        let peers = [(
+            subnet,
+            Peer {
+                address,
+                mac: Mac([2, 0, 0, 0, 0, 1]),
+            },
+        )]
+        .into_iter()
+        .collect();
+        let tables = wanted(
+            Family::V6,
+            DEVICE,
+            "fc00:0:0:1::/64".parse().unwrap(),
+            &peers,
+        );
+        assert_eq!(
+            Change::ReplaceRoute(tables.routes[0].clone()).to_string(),
+            "ip route replace fc00:0:0:5::/64 via fc00:0:0:5:: dev if7 onlink metric 1024 proto 84"
+        );
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let peers = want(1, &[(34, 3, 9)]);
+        let foreign = Route {
+            next_hop: NextHop::Link(IfIndex(3)),
+            protocol: Protocol::STATIC,
+            ..peers.routes[0].clone()
+        };
+        let elsewhere = Route {
+            destination: subnet(99),
+            ..foreign.clone()
+        };
+        let have = Tables {
+            addresses: vec![
+                Address::global(DEVICE, "10.5.1.0/32".parse().unwrap()),
+                Address::global(DEVICE, "172.16.0.1/24".parse().unwrap()),
+            ],
+            neighbours: vec![Neighbour {
+                interface: DEVICE,
+                address: "10.5.50.0".parse().unwrap(),
+                mac: None,
+                permanent: false,
+            }],
+            fdb: vec![FdbEntry {
+                permanent: false,
+                ..want(1, &[(50, 5, 5)]).fdb[0].clone()
+            }],
+            routes: vec![foreign.clone(), elsewhere],
+        };
+        let diff = diff(&have, &want(1, &[(34, 3, 9)]), DEVICE, network());
+        assert_eq!(diff.conflicts, [foreign]);
+        assert_eq!(diff.changes.len(), 2, "{:?}", diff.changes);
+    }
+
+    #[test]
+    fn flannels_own_routes_are_taken_over() {
+        let mut have = want(1, &[(34, 3, 9), (35, 4, 8)]);
+        for route in &mut have.routes {
+            route.protocol = Protocol::BOOT;
+        }
+        let changes = texts(&have, &want(1, &[(34, 3, 9)]));
+        assert_eq!(
+            changes[0],
+            "ip route replace 10.5.34.0/24 via 10.5.34.0 dev if7 onlink proto 84"
+        );
+        assert_eq!(
+            changes[1],
+            "ip route delete 10.5.35.0/24 via 10.5.35.0 dev if7 onlink proto 3"
+        );
+    }
+
+    prop_compose! {
+        fn some_peers()(peers in prop::collection::btree_map(2..9u8, (1..5u8, 1..5u8), 0..6)) -> Vec<(u8, u8, u8)> {
+            peers.into_iter().map(|(octet, (node, mac))| (octet, node, mac)).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_changes_lead_to_what_is_wanted(
+            before in some_peers(),
+            after in some_peers(),
+            own: bool,
+            doubled in prop::collection::btree_set((1..5u8, 1..5u8), 0..4),
+        ) {
+            let mut tables = want(1, &before);
+            for (node, mac) in doubled {
+                let entry = want(1, &[(9, node, mac)]).fdb[0].clone();
+                if !tables.fdb.contains(&entry) {
+                    tables.fdb.push(entry);
+                }
+            }
+            let want = want(if own { 1 } else { 10 }, &after);
+            for change in diff(&tables, &want, DEVICE, network()).changes {
+                apply(&mut tables, &change);
+            }
+            prop_assert_eq!(sorted(tables.clone()), sorted(want.clone()));
+            prop_assert_eq!(diff(&tables, &want, DEVICE, network()), TableDiff::default());
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the agent tells: its log, its health, and `subnet.env`.
+
+mod health;
+mod log;
+mod notices;
+mod subnet_file;
+
+pub use health::{CannotListen, Health};
+pub use log::start_log;
+pub use notices::Notices;
+pub use subnet_file::{CannotWrite, previous_subnets, write_subnet_file};

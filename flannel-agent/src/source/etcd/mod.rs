@@ -1,0 +1,10 @@
+//! etcd: the network configuration and the leases of all nodes (spec 1.4).
+
+mod error;
+mod follow;
+mod registry;
+mod server;
+
+pub use error::Error;
+pub use follow::follow;
+pub use registry::{Outcome, Registry};

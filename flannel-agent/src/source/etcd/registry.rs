@@ -1,0 +1,224 @@
+//! The keys of a flannel network.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
+use kernel::Family;
+
+use super::{
+    Error,
+    server::{LeaseWatch, Server},
+};
+use crate::model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Snapshot};
+
+/// The keys below one prefix.
+///
+/// One server is asked until it fails, then the next. (The client's own way with several servers is to
+/// spread requests over them, with no regard to which of them are away.)
+#[derive(Clone)]
+pub struct Registry {
+    servers: Vec<Server>,
+    /// Which of them is asked.
+    current: Arc<AtomicUsize>,
+    prefix: String,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The lease is held.
+    Written(Held),
+    /// Something changed since the claim was made; nothing is written.
+    Raced,
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Prepares for talking to servers; connections come about as they are needed, and again after they
+    /// were lost.
+    pub async fn connect(endpoints: &[String], prefix: &str) -> Result<Self, Error> {
+        let mut servers = Vec::new();
+        for endpoint in endpoints {
+            servers.push(Server::connect(endpoint).await?);
+        }
+        if servers.is_empty() {
+            return Err(Error::no_server());
+        }
+        Ok(Self {
+            servers,
+            current: Arc::default(),
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// The key of the network configuration.
+    pub fn config_key(&self) -> String {
+        format!("{}/config", self.prefix)
+    }
+
+    /// What the keys of leases begin with. It ends with a slash, so that nothing beside is taken for one.
+    pub fn leases_prefix(&self) -> String {
+        format!("{}/subnets/", self.prefix)
+    }
+
+    /// The network configuration, if there is one.
+    pub async fn config(&self) -> Result<Option<Vec<u8>>, Error> {
+        let key = self.config_key();
+        let found = self.ask(|server| async { server.get(&key).await }).await?;
+        Ok(found.kvs().first().map(|kv| kv.value().to_vec()))
+    }
+
+    /// All leases, by one range read however many there are.
+    pub async fn leases(&self) -> Result<Snapshot, Error> {
+        let prefix = self.leases_prefix();
+        let found = self
+            .ask(|server| async { server.get_prefix(&prefix).await })
+            .await?;
+        Ok(Snapshot {
+            revision: found.header().map_or(0, |header| header.revision()),
+            entries: found.kvs().iter().filter_map(|kv| self.entry(kv)).collect(),
+        })
+    }
+
+    /// Writes a lease, if what the claim was made of is still true. `read` is the revision that it was
+    /// read in. The lease ends after [`LEASE_TTL`], unless it is a reservation.
+    pub async fn write(
+        &self,
+        claim: &Claim,
+        own: &Attributes,
+        read: i64,
+    ) -> Result<Outcome, Error> {
+        let reservation = matches!(
+            claim.guard,
+            Guard::Unchanged {
+                reservation: true,
+                ..
+            }
+        );
+        let etcd_lease = if reservation {
+            0
+        } else {
+            self.ask(|server| async { server.grant(LEASE_TTL).await })
+                .await?
+        };
+        let transaction = Txn::new()
+            .when(self.conditions(claim, read))
+            .and_then(self.writes(claim, own, etcd_lease));
+        // This is asked once: if the answer gets lost, a second one would say that it was too late. The
+        // etcd lease may be in use then; it is left to end by itself.
+        let server = self.server(self.current.load(Ordering::Relaxed));
+        let answer = server
+            .transact(&self.lease_key(&claim.key), transaction)
+            .await?;
+        if answer.succeeded() {
+            return Ok(Outcome::Written(Held {
+                key: claim.key,
+                mod_revision: answer.header().map_or(0, |header| header.revision()),
+                reservation,
+            }));
+        }
+        if !reservation {
+            server.revoke(etcd_lease).await?;
+        }
+        Ok(Outcome::Raced)
+    }
+
+    /// Watches the leases from a revision on.
+    pub(super) async fn watch_leases(&self, from: i64) -> Result<LeaseWatch, Error> {
+        let prefix = self.leases_prefix();
+        self.ask(|server| async { server.watch_prefix(&prefix, from).await })
+            .await
+    }
+
+    /// The name and the entry that a key and its value are.
+    pub(super) fn entry(&self, kv: &KeyValue) -> Option<(String, Entry)> {
+        let name = self.name(kv)?;
+        let entry = Entry::parse(&name, kv.value(), kv.mod_revision(), kv.lease());
+        Some((name, entry))
+    }
+
+    /// The name of an entry: its key without the prefix.
+    pub(super) fn name(&self, kv: &KeyValue) -> Option<String> {
+        let key = String::from_utf8_lossy(kv.key());
+        key.strip_prefix(&self.leases_prefix()).map(str::to_owned)
+    }
+
+    /// What has to be true of etcd for a claim to hold.
+    ///
+    /// Keys of one IPv4 subnet begin alike, whether they have an IPv6 part or not: that no key begins so
+    /// says that the subnet is free. Of an IPv6 subnet only the whole list can say that, so nothing may
+    /// have been written to it since it was read.
+    fn conditions(&self, claim: &Claim, read: i64) -> Vec<Compare> {
+        let key = self.lease_key(&claim.key);
+        let outdated = match &claim.guard {
+            Guard::Unchanged { mod_revision, .. } => {
+                return vec![Compare::mod_revision(key, CompareOp::Equal, *mod_revision)];
+            }
+            Guard::Free { outdated } => outdated,
+        };
+        let is_free = Compare::version(key, CompareOp::Equal, 0);
+        let keeps_ipv4 =
+            outdated.is_some_and(|(old, _)| old.subnet(Family::V4) == claim.key.subnet(Family::V4));
+        let mut conditions = vec![if keeps_ipv4 {
+            is_free
+        } else {
+            is_free.with_prefix()
+        }];
+        if let Some((old, revision)) = outdated {
+            let old = self.lease_key(old);
+            conditions.push(Compare::mod_revision(old, CompareOp::Equal, *revision));
+        }
+        if claim.key.subnet(Family::V6).is_some() {
+            let all = Compare::mod_revision(self.leases_prefix(), CompareOp::Less, read + 1);
+            conditions.push(all.with_prefix());
+        }
+        conditions
+    }
+
+    /// What is written when the conditions hold.
+    fn writes(&self, claim: &Claim, own: &Attributes, etcd_lease: i64) -> Vec<TxnOp> {
+        let options = PutOptions::new().with_lease(etcd_lease);
+        let put = TxnOp::put(self.lease_key(&claim.key), own.to_json(), Some(options));
+        match &claim.guard {
+            Guard::Free {
+                outdated: Some((old, _)),
+            } => {
+                vec![TxnOp::delete(self.lease_key(old), None), put]
+            }
+            Guard::Free { outdated: None } | Guard::Unchanged { .. } => vec![put],
+        }
+    }
+
+    fn lease_key(&self, key: &LeaseKey) -> String {
+        format!("{}{key}", self.leases_prefix())
+    }
+
+    /// Asks the current server, and if it fails the others in turn; the one that answers is the current
+    /// one from then on. For requests that do no harm when they are carried out twice.
+    async fn ask<'a, T, F>(&'a self, request: impl Fn(&'a Server) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let start = self.current.load(Ordering::Relaxed);
+        let mut failure = None;
+        for offset in 0..self.servers.len() {
+            match request(self.server(start + offset)).await {
+                Ok(answer) => {
+                    self.current.store(start + offset, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => failure = Some(error.after(failure)),
+            }
+        }
+        Err(failure.unwrap_or_else(Error::no_server))
+    }
+
+    /// The server of a number, which goes round.
+    fn server(&self, number: usize) -> &Server {
+        &self.servers[number % self.servers.len()]
+    }
+}

@@ -1,0 +1,8 @@
+//! Where the agent's input comes from: etcd, the node's own network, its identity.
+
+pub mod etcd;
+mod host;
+mod node;
+
+pub use host::read_host;
+pub use node::node_id;

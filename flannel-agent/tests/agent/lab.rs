@@ -1,0 +1,453 @@
+//! A small lab: an underlay with an etcd, nodes on it, agents on the nodes.
+
+use std::{
+    fs,
+    net::{IpAddr, TcpStream},
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Client, GetOptions, KeyValue, PutOptions};
+use kernel::{
+    netns::Namespace,
+    route::{
+        Address, Change, Handle, IfIndex, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
+        Route, VethPeer,
+    },
+};
+use tempfile::TempDir;
+
+/// Where etcd stores what the tests are about.
+pub const PREFIX: &str = "/coreos.com/network";
+const GATEWAY: &str = "192.168.64.254";
+const GATEWAY_V6: &str = "fd64::fe";
+
+/// A network namespace that is gone with its owner.
+pub struct TestNamespace {
+    name: String,
+    pub namespace: Namespace,
+}
+
+/// The hub that all nodes are connected to, with an etcd on it.
+pub struct Lab {
+    test: String,
+    hub: TestNamespace,
+    pub etcd: Etcd,
+}
+
+/// An etcd that is gone with its owner.
+pub struct Etcd {
+    namespace: Namespace,
+    data: TempDir,
+    child: Option<Child>,
+}
+
+/// A node: a namespace with an uplink, perhaps with an agent.
+pub struct Node {
+    pub number: u8,
+    pub host: TestNamespace,
+    pub directory: TempDir,
+    /// Where systemd would listen.
+    systemd: UnixDatagram,
+    agent: Option<Child>,
+}
+
+// === impl TestNamespace ===
+
+impl TestNamespace {
+    pub fn new(test: &str, part: &str) -> Self {
+        let name = format!("tweed-agent-{test}-{part}-{}", std::process::id());
+        let namespace = Namespace::create_named(&name).unwrap();
+        let made = Self { name, namespace };
+        let mut kernel = made.kernel();
+        let loopback = kernel
+            .link_by_name(&"lo".parse().unwrap())
+            .unwrap()
+            .unwrap();
+        kernel.apply(&[up(loopback.index)]).unwrap();
+        made
+    }
+
+    pub fn kernel(&self) -> Handle {
+        Handle::open_in(&self.namespace).unwrap()
+    }
+
+    /// Runs async work on a runtime of its own inside the namespace.
+    pub fn block_on<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        self.namespace.run(|| runtime().block_on(work())).unwrap()
+    }
+}
+
+impl Drop for TestNamespace {
+    fn drop(&mut self) {
+        Namespace::delete_named(&self.name).unwrap();
+    }
+}
+
+// === impl Etcd ===
+
+impl Etcd {
+    pub fn start(namespace: &Namespace) -> Self {
+        let mut etcd = Self {
+            namespace: Namespace::open(namespace.path()).unwrap(),
+            data: tempfile::tempdir().unwrap(),
+            child: None,
+        };
+        etcd.run();
+        etcd
+    }
+
+    /// Starts it, or starts it again, and waits until it answers.
+    pub fn run(&mut self) {
+        let log = fs::File::create(self.data.path().join("log")).unwrap();
+        let mut command = Command::new("etcd");
+        command
+            .args([
+                "--data-dir",
+                self.data.path().join("data").to_str().unwrap(),
+            ])
+            .args(["--listen-client-urls", "http://0.0.0.0:2379"])
+            .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
+            .args(["--unsafe-no-fsync"])
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.child = Some(self.namespace.run(|| command.spawn().unwrap()).unwrap());
+        eventually("etcd answers", || {
+            let reached = self
+                .namespace
+                .run(|| TcpStream::connect("127.0.0.1:2379").is_ok())
+                .unwrap();
+            reached
+                && self
+                    .try_do(|mut client| async move { client.get("x", None).await })
+                    .is_ok()
+        });
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks etcd.
+    pub fn with<T: Send, F: Future<Output = Result<T, etcd_client::Error>>>(
+        &self,
+        work: impl FnOnce(Client) -> F + Send,
+    ) -> T {
+        self.try_do(work).unwrap()
+    }
+
+    fn try_do<T: Send, F: Future<Output = Result<T, etcd_client::Error>>>(
+        &self,
+        work: impl FnOnce(Client) -> F + Send,
+    ) -> Result<T, etcd_client::Error> {
+        let work = || {
+            runtime().block_on(async {
+                let client = Client::connect(["http://127.0.0.1:2379"], None).await?;
+                work(client).await
+            })
+        };
+        self.namespace.run(work).unwrap()
+    }
+
+    pub fn put(&self, key: &str, value: &str) {
+        self.with(
+            |mut client| async move { client.put(format!("{PREFIX}/{key}"), value, None).await },
+        );
+    }
+
+    /// Puts a key that ends with an etcd lease, as every lease of flannel does.
+    pub fn put_leased(&self, key: &str, value: &str) {
+        self.with(|mut client| async move {
+            let lease = client.lease_grant(86_400, None).await?.id();
+            let options = PutOptions::new().with_lease(lease);
+            client
+                .put(format!("{PREFIX}/{key}"), value, Some(options))
+                .await
+        });
+    }
+
+    pub fn delete(&self, key: &str) {
+        self.with(|mut client| async move { client.delete(format!("{PREFIX}/{key}"), None).await });
+    }
+
+    /// All leases, in the order of their keys.
+    pub fn leases(&self) -> Vec<KeyValue> {
+        self.with(|mut client| async move {
+            let options = GetOptions::new().with_prefix();
+            let mut found = client
+                .get(format!("{PREFIX}/subnets/"), Some(options))
+                .await?;
+            Ok(found.take_kvs())
+        })
+    }
+
+    /// The lease whose value contains a text, as `(name, value)`.
+    pub fn lease_of(&self, text: &str) -> Option<(String, String)> {
+        self.leases().iter().find_map(|kv| {
+            let value = kv.value_str().unwrap().to_owned();
+            value.contains(text).then(|| (name(kv), value))
+        })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The name of a lease: its key without the prefix.
+pub fn name(kv: &KeyValue) -> String {
+    let key = kv.key_str().unwrap();
+    key.strip_prefix(&format!("{PREFIX}/subnets/"))
+        .unwrap()
+        .to_owned()
+}
+
+// === impl Lab ===
+
+impl Lab {
+    /// An underlay 192.168.64.0/24 and fd64::/64 with an etcd and this network configuration.
+    pub fn new(test: &str, conf: &str) -> Self {
+        let hub = TestNamespace::new(test, "hub");
+        let mut kernel = hub.kernel();
+        let bridge = NewLink {
+            name: "br0".parse().unwrap(),
+            kind: NewLinkKind::Bridge,
+            mac: None,
+            mtu: None,
+            up: true,
+            master: None,
+        };
+        kernel.apply(&[Change::AddLink(bridge)]).unwrap();
+        let bridge = index(&mut kernel, "br0");
+        kernel
+            .apply(&[
+                address(bridge, &format!("{GATEWAY}/24")),
+                address(bridge, &format!("{GATEWAY_V6}/64")),
+            ])
+            .unwrap();
+        let etcd = Etcd::start(&hub.namespace);
+        etcd.put("config", conf);
+        Self {
+            test: test.to_owned(),
+            hub,
+            etcd,
+        }
+    }
+
+    /// A node with address 192.168.64.`number` on `eth0`, by which its default route goes.
+    pub fn node(&self, number: u8) -> Node {
+        let host = TestNamespace::new(&self.test, &format!("n{number}"));
+        let mut hub = self.hub.kernel();
+        let bridge = index(&mut hub, "br0");
+        let peer = VethPeer {
+            name: "eth0".parse().unwrap(),
+            namespace: Some(host.namespace.as_raw_fd()),
+            mac: None,
+            mtu: None,
+        };
+        let uplink = NewLink {
+            name: format!("veth{number}").parse().unwrap(),
+            kind: NewLinkKind::Veth(peer),
+            mac: None,
+            mtu: None,
+            up: true,
+            master: Some(bridge),
+        };
+        hub.apply(&[Change::AddLink(uplink)]).unwrap();
+        let mut kernel = host.kernel();
+        let eth0 = index(&mut kernel, "eth0");
+        kernel
+            .apply(&[
+                up(eth0),
+                address(eth0, &format!("192.168.64.{number}/24")),
+                address(eth0, &format!("fd64::{number}/64")),
+                default_route(eth0, GATEWAY),
+            ])
+            .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let systemd = UnixDatagram::bind(directory.path().join("systemd")).unwrap();
+        systemd
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        Node {
+            number,
+            host,
+            directory,
+            systemd,
+            agent: None,
+        }
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Starts an agent with further arguments.
+    pub fn start(&mut self, arguments: &[&str]) {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
+        let mut command = agent_command();
+        command
+            .arg(format!("--etcd-endpoints=http://{GATEWAY}:2379"))
+            .arg("--subnet-file")
+            .arg(self.subnet_file())
+            .args(arguments)
+            .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
+            .stderr(log);
+        let child = self
+            .host
+            .namespace
+            .run(|| command.spawn().unwrap())
+            .unwrap();
+        self.agent = Some(child);
+    }
+
+    /// Starts an agent and waits until it is ready.
+    pub fn start_ready(&mut self, arguments: &[&str]) {
+        self.start(arguments);
+        self.wait_until_ready();
+    }
+
+    /// Waits until the agent tells systemd that it is ready.
+    pub fn wait_until_ready(&self) {
+        let mut message = [0; 64];
+        let len = self
+            .systemd
+            .recv(&mut message)
+            .expect("the agent never was ready");
+        assert_eq!(&message[..len], b"READY=1\n");
+    }
+
+    /// Ends the agent by a signal, and answers how it ended.
+    pub fn stop(&mut self, signal: nix::sys::signal::Signal) -> ExitStatus {
+        let mut agent = self.agent.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
+        nix::sys::signal::kill(pid, signal).unwrap();
+        agent.wait().unwrap()
+    }
+
+    pub fn subnet_file(&self) -> PathBuf {
+        self.directory.path().join("run/subnet.env")
+    }
+
+    pub fn subnet_env(&self) -> String {
+        fs::read_to_string(self.subnet_file()).unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    pub fn count_in_log(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    pub fn underlay(&self) -> IpAddr {
+        IpAddr::from([192, 168, 64, self.number])
+    }
+
+    /// Runs a command of iproute2 in the node and answers what it prints.
+    pub fn ip(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self
+            .host
+            .namespace
+            .run(|| Command::new(program).args(arguments).output().unwrap())
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {output:?}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+        if thread::panicking() {
+            eprintln!(
+                "log of node {}:\n{}",
+                self.number,
+                fs::read_to_string(self.log_path()).unwrap_or_default()
+            );
+        }
+    }
+}
+
+/// The program under test, without an environment that could reach it.
+pub fn agent_command() -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_flannel-agent")));
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// Waits for what has to come, but not for ever.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < end, "in vain waited until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn index(kernel: &mut Handle, name: &str) -> IfIndex {
+    let link = kernel.link_by_name(&name.parse().unwrap()).unwrap();
+    link.unwrap_or_else(|| panic!("no interface {name}")).index
+}
+
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn up(index: IfIndex) -> Change {
+    Change::SetLink(
+        index,
+        LinkSettings {
+            up: Some(true),
+            ..LinkSettings::default()
+        },
+    )
+}
+
+fn address(interface: IfIndex, text: &str) -> Change {
+    Change::ReplaceAddress(Address::global(interface, text.parse().unwrap()))
+}
+
+fn default_route(interface: IfIndex, gateway: &str) -> Change {
+    Change::ReplaceRoute(Route {
+        destination: "0.0.0.0/0".parse().unwrap(),
+        next_hop: NextHop::Gateway {
+            gateway: gateway.parse().unwrap(),
+            interface,
+            onlink: false,
+        },
+        protocol: Protocol::BOOT,
+        table: Route::MAIN,
+        metric: 0,
+        source: None,
+    })
+}

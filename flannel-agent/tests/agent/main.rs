@@ -1,0 +1,9 @@
+//! The agent against a real etcd and a real kernel, each test in network namespaces of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod lab;
+mod leases;
+mod nodes;
+mod program;
+mod start;

@@ -1,0 +1,116 @@
+//! What the program says before it does anything.
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, TestNamespace, agent_command, eventually};
+
+fn run(test: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let host = TestNamespace::new(test, "host");
+    let output = host
+        .namespace
+        .run(|| agent_command().args(arguments).output().unwrap())
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn the_version_is_printed() {
+    let (code, text) = run("version", &["-version"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (
+            Some(0),
+            concat!("flannel-agent ", env!("CARGO_PKG_VERSION"), "\n")
+        )
+    );
+}
+
+#[test]
+fn bad_options_end_the_start() {
+    for (test, arguments, code, error) in [
+        (
+            "margin",
+            &["-subnet-lease-renew-margin=1440"][..],
+            1,
+            "Invalid subnet-lease-renew-margin option, out of acceptable range",
+        ),
+        ("flag", &["-ip-masq=true"], 2, "--ip-masq"),
+        (
+            "iface",
+            &["--iface=nic7"],
+            1,
+            "no interface has the name or address nic7; the node has lo",
+        ),
+        (
+            "route",
+            &[],
+            1,
+            "there is no default route to choose the interface by",
+        ),
+        (
+            "health",
+            &["--iface=lo", "--healthz-ip=192.0.2.1", "--healthz-port=80"],
+            1,
+            "can't serve /healthz at 192.0.2.1:80",
+        ),
+    ] {
+        let (status, text) = run(test, arguments);
+        assert_eq!(status, Some(code), "{text}");
+        assert!(text.contains(error), "{text}");
+    }
+}
+
+#[test]
+fn a_bad_network_configuration_ends_the_start_by_its_key() {
+    let lab = Lab::new("badconf", r#"{"Network":"10.5.0.0/16","SubnetLen":31}"#);
+    let node = lab.node(1);
+    let output = node
+        .host
+        .namespace
+        .run(|| {
+            agent_command()
+                .arg("--etcd-endpoints=192.168.64.254:2379")
+                .output()
+                .unwrap()
+        })
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("/coreos.com/network/config in etcd: SubnetLen must be less than /31"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_missing_network_configuration_is_waited_for() {
+    let lab = Lab::new("noconf", "{}");
+    lab.etcd.delete("config");
+    let mut node = lab.node(1);
+    node.start(&[]);
+    eventually("the agent says what it waits for", || {
+        node.count_in_log("waiting for it, write one by: etcdctl put /coreos.com/network/config")
+            == 1
+    });
+    lab.etcd.put(
+        "config",
+        r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#,
+    );
+    node.wait_until_ready();
+    assert_eq!(node.count_in_log("waiting for it"), 1);
+}
+
+#[test]
+fn a_signal_ends_the_agent_also_while_it_waits_for_etcd() {
+    let mut lab = Lab::new("signal", "{}");
+    lab.etcd.stop();
+    let mut node = lab.node(1);
+    node.start(&[]);
+    eventually("the agent says what it waits for", || {
+        node.count_in_log("see --etcd-endpoints") == 1
+    });
+    assert_eq!(node.stop(Signal::SIGTERM).code(), Some(0));
+}

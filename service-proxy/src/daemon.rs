@@ -1,0 +1,165 @@
+//! The daemon: follows the source, and lets the kernel follow.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use ipnetwork::IpNetwork;
+use kernel::nft::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    model::{Catalogue, Change, ObjectName},
+    reconcile::{Outcome, Reconciler},
+    report::{self, Occasion},
+    source::{Manifests, manifests::StartError},
+};
+
+/// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
+/// period.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the daemon is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of the manifests.
+    pub manifests: PathBuf,
+    /// The name of this node in the objects.
+    pub node: String,
+    /// The cluster's pod networks.
+    pub cluster_cidrs: Vec<IpNetwork>,
+    /// How often everything is compared with the kernel.
+    pub sync_period: Duration,
+}
+
+/// Why the daemon can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The manifests can't be followed.
+    #[error(transparent)]
+    Source(#[from] StartError),
+    /// There is no way into the kernel.
+    #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
+    Kernel(#[from] kernel::Error),
+    /// Signals can't be waited for.
+    #[error("wait for signals: {0}")]
+    Signals(#[from] std::io::Error),
+}
+
+/// What is known, and when to look again.
+#[derive(Debug)]
+struct Daemon {
+    catalogue: Catalogue,
+    reconciler: Reconciler<Handle>,
+    sync_period: Duration,
+    /// Until all is in the kernel for the first time.
+    starting: bool,
+    /// How many attempts have failed in a row.
+    failures: u32,
+    look_at: Instant,
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    fn take(&mut self, changes: Vec<Change>) -> BTreeSet<ObjectName> {
+        changes
+            .into_iter()
+            .flat_map(|change| self.catalogue.apply(change))
+            .collect()
+    }
+
+    /// Lets the kernel follow what has become of objects.
+    fn follow(&mut self, changes: Vec<Change>) {
+        let services = self.take(changes);
+        if self.starting || !services.is_empty() {
+            let occasion = Occasion::Change(services.len());
+            self.sync(occasion, |reconciler, catalogue| {
+                reconciler.update(catalogue, &services)
+            });
+        }
+    }
+
+    fn resync(&mut self) {
+        self.sync(Occasion::Resync, |reconciler, _| reconciler.resync());
+    }
+
+    fn sync(
+        &mut self,
+        occasion: Occasion,
+        work: impl FnOnce(&mut Reconciler<Handle>, &Catalogue) -> Outcome,
+    ) {
+        let occasion = if self.starting {
+            Occasion::First
+        } else {
+            occasion
+        };
+        let started = Instant::now();
+        let outcome = work(&mut self.reconciler, &self.catalogue);
+        let ended = Instant::now();
+        report::synced(occasion, &outcome, &self.catalogue, ended - started);
+        if !outcome.failures.is_empty() {
+            self.look_at = ended + retry_after(self.failures, self.sync_period);
+            self.failures = self.failures.saturating_add(1);
+            return;
+        }
+        // A change alone puts the next full comparison off only where it made one.
+        if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
+            self.look_at = ended + self.sync_period;
+        }
+        self.starting = false;
+        self.failures = 0;
+    }
+}
+
+/// Runs until a SIGTERM or SIGINT; what stands in the kernel stays there.
+///
+/// # Errors
+/// If it can't start.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let kernel = Handle::open()?;
+    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
+    let mut daemon = Daemon {
+        catalogue: Catalogue::default(),
+        reconciler: Reconciler::new(kernel, settings.node, &settings.cluster_cidrs),
+        sync_period: settings.sync_period,
+        starting: true,
+        failures: 0,
+        look_at: Instant::now(),
+    };
+    daemon.follow(all);
+    loop {
+        tokio::select! {
+            changes = manifests.next() => daemon.follow(changes),
+            () = tokio::time::sleep_until(daemon.look_at.into()) => daemon.resync(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
+    Ok(())
+}
+
+/// How long to wait after so many failures in a row before.
+fn retry_after(failures: u32, sync_period: Duration) -> Duration {
+    RETRY.saturating_mul(1 << failures.min(16)).min(sync_period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_less_and_less_often() {
+        let minute = Duration::from_secs(60);
+        let waits: Vec<_> = (0..8)
+            .map(|failures| retry_after(failures, minute).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(retry_after(u32::MAX, minute), minute);
+    }
+}

@@ -1,0 +1,56 @@
+//! The program: options, logging, and the daemon.
+
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use kernel::nft::Handle;
+use service_proxy::{
+    daemon::{self, Settings},
+    options::Options,
+    reconcile,
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Errors name their causes themselves.
+            eprintln!("service-proxy: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    if options.cleanup {
+        for family in reconcile::clean_up(&mut Handle::open()?)? {
+            tracing::info!("removed everything of {family}");
+        }
+        return Ok(());
+    }
+    let node = options.node()?;
+    let settings = Settings {
+        manifests: options.manifests.context("--manifests is needed")?,
+        node,
+        cluster_cidrs: options.cluster_cidr.unwrap_or_default().0,
+        sync_period: options.sync_period,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(daemon::run(settings))?)
+}

@@ -1,0 +1,48 @@
+//! EndpointSlices: parts of the list of a Service's endpoints.
+
+use std::net::IpAddr;
+
+use kernel::Family;
+
+use super::{ObjectName, Protocol};
+
+/// A part of the list of a Service's endpoints, of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Its own name.
+    pub name: ObjectName,
+    /// The Service whose endpoints it lists.
+    pub service: ObjectName,
+    /// The family of its endpoints.
+    pub family: Family,
+    /// The ports that each of its endpoints listens on.
+    pub ports: Vec<SlicePort>,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A port that the endpoints of a slice listen on for a port of the Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The name of the Service's port.
+    pub name: String,
+    /// The protocol of the Service's port.
+    pub protocol: Protocol,
+    /// The port number that the endpoints listen on; can differ from slice to slice.
+    pub port: u16,
+}
+
+/// Something that serves a Service: a pod as a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// It takes new connections.
+    pub ready: bool,
+    /// It would answer, ready or on its way out.
+    pub serving: bool,
+    /// It is on its way out.
+    pub terminating: bool,
+    /// The node that it is on, where that is known.
+    pub node: Option<String>,
+}

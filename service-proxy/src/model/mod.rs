@@ -1,0 +1,19 @@
+//! Services and endpoints as small parsed types, and the choice of endpoints.
+//!
+//! Nothing here knows where objects come from or which dataplane serves them.
+
+mod address;
+mod catalogue;
+mod choice;
+mod endpoint_slice;
+mod name;
+mod protocol;
+mod service;
+
+pub use address::parse_address;
+pub use catalogue::{Catalogue, Change, ObjectKey};
+pub use choice::{Candidate, candidates, cluster_endpoints};
+pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
+pub use name::{ObjectName, ServicePortName};
+pub use protocol::{Protocol, UnknownProtocol};
+pub use service::{Service, ServicePort};

@@ -1,0 +1,9 @@
+//! What should stand in the kernel, from the model. Pure.
+//!
+//! [`frontends`] says what each address of a Service leads to, in terms that every dataplane shares;
+//! [`nftables`] turns that into elements of nftables maps.
+
+mod frontend;
+pub mod nftables;
+
+pub use frontend::{Backend, Balance, Frontend, frontends};

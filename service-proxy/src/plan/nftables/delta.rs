@@ -1,0 +1,83 @@
+//! What a change of Services changes in the kernel.
+
+use std::collections::BTreeSet;
+
+use kernel::{
+    Family,
+    nft::{Command, Transaction, elements_delta},
+};
+
+use super::{
+    elements::Elements,
+    layout::{self, SETS, TABLE},
+    shared::Need,
+};
+
+/// What a change of Services changes in the kernel.
+#[derive(Debug)]
+pub struct Delta {
+    family: Family,
+    /// The elements that stood for what has changed.
+    pub(super) before: Elements,
+    /// The elements that should stand in their place.
+    pub(super) after: Elements,
+    /// A set has to be made anew, as it has not room enough: the whole table has to be compared.
+    pub outgrown: bool,
+    new_counts: BTreeSet<usize>,
+    old_counts: BTreeSet<usize>,
+}
+
+// === impl Delta ===
+
+impl Delta {
+    /// Nothing yet.
+    pub(super) fn new(family: Family) -> Self {
+        Self {
+            family,
+            before: Elements::default(),
+            after: Elements::default(),
+            outgrown: false,
+            new_counts: BTreeSet::new(),
+            old_counts: BTreeSet::new(),
+        }
+    }
+
+    /// Something is needed for the first time.
+    pub(super) fn need(&mut self, need: Need) {
+        self.after.add_need(need);
+        if let Need::Balance(count) = need {
+            self.new_counts.insert(count);
+        }
+    }
+
+    /// Something is no longer needed.
+    pub(super) fn no_longer_need(&mut self, need: Need) {
+        self.before.add_need(need);
+        if let Need::Balance(count) = need {
+            self.old_counts.insert(count);
+        }
+    }
+
+    /// What has to be sent: all at once, but for chains that nothing leads to any more. A kernel before 6.2
+    /// does not delete a chain in the batch that deletes the element which led to it.
+    pub fn transactions(&self) -> Vec<Transaction> {
+        let add = |count: &usize| {
+            Command::AddChain(layout::balance_chain(*count), layout::balance(*count))
+        };
+        let delete = |count: &usize| Command::DeleteChain(layout::balance_chain(*count));
+        let elements = SETS
+            .iter()
+            .flat_map(|set| elements_delta(set, self.before.of(set), self.after.of(set)));
+        let change = self.new_counts.iter().map(add).chain(elements).collect();
+        let clean = self.old_counts.iter().map(delete).collect();
+        let transactions = [change, clean].map(|commands| Transaction {
+            family: self.family,
+            table: TABLE.to_owned(),
+            commands,
+        });
+        transactions
+            .into_iter()
+            .filter(|transaction| !transaction.commands.is_empty())
+            .collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! nftables: Services as elements of a few shared maps.
+//!
+//! A new connection is looked up once in the map `services` by address, protocol and port, which leads to
+//! the chain for that many endpoints; that chain draws a slot and looks up the endpoint in the map
+//! `endpoints` by the same address and the slot. So the number of rules depends on nothing but how many
+//! *different* numbers of endpoints there are, and a change of a Service is a change of its elements.
+
+mod delta;
+mod elements;
+mod layout;
+mod shared;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnetwork::IpNetwork;
+use kernel::{Family, nft::Table};
+
+use self::{elements::Elements, layout::Skeleton, shared::Shared};
+use super::{Balance, Frontend};
+use crate::model::ObjectName;
+
+pub use delta::Delta;
+pub use layout::TABLE;
+
+/// What should stand in one family's table, kept by Service so that a change costs what it changes.
+#[derive(Debug)]
+pub struct Plan {
+    skeleton: Skeleton,
+    services: BTreeMap<ObjectName, BTreeSet<Frontend>>,
+    /// Who claims a frontend. Two Services with one address are a mistake; the first by name has it.
+    claims: BTreeMap<Frontend, BTreeMap<ObjectName, Balance>>,
+    shared: Shared,
+    /// How many elements each set has.
+    lengths: BTreeMap<&'static str, usize>,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// A plan without Services. Connections to Services from outside of `local`, the cluster's pod
+    /// network, are masqueraded; none are where it is `None` (F26).
+    pub fn new(family: Family, local: Option<IpNetwork>) -> Self {
+        Self {
+            skeleton: Skeleton { family, local },
+            services: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            shared: Shared::default(),
+            lengths: BTreeMap::new(),
+        }
+    }
+
+    /// The family.
+    pub fn family(&self) -> Family {
+        self.skeleton.family
+    }
+
+    /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
+    pub fn update(&mut self, services: BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>) -> Delta {
+        let before = self.touched(&services);
+        for (service, frontends) in services {
+            self.replace(service, frontends);
+        }
+        let mut delta = Delta::new(self.skeleton.family);
+        let mut needs = shared::Changes::default();
+        for (frontend, before) in before {
+            let after = self.balance(&frontend);
+            if before.as_ref() == after {
+                continue;
+            }
+            if let Some(balance) = &before {
+                delta.before.add_frontend(&frontend, balance);
+                needs.remove(&frontend, balance);
+            }
+            if let Some(balance) = after {
+                delta.after.add_frontend(&frontend, balance);
+                needs.add(&frontend, balance);
+            }
+        }
+        self.shared.apply(needs, &mut delta);
+        delta.outgrown = self.resize(&delta);
+        delta
+    }
+
+    /// All that should stand in the kernel.
+    pub fn table(&self) -> Table {
+        let mut elements = Elements::default();
+        for frontend in self.claims.keys() {
+            if let Some(balance) = self.balance(frontend) {
+                elements.add_frontend(frontend, balance);
+            }
+        }
+        self.shared.fill(&mut elements);
+        self.skeleton.table(self.shared.endpoint_counts(), elements)
+    }
+
+    /// Who has the frontends that Services have or will have.
+    fn touched(
+        &self,
+        services: &BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>,
+    ) -> BTreeMap<Frontend, Option<Balance>> {
+        let known = services
+            .keys()
+            .filter_map(|service| self.services.get(service))
+            .flatten();
+        let coming = services.values().flat_map(BTreeMap::keys);
+        known
+            .chain(coming)
+            .map(|frontend| (*frontend, self.balance(frontend).cloned()))
+            .collect()
+    }
+
+    /// Where connections to a frontend go.
+    fn balance(&self, frontend: &Frontend) -> Option<&Balance> {
+        self.claims.get(frontend)?.values().next()
+    }
+
+    /// Puts all that a Service claims in the place of what it claimed.
+    fn replace(&mut self, service: ObjectName, frontends: BTreeMap<Frontend, Balance>) {
+        for frontend in self.services.remove(&service).into_iter().flatten() {
+            if let Some(claims) = self.claims.get_mut(&frontend) {
+                claims.remove(&service);
+                if claims.is_empty() {
+                    self.claims.remove(&frontend);
+                }
+            }
+        }
+        if frontends.is_empty() {
+            return;
+        }
+        self.services
+            .insert(service.clone(), frontends.keys().copied().collect());
+        for (frontend, balance) in frontends {
+            self.claims
+                .entry(frontend)
+                .or_default()
+                .insert(service.clone(), balance);
+        }
+    }
+
+    /// Takes note of how many elements there are; answers whether a set has to be made anew for them.
+    fn resize(&mut self, delta: &Delta) -> bool {
+        let mut outgrown = false;
+        for set in layout::SETS {
+            let length = self.lengths.entry(set).or_default();
+            let before = layout::capacity(*length);
+            *length = *length + delta.after.of(set).len() - delta.before.of(set).len();
+            outgrown |= layout::capacity(*length) > before;
+        }
+        outgrown
+    }
+}

@@ -1,0 +1,209 @@
+//! Desired against what stands in the kernel.
+//!
+//! A change of Services sends only their elements. At the start, after any failure, when a set is too small
+//! and whenever asked to, the whole table is read, compared, and the differences are sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    Family,
+    nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, diff},
+};
+
+use crate::{
+    model::{Catalogue, ObjectName},
+    plan::{
+        frontends,
+        nftables::{Plan, TABLE},
+    },
+};
+
+/// What nftables can do: the kernel, or in tests of plans a fake.
+pub trait Nftables {
+    /// Reads a table; `None` if it does not exist.
+    fn read(&mut self, family: Family, table: &str) -> kernel::Result<Option<ObservedTable>>;
+
+    /// Carries out a transaction, all or nothing.
+    fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()>;
+}
+
+/// Keeps the tables of both families as the Services want them.
+#[derive(Debug)]
+pub struct Reconciler<K> {
+    kernel: K,
+    node: String,
+    plans: [Plan; 2],
+    /// The families whose table is known to be as the plan had it before the latest change.
+    in_step: BTreeSet<Family>,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What was sent.
+    pub sent: Sent,
+    /// What went wrong, family by family; it is put right by the next [`Reconciler::resync`].
+    pub failures: Vec<kernel::Error>,
+}
+
+/// How much was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Elements that were added, those that replace others included.
+    pub added: usize,
+    /// Elements that were deleted, those that others replace included.
+    pub deleted: usize,
+    /// Other commands: about tables, chains, sets, rules.
+    pub others: usize,
+}
+
+// === impl Reconciler ===
+
+impl<K: Nftables> Reconciler<K> {
+    /// Works on a kernel for a node; `cluster_cidrs` are the cluster's pod networks, one per family at the
+    /// most (F26).
+    pub fn new(kernel: K, node: impl Into<String>, cluster_cidrs: &[IpNetwork]) -> Self {
+        let local = |family| {
+            cluster_cidrs
+                .iter()
+                .copied()
+                .find(|cidr| Family::of_network(cidr) == family)
+        };
+        Self {
+            kernel,
+            node: node.into(),
+            plans: Family::ALL.map(|family| Plan::new(family, local(family))),
+            in_step: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what has become of Services, and lets the kernel follow.
+    pub fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
+        let mut outcome = Outcome::default();
+        for plan in &mut self.plans {
+            let family = plan.family();
+            let now = services.iter().map(|name| {
+                let service = catalogue.service(name);
+                let slices = catalogue.slices_of(name);
+                let frontends = service.map(|it| frontends(it, slices, family, &self.node));
+                (name.clone(), frontends.unwrap_or_default())
+            });
+            let delta = plan.update(now.collect::<BTreeMap<_, _>>());
+            let known = self.in_step.contains(&family) && !delta.outgrown;
+            // What the kernel refuses is compared with all that it has; that can only be drift.
+            let followed =
+                known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
+            if !followed {
+                synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    /// Compares everything with the kernel, and puts right what differs.
+    pub fn resync(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        for plan in &self.plans {
+            synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
+        }
+        outcome
+    }
+}
+
+// === impl Nftables for Handle ===
+
+impl Nftables for Handle {
+    fn read(&mut self, family: Family, table: &str) -> kernel::Result<Option<ObservedTable>> {
+        Self::read(self, family, table)
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
+        Self::apply(self, transaction)
+    }
+}
+
+// === impl Sent ===
+
+impl Sent {
+    /// Whether nothing was sent.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn count(&mut self, transaction: &Transaction) {
+        for command in &transaction.commands {
+            match command {
+                Command::AddElements(_, elements) => self.added += elements.len(),
+                Command::DeleteElements(_, keys) => self.deleted += keys.len(),
+                Command::AddSet(_, set) => {
+                    self.others += 1;
+                    self.added += set.elements.len();
+                }
+                _ => self.others += 1,
+            }
+        }
+    }
+}
+
+/// Removes our tables with all that is in them; answers with the families that had one.
+///
+/// # Errors
+/// If the kernel refuses to.
+pub fn clean_up(kernel: &mut Handle) -> kernel::Result<Vec<Family>> {
+    let mut removed = Vec::new();
+    for family in Family::ALL {
+        if kernel.delete_table_if_present(family, TABLE)? {
+            removed.push(family);
+        }
+    }
+    Ok(removed)
+}
+
+/// Reads a whole table and sends what differs from the plan.
+fn synchronise<K: Nftables>(
+    kernel: &mut K,
+    plan: &Plan,
+    in_step: &mut BTreeSet<Family>,
+    outcome: &mut Outcome,
+) {
+    in_step.remove(&plan.family());
+    match compare(kernel, plan.table())
+        .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
+    {
+        Ok(()) => {
+            in_step.insert(plan.family());
+        }
+        Err(error) => outcome.failures.push(error),
+    }
+}
+
+fn compare<K: Nftables>(kernel: &mut K, mut table: Table) -> kernel::Result<Vec<Transaction>> {
+    let observed = kernel.read(table.family, &table.name)?;
+    if let Some(have) = &observed {
+        keep_room(have, &mut table);
+    }
+    Ok(diff(observed.as_ref(), &table))
+}
+
+/// Lets a set stay that has more room than it would be made with now: to shrink it, the table would have to
+/// be made anew, and again when the cluster has grown back.
+fn keep_room(have: &ObservedTable, want: &mut Table) {
+    for (name, set) in &mut want.sets {
+        if let Some(ObservedSet::Known(have)) = have.sets.get(name) {
+            set.size = set.size.max(have.size);
+        }
+    }
+}
+
+fn send<K: Nftables>(
+    kernel: &mut K,
+    transactions: &[Transaction],
+    sent: &mut Sent,
+) -> kernel::Result<()> {
+    for transaction in transactions {
+        kernel.apply(transaction)?;
+        sent.count(transaction);
+    }
+    Ok(())
+}

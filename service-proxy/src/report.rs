@@ -1,0 +1,76 @@
+//! What a person gets to see: one line for each change of the kernel, none where nothing changed.
+
+use std::{fmt, time::Duration};
+
+use nix::errno::Errno;
+
+use crate::{
+    model::Catalogue,
+    reconcile::{Outcome, Sent},
+};
+
+/// Why the kernel was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The program has started; what stands in the kernel is taken over.
+    First,
+    /// Objects changed, and with them so many Services.
+    Change(usize),
+    /// It was time, or the last attempt had failed.
+    Resync,
+}
+
+// === impl Occasion ===
+
+impl fmt::Display for Occasion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first sync"),
+            Self::Change(services) => write!(f, "{services} Services changed"),
+            Self::Resync => f.write_str("repaired what had drifted"),
+        }
+    }
+}
+
+// === impl Sent ===
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} elements added, {} deleted, {} other commands",
+            self.added, self.deleted, self.others
+        )
+    }
+}
+
+/// Tells what came of a sync that took so long.
+pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took: Duration) {
+    for failure in &outcome.failures {
+        tracing::error!("{occasion}: {failure}; {}", advice(failure));
+    }
+    let is_news = match occasion {
+        Occasion::First => outcome.failures.is_empty(),
+        Occasion::Change(_) | Occasion::Resync => !outcome.sent.is_empty(),
+    };
+    if is_news {
+        tracing::info!(
+            "{occasion}: {}; {} Services, {} EndpointSlices in all, {:.1} ms",
+            outcome.sent,
+            catalogue.services(),
+            catalogue.slices(),
+            took.as_secs_f64() * 1e3
+        );
+    }
+}
+
+/// What to do about a failure, or what is done about it.
+fn advice(failure: &kernel::Error) -> &'static str {
+    match failure.errno() {
+        Some(Errno::EPERM | Errno::EACCES) => "run it as root or with CAP_NET_ADMIN",
+        Some(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT) => {
+            "the kernel needs nf_tables with NAT, masquerade, reject and numgen"
+        }
+        _ => "everything is compared with the kernel and tried again soon",
+    }
+}

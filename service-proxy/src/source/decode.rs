@@ -1,0 +1,441 @@
+//! Kubernetes objects, as the API has them, to the model.
+//!
+//! Objects that the proxy does not serve are `Ok(None)`: those with the label of another proxy (F1), slices
+//! of headless Services (F2), Services without cluster IP (F3, F9), slices of host names (F4).
+
+use std::{fmt::Display, net::IpAddr};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort, ServiceSpec},
+        discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kernel::Family;
+
+use crate::model::{self, ObjectName, Protocol, parse_address};
+
+/// Label of Services that another proxy serves.
+const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
+/// Label of EndpointSlices of headless Services.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Label that names the Service of an EndpointSlice.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// What of an object the proxy can't understand.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    field: String,
+    problem: String,
+}
+
+// === impl Invalid ===
+
+impl Invalid {
+    fn new(field: impl Into<String>, problem: impl Display) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+/// The name of an object.
+pub fn name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
+    let part = |field, value: &Option<String>| match value.as_deref() {
+        None | Some("") => Err(Invalid::new(field, "is missing")),
+        Some(value) => name_part(value).map_err(|problem| Invalid::new(field, problem)),
+    };
+    Ok(ObjectName {
+        namespace: part("metadata.namespace", &metadata.namespace)?,
+        name: part("metadata.name", &metadata.name)?,
+    })
+}
+
+/// A Service, if the proxy serves it.
+pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
+    let name = name(&service.metadata)?;
+    let Some(spec) = &service.spec else {
+        return Ok(None);
+    };
+    let external_name = spec.type_.as_deref() == Some("ExternalName");
+    if external_name || has_label(&service.metadata, OTHER_PROXY) {
+        return Ok(None);
+    }
+    let cluster_ips = cluster_ips(spec)?;
+    if cluster_ips.is_empty() {
+        return Ok(None);
+    }
+    let ports = spec.ports.iter().flatten().enumerate();
+    Ok(Some(model::Service {
+        name,
+        cluster_ips,
+        ports: ports
+            .map(|(index, port)| service_port(index, port))
+            .collect::<Result<_, _>>()?,
+    }))
+}
+
+/// An EndpointSlice, if the proxy serves it.
+pub fn endpoint_slice(slice: &EndpointSlice) -> Result<Option<model::EndpointSlice>, Invalid> {
+    let name = name(&slice.metadata)?;
+    let family = match slice.address_type.as_str() {
+        "IPv4" => Family::V4,
+        "IPv6" => Family::V6,
+        "FQDN" => return Ok(None),
+        other => {
+            return Err(Invalid::new(
+                "addressType",
+                format!("{other:?} is none of IPv4, IPv6, FQDN"),
+            ));
+        }
+    };
+    if has_label(&slice.metadata, HEADLESS) {
+        return Ok(None);
+    }
+    let label = slice
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(SERVICE_NAME));
+    let service = label
+        .filter(|service| !service.is_empty())
+        .ok_or_else(|| Invalid::new(format!("metadata.labels[{SERVICE_NAME}]"), "is missing"))?;
+    let ports = slice.ports.iter().flatten().enumerate();
+    let ports = ports
+        .map(|(index, port)| slice_port(index, port))
+        .collect::<Result<Vec<_>, _>>()?;
+    let endpoints = slice.endpoints.iter().enumerate();
+    Ok(Some(model::EndpointSlice {
+        service: ObjectName::new(&name.namespace, service),
+        name,
+        family,
+        ports: ports.into_iter().flatten().collect(),
+        endpoints: endpoints
+            .map(|(index, item)| endpoint(index, item, family))
+            .collect::<Result<_, _>>()?,
+    }))
+}
+
+/// Letters of DNS names only, so that the name can stand in a comment or a log line as it is.
+fn name_part(text: &str) -> Result<String, String> {
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    if text.len() > 253 || !text.bytes().all(allowed) {
+        return Err(format!(
+            "{text:?} is no DNS name of lower case letters, digits, '-' and '.'"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
+    metadata
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(label))
+}
+
+/// The cluster IPs, the first of each family: `clusterIPs`, or of an object from before dual stack
+/// `clusterIP` (F4).
+fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Invalid> {
+    let listed = spec
+        .cluster_ips
+        .iter()
+        .flatten()
+        .map(|ip| ("spec.clusterIPs", ip));
+    let single = spec.cluster_ip.iter().map(|ip| ("spec.clusterIP", ip));
+    let mut found: Vec<IpAddr> = Vec::new();
+    for (field, text) in listed.chain(single) {
+        if text.is_empty() || text == "None" {
+            continue;
+        }
+        let address = address(field, text)?;
+        if !found
+            .iter()
+            .any(|known| Family::of(known) == Family::of(&address))
+        {
+            found.push(address);
+        }
+    }
+    Ok(found)
+}
+
+fn service_port(index: usize, item: &ServicePort) -> Result<model::ServicePort, Invalid> {
+    let field = |name: &str| format!("spec.ports[{index}].{name}");
+    Ok(model::ServicePort {
+        name: port_name(&field("name"), item.name.as_deref().unwrap_or_default())?,
+        protocol: protocol(&field("protocol"), item.protocol.as_deref())?,
+        port: port(&field("port"), item.port)?,
+    })
+}
+
+/// A port of a slice; one without name or number is ignored (F5).
+fn slice_port(index: usize, item: &EndpointPort) -> Result<Option<model::SlicePort>, Invalid> {
+    let field = |name: &str| format!("ports[{index}].{name}");
+    let (Some(name), Some(number @ ..=-1 | number @ 1..)) = (&item.name, item.port) else {
+        return Ok(None);
+    };
+    Ok(Some(model::SlicePort {
+        name: port_name(&field("name"), name)?,
+        protocol: protocol(&field("protocol"), item.protocol.as_deref())?,
+        port: port(&field("port"), number)?,
+    }))
+}
+
+/// An endpoint; a missing condition means that it is ready, serving and not terminating (F5).
+fn endpoint(index: usize, item: &Endpoint, family: Family) -> Result<model::Endpoint, Invalid> {
+    let field = format!("endpoints[{index}].addresses[0]");
+    let text = item
+        .addresses
+        .first()
+        .ok_or_else(|| Invalid::new(&field, "is missing"))?;
+    let address = address(&field, text)?;
+    if Family::of(&address) != family {
+        return Err(Invalid::new(
+            field,
+            format!("{text:?} is no {family} address"),
+        ));
+    }
+    let conditions = item.conditions.clone().unwrap_or_default();
+    Ok(model::Endpoint {
+        address,
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: item.node_name.clone(),
+    })
+}
+
+fn address(field: &str, text: &str) -> Result<IpAddr, Invalid> {
+    parse_address(text).ok_or_else(|| Invalid::new(field, format!("{text:?} is no IP address")))
+}
+
+/// A port name is an IANA service name: at most 15 lower case letters, digits and '-'.
+fn port_name(field: &str, text: &str) -> Result<String, Invalid> {
+    name_part(text).map_err(|problem| Invalid::new(field, problem))
+}
+
+/// TCP where none is named, as the API server fills in.
+fn protocol(field: &str, text: Option<&str>) -> Result<Protocol, Invalid> {
+    text.map_or(Ok(Protocol::Tcp), |text| {
+        text.parse().map_err(|error| Invalid::new(field, error))
+    })
+}
+
+fn port(field: &str, number: i32) -> Result<u16, Invalid> {
+    match u16::try_from(number) {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err(Invalid::new(
+            field,
+            format!("{number} is no port from 1 to 65535"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn decode_service(spec: Value, labels: Value) -> Result<Option<model::Service>, String> {
+        let metadata = json!({"namespace": "ns1", "name": "svc1", "labels": labels});
+        let object = json!({"metadata": metadata, "spec": spec});
+        service(&serde_json::from_value(object).unwrap()).map_err(|error| error.to_string())
+    }
+
+    fn decode_slice(mut slice: Value) -> Result<Option<model::EndpointSlice>, String> {
+        slice["metadata"] = json!({
+            "namespace": "ns1", "name": "svc1-abc", "labels": slice["labels"].take(),
+        });
+        endpoint_slice(&serde_json::from_value(slice).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn cluster_ips_by_family() {
+        for (spec, expected) in [
+            (json!({"clusterIP": "10.96.0.1"}), vec!["10.96.0.1"]),
+            (json!({"clusterIP": "172.30.0.041"}), vec!["172.30.0.41"]),
+            (
+                json!({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"]}),
+                vec!["10.96.0.1", "fd00::1"],
+            ),
+            (json!({"clusterIPs": ["fd00::1"]}), vec!["fd00::1"]),
+            (json!({"clusterIP": "None", "clusterIPs": ["None"]}), vec![]),
+            (json!({"clusterIP": ""}), vec![]),
+            (json!({"ports": []}), vec![]),
+            (
+                json!({"clusterIP": "10.96.0.1", "type": "ExternalName"}),
+                vec![],
+            ),
+        ] {
+            let found = decode_service(spec.clone(), json!({}))
+                .unwrap()
+                .map(|service| service.cluster_ips);
+            let found: Vec<_> = found.iter().flatten().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn services_of_another_proxy_are_not_ours() {
+        let labels = json!({"service.kubernetes.io/service-proxy-name": "other"});
+        assert_eq!(
+            decode_service(json!({"clusterIP": "10.96.0.1"}), labels),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn ports_of_a_service() {
+        let spec = json!({"clusterIP": "10.96.0.1", "ports": [
+            {"port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}, {"port": 65535, "protocol": "SCTP"},
+        ]});
+        let ports: Vec<_> = decode_service(spec, json!({})).unwrap().unwrap().ports;
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .collect();
+        assert_eq!(
+            ports,
+            [
+                ("", Protocol::Tcp, 80),
+                ("dns", Protocol::Udp, 53),
+                ("", Protocol::Sctp, 65535)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_service_names_the_field() {
+        for (spec, error) in [
+            (
+                json!({"clusterIP": "10.96.0"}),
+                "spec.clusterIP: \"10.96.0\" is no IP address",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}, {"port": 65536}]}),
+                "spec.ports[1].port: 65536 is no port from 1 to 65535",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 0}]}),
+                "spec.ports[0].port: 0 is no port from 1 to 65535",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "protocol": "ICMP"}]}),
+                "spec.ports[0].protocol: protocol \"ICMP\" is none of TCP, UDP, SCTP",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "name": "a\"b"}]}),
+                "spec.ports[0].name: \"a\\\"b\" is no DNS name of lower case letters, digits, '-' and '.'",
+            ),
+        ] {
+            assert_eq!(decode_service(spec, json!({})), Err(error.into()));
+        }
+        let nameless = serde_json::from_value(json!({"metadata": {"namespace": "ns1"}})).unwrap();
+        assert_eq!(
+            service(&nameless).unwrap_err().to_string(),
+            "metadata.name: is missing"
+        );
+    }
+
+    #[test]
+    fn conditions_that_are_missing_mean_alive() {
+        let decoded = decode_slice(json!({
+            "labels": {"kubernetes.io/service-name": "svc1"},
+            "addressType": "IPv4",
+            "endpoints": [
+                {"addresses": ["1.2.3.004", "9.9.9.9"]},
+                {"addresses": ["1.2.3.5"], "nodeName": "n1", "conditions": {}},
+                {"addresses": ["1.2.3.6"], "conditions": {"ready": false, "terminating": true}},
+                {"addresses": ["1.2.3.7"], "conditions": {"ready": false, "serving": false}},
+            ],
+        }))
+        .unwrap()
+        .unwrap();
+        assert_eq!(decoded.service, ObjectName::new("ns1", "svc1"));
+        let found: Vec<_> = decoded
+            .endpoints
+            .iter()
+            .map(|e| {
+                (
+                    e.address.to_string(),
+                    e.ready,
+                    e.serving,
+                    e.terminating,
+                    e.node.as_deref(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("1.2.3.4".into(), true, true, false, None),
+                ("1.2.3.5".into(), true, true, false, Some("n1")),
+                ("1.2.3.6".into(), false, true, true, None),
+                ("1.2.3.7".into(), false, false, false, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn slice_ports_without_name_or_number_are_ignored() {
+        let decoded = decode_slice(json!({
+            "labels": {"kubernetes.io/service-name": "svc1"},
+            "addressType": "IPv6",
+            "endpoints": [],
+            "ports": [{"port": 80}, {"name": "a"}, {"name": "b", "port": 0}, {"name": "", "port": 80, "protocol": "UDP"}],
+        }));
+        let ports = decoded.unwrap().unwrap().ports;
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .collect();
+        assert_eq!(ports, [("", Protocol::Udp, 80)]);
+    }
+
+    #[test]
+    fn slices_that_are_not_served_or_wrong() {
+        let ours = json!({"kubernetes.io/service-name": "svc1"});
+        let headless =
+            json!({"kubernetes.io/service-name": "svc1", "service.kubernetes.io/headless": ""});
+        for (labels, address_type, address, expected) in [
+            (&headless, "IPv4", "10.0.0.1", Ok(None)),
+            (&ours, "FQDN", "example.org", Ok(None)),
+            (
+                &ours,
+                "IPX",
+                "10.0.0.1",
+                Err("addressType: \"IPX\" is none of IPv4, IPv6, FQDN"),
+            ),
+            (
+                &ours,
+                "IPv6",
+                "10.0.0.1",
+                Err("endpoints[0].addresses[0]: \"10.0.0.1\" is no IPv6 address"),
+            ),
+            (
+                &ours,
+                "IPv4",
+                "pod",
+                Err("endpoints[0].addresses[0]: \"pod\" is no IP address"),
+            ),
+            (
+                &json!({}),
+                "IPv4",
+                "10.0.0.1",
+                Err("metadata.labels[kubernetes.io/service-name]: is missing"),
+            ),
+        ] {
+            let slice = json!({
+                "labels": labels, "addressType": address_type, "endpoints": [{"addresses": [address]}],
+            });
+            assert_eq!(decode_slice(slice), expected.map_err(String::from));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! A node with pods, a client and somebody outside, each a network namespace with a veth to the node.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsRawFd,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    Family,
+    netns::Namespace,
+    route::{
+        Address, Change, Handle, IfIndex, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
+        Route, VethPeer,
+    },
+    sysctl,
+};
+
+use crate::{
+    manifest::Service,
+    server::{self, Answer, Connection, Transport},
+};
+
+/// The pods that serve.
+pub const PODS: [Place; 3] = [Place::Pod1, Place::Pod2, Place::Pod3];
+const LEAVES: [Place; 5] = [
+    Place::Pod1,
+    Place::Pod2,
+    Place::Pod3,
+    Place::Client,
+    Place::Outside,
+];
+const LOOPBACK: IfIndex = IfIndex(1);
+
+/// The pod network.
+pub const CLUSTER_CIDR: &str = "10.244.0.0/16,fd00:10:244::/48";
+
+/// A network namespace of the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the proxy runs.
+    Node,
+    /// An endpoint.
+    Pod1,
+    /// An endpoint.
+    Pod2,
+    /// An endpoint.
+    Pod3,
+    /// A pod that is no endpoint.
+    Client,
+    /// Not of the pod network.
+    Outside,
+}
+
+/// All namespaces, and the directory of the manifests.
+pub struct Network {
+    node: Named,
+    leaves: Vec<Named>,
+    directory: tempfile::TempDir,
+}
+
+/// A named namespace that goes when it is dropped.
+struct Named {
+    name: String,
+    namespace: Namespace,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The name that servers answer with.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Pod1 => "pod1",
+            Self::Pod2 => "pod2",
+            Self::Pod3 => "pod3",
+            Self::Client => "client",
+            Self::Outside => "outside",
+        }
+    }
+
+    /// Its own address.
+    pub fn address(self, family: Family) -> IpAddr {
+        self.host(family, 2)
+    }
+
+    /// The node's address on the way to it.
+    pub fn gateway(self, family: Family) -> IpAddr {
+        self.host(family, 1)
+    }
+
+    fn host(self, family: Family, host: u8) -> IpAddr {
+        let link = self as u8;
+        match (self, family) {
+            (Self::Outside, Family::V4) => Ipv4Addr::new(192, 0, 2, host).into(),
+            (Self::Outside, Family::V6) => {
+                Ipv6Addr::new(0xfd00, 0xc0, 0, 0, 0, 0, 0, host.into()).into()
+            }
+            (_, Family::V4) => Ipv4Addr::new(10, 244, link, host).into(),
+            (_, Family::V6) => {
+                Ipv6Addr::new(0xfd00, 0x10, 0x244, link.into(), 0, 0, 0, host.into()).into()
+            }
+        }
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    /// Makes all of it, with servers in the pods.
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let named = |place: Place| {
+            Named::create(format!(
+                "sp{}-{number}-{}",
+                std::process::id(),
+                place.name()
+            ))
+        };
+        let network = Self {
+            node: named(Place::Node),
+            leaves: LEAVES.map(named).into(),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        network.node.namespace.run(forward).unwrap();
+        let mut node = Handle::open_in(&network.node.namespace).unwrap();
+        node.apply(&[up(LOOPBACK)]).unwrap();
+        for (place, leaf) in LEAVES.into_iter().zip(&network.leaves) {
+            attach(&mut node, place, &leaf.namespace);
+        }
+        // So that the node itself has a way to the cluster IPs.
+        let outside = node
+            .link_by_name(&Place::Outside.name().parse().unwrap())
+            .unwrap()
+            .unwrap()
+            .index;
+        let defaults =
+            Family::ALL.map(|family| default_route(Place::Outside.address(family), outside));
+        node.apply(&defaults).unwrap();
+        for pod in PODS {
+            server::serve(network.namespace(pod), pod.name());
+        }
+        network
+    }
+
+    /// The namespace of a place.
+    pub fn namespace(&self, place: Place) -> &Namespace {
+        let leaf = LEAVES.iter().position(|leaf| *leaf == place);
+        leaf.map_or(&self.node.namespace, |index| &self.leaves[index].namespace)
+    }
+
+    /// The directory of the manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// Writes the manifest of a Service, by way of another file.
+    pub fn write(&self, service: &Service) {
+        let path = self.directory.path().join(format!("{}.yaml", service.name));
+        let temporary = path.with_extension("tmp");
+        fs::write(&temporary, service.manifest()).unwrap();
+        fs::rename(&temporary, &path).unwrap();
+    }
+
+    /// Asks once.
+    pub fn ask(&self, from: Place, transport: Transport, to: SocketAddr) -> io::Result<Answer> {
+        self.namespace(from)
+            .run(|| server::ask(transport, to))
+            .unwrap()
+    }
+
+    /// Asks so many times.
+    pub fn ask_many(
+        &self,
+        from: Place,
+        transport: Transport,
+        to: SocketAddr,
+        times: usize,
+    ) -> Vec<Answer> {
+        let ask = || {
+            (0..times)
+                .map(|_| server::ask(transport, to))
+                .collect::<io::Result<_>>()
+        };
+        let answers: io::Result<Vec<_>> = self.namespace(from).run(ask).unwrap();
+        answers.unwrap_or_else(|error| panic!("{from:?} {transport:?} {to}: {error}"))
+    }
+
+    /// Opens a connection and keeps it.
+    pub fn connect(&self, from: Place, to: SocketAddr) -> Connection {
+        self.namespace(from)
+            .run(|| Connection::open(to))
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Runs nft on the node and answers with what it prints.
+    pub fn nft(&self, commands: &str) -> String {
+        let run = || Command::new("nft").arg(commands).output();
+        let output = self.node.namespace.run(run).unwrap().unwrap();
+        assert!(
+            output.status.success(),
+            "{commands}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+// === impl Named ===
+
+impl Named {
+    fn create(name: String) -> Self {
+        let namespace = Namespace::create_named(&name).unwrap();
+        Self { name, namespace }
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Err(error) = Namespace::delete_named(&self.name) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn forward() {
+    for (key, value) in [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+        // Refusals are ICMP errors, of which the kernel sends few a second to anybody.
+        ("net/ipv4/icmp_ratemask", "0"),
+        ("net/ipv6/icmp/ratelimit", "0"),
+    ] {
+        sysctl::set(key, value).unwrap();
+    }
+}
+
+/// Connects a namespace to the node; everything leads there.
+fn attach(node: &mut Handle, place: Place, namespace: &Namespace) {
+    let name = place.name().parse().unwrap();
+    let peer = VethPeer {
+        name: "eth0".parse().unwrap(),
+        namespace: Some(namespace.as_raw_fd()),
+        mac: None,
+        mtu: None,
+    };
+    let link = NewLink {
+        name,
+        kind: NewLinkKind::Veth(peer),
+        mac: None,
+        mtu: None,
+        up: true,
+        master: None,
+    };
+    let name = link.name.clone();
+    node.apply(&[Change::AddLink(link)]).unwrap();
+    let index = node.link_by_name(&name).unwrap().unwrap().index;
+    node.apply(&Family::ALL.map(|family| address(index, place.gateway(family))))
+        .unwrap();
+
+    let mut leaf = Handle::open_in(namespace).unwrap();
+    let index = leaf
+        .link_by_name(&"eth0".parse().unwrap())
+        .unwrap()
+        .unwrap()
+        .index;
+    leaf.apply(&[up(LOOPBACK), up(index)]).unwrap();
+    leaf.apply(&Family::ALL.map(|family| address(index, place.address(family))))
+        .unwrap();
+    leaf.apply(&Family::ALL.map(|family| default_route(place.gateway(family), index)))
+        .unwrap();
+}
+
+fn up(interface: IfIndex) -> Change {
+    let settings = LinkSettings {
+        up: Some(true),
+        ..LinkSettings::default()
+    };
+    Change::SetLink(interface, settings)
+}
+
+fn address(interface: IfIndex, address: IpAddr) -> Change {
+    let prefix = if address.is_ipv4() { 24 } else { 64 };
+    let address = IpNetwork::new(address, prefix).unwrap();
+    Change::ReplaceAddress(Address::global(interface, address))
+}
+
+fn default_route(gateway: IpAddr, interface: IfIndex) -> Change {
+    let any = if gateway.is_ipv4() {
+        "0.0.0.0/0"
+    } else {
+        "::/0"
+    };
+    Change::ReplaceRoute(Route {
+        destination: any.parse().unwrap(),
+        next_hop: NextHop::Gateway {
+            gateway,
+            interface,
+            onlink: false,
+        },
+        protocol: Protocol::STATIC,
+        table: Route::MAIN,
+        metric: 0,
+        source: None,
+    })
+}

@@ -1,0 +1,91 @@
+//! The program itself, run on the node.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    eventually,
+    network::{CLUSTER_CIDR, Network, Place},
+};
+
+/// A running proxy that ends when it is dropped.
+pub struct Proxy {
+    child: Child,
+    log: PathBuf,
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Starts it on the node and waits until it has made its first sync.
+    pub fn start(network: &Network) -> Self {
+        let log = network.manifests().join("proxy.log");
+        let mut command = program();
+        command
+            .arg("--manifests")
+            .arg(network.manifests())
+            .args(["--hostname-override", "node", "--proxy-mode", "nftables"])
+            .args(["--cluster-cidr", CLUSTER_CIDR, "--sync-period", "500ms"])
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap());
+        let child = network
+            .namespace(Place::Node)
+            .run(|| command.spawn())
+            .unwrap()
+            .unwrap();
+        let proxy = Self { child, log };
+        eventually("the first sync", || proxy.log().contains("first sync"));
+        proxy
+    }
+
+    /// Runs it to remove everything.
+    pub fn clean_up(network: &Network) -> ExitStatus {
+        let mut command = program();
+        command.arg("--cleanup").stderr(Stdio::null());
+        network
+            .namespace(Place::Node)
+            .run(|| command.status())
+            .unwrap()
+            .unwrap()
+    }
+
+    /// What it has told.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and sees it end well.
+    pub fn terminate(&mut self) {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        for ended in [self.child.kill(), self.child.wait().map(drop)] {
+            if let Err(error) = ended {
+                eprintln!("end service-proxy: {error}");
+            }
+        }
+    }
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_service-proxy"))
+}

@@ -1,0 +1,388 @@
+//! Whatever happens in whatever order, the kernel ends up as from a cold start.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    rc::Rc,
+    sync::Arc,
+    thread,
+};
+
+use kernel::{
+    Family,
+    nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction},
+};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+};
+use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use service_proxy::{
+    model::{
+        Catalogue, Change, Endpoint, EndpointSlice, ObjectKey, ObjectName, Protocol, Service,
+        ServicePort, SlicePort,
+    },
+    plan::nftables::TABLE,
+    reconcile::{Nftables, Outcome, Reconciler},
+};
+
+/// The fake kernel, with moods.
+#[derive(Clone, Debug, Default)]
+struct Kernel(Rc<RefCell<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    fake: Fake,
+    /// How many more transactions are refused.
+    refusals: usize,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Objects change.
+    Change(Vec<Change>),
+    /// The kernel refuses so many transactions.
+    Refuse(usize),
+    /// Somebody removes a table.
+    Remove(Family),
+    /// It is time to look.
+    Resync,
+}
+
+/// A cluster with a proxy.
+struct Cluster {
+    objects: BTreeMap<ObjectKey, Change>,
+    catalogue: Catalogue,
+    kernel: Kernel,
+    reconciler: Reconciler<Kernel>,
+}
+
+// === impl Kernel ===
+
+impl Nftables for Kernel {
+    fn read(&mut self, family: Family, table: &str) -> kernel::Result<Option<ObservedTable>> {
+        Ok(self.0.borrow().fake.read(family, table))
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
+        let mut state = self.0.borrow_mut();
+        if state.refusals > 0 {
+            state.refusals -= 1;
+            return Err(kernel::Error::new("as told", Errno::EBUSY));
+        }
+        state.fake.apply(transaction)
+    }
+}
+
+impl Kernel {
+    /// What stands in it, without what counts changes.
+    fn tables(&self) -> Vec<ObservedTable> {
+        let fake = &self.0.borrow().fake;
+        let tables = Family::ALL
+            .iter()
+            .filter_map(|family| fake.read(*family, TABLE));
+        tables
+            .map(|table| ObservedTable {
+                generation: 0,
+                ..table
+            })
+            .collect()
+    }
+
+    fn remove(&self, family: Family) {
+        let fake = &mut self.0.borrow_mut().fake;
+        if fake.read(family, TABLE).is_some() {
+            let table = TABLE.to_owned();
+            let commands = vec![Command::DeleteTable];
+            fake.apply(&Transaction {
+                family,
+                table,
+                commands,
+            })
+            .unwrap();
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    fn new() -> Self {
+        let kernel = Kernel::default();
+        let cidrs = ["10.244.0.0/16".parse().unwrap()];
+        Self {
+            objects: BTreeMap::new(),
+            catalogue: Catalogue::default(),
+            reconciler: Reconciler::new(kernel.clone(), "node1", &cidrs),
+            kernel,
+        }
+    }
+
+    fn change(&mut self, changes: Vec<Change>) -> Outcome {
+        self.objects
+            .extend(changes.iter().map(|change| (change.key(), change.clone())));
+        let services = changes
+            .into_iter()
+            .flat_map(|change| self.catalogue.apply(change))
+            .collect();
+        self.reconciler.update(&self.catalogue, &services)
+    }
+
+    /// What a proxy would make of the same objects that starts now.
+    fn cold_start(&self) -> Vec<ObservedTable> {
+        let mut other = Self::new();
+        let outcome = other.change(self.objects.values().cloned().collect());
+        assert!(outcome.failures.is_empty());
+        other.kernel.tables()
+    }
+
+    fn assert_settled(&mut self) {
+        assert_eq!(self.kernel.tables(), self.cold_start());
+        let again = self.reconciler.resync();
+        assert!(
+            again.sent.is_empty() && again.failures.is_empty(),
+            "{again:?}"
+        );
+    }
+}
+
+fn name(text: impl Into<String>) -> ObjectName {
+    ObjectName::new("default", text)
+}
+
+/// Few addresses for many Services, so that some have the same.
+fn cluster_ips() -> impl Strategy<Value = Vec<IpAddr>> {
+    let v4 = option::of((0..3_u8).prop_map(|n| Ipv4Addr::new(10, 96, 0, n).into()));
+    let v6 =
+        option::of((0..3_u16).prop_map(|n| Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, n).into()));
+    (v4, v6).prop_map(|(v4, v6)| v4.into_iter().chain(v6).collect())
+}
+
+fn ports() -> impl Strategy<Value = Vec<(&'static str, Protocol, u16)>> {
+    let all = vec![
+        ("http", Protocol::Tcp, 80),
+        ("dns", Protocol::Udp, 53),
+        ("x", Protocol::Sctp, 80),
+    ];
+    subsequence(all, 0..=3)
+}
+
+fn service() -> impl Strategy<Value = Change> {
+    let known = (cluster_ips(), ports());
+    (0..4_u8, option::weighted(0.8, known)).prop_map(|(number, known)| {
+        let name = name(format!("s{number}"));
+        let service = known.map(|(cluster_ips, ports)| Service {
+            name: name.clone(),
+            cluster_ips,
+            ports: ports
+                .into_iter()
+                .map(|(name, protocol, port)| ServicePort {
+                    name: name.into(),
+                    protocol,
+                    port,
+                })
+                .collect(),
+        });
+        Change::Service(name, service.map(Arc::new))
+    })
+}
+
+fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
+    let nodes = option::of(prop_oneof![
+        Just("node1".to_owned()),
+        Just("node2".to_owned())
+    ]);
+    (0..5_u8, any::<[bool; 3]>(), nodes).prop_map(
+        move |(host, [ready, serving, terminating], node)| {
+            let address = match family {
+                Family::V4 => Ipv4Addr::new(10, 244, 0, host).into(),
+                Family::V6 => Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, host.into()).into(),
+            };
+            Endpoint {
+                address,
+                ready,
+                serving,
+                terminating,
+                node,
+            }
+        },
+    )
+}
+
+fn slice_of(family: Family) -> impl Strategy<Value = EndpointSlice> {
+    let parts = (0..4_u8, ports(), vec(endpoint(family), 0..5));
+    parts.prop_map(move |(service, ports, endpoints)| EndpointSlice {
+        name: name(""),
+        service: name(format!("s{service}")),
+        family,
+        ports: ports
+            .into_iter()
+            .map(|(name, protocol, port)| SlicePort {
+                name: name.into(),
+                protocol,
+                port: port + 8000,
+            })
+            .collect(),
+        endpoints,
+    })
+}
+
+fn slice() -> impl Strategy<Value = Change> {
+    let known = prop_oneof![slice_of(Family::V4), slice_of(Family::V6)];
+    (0..6_u8, option::weighted(0.8, known)).prop_map(|(number, known)| {
+        let name = name(format!("slice{number}"));
+        let slice = known.map(|slice| EndpointSlice {
+            name: name.clone(),
+            ..slice
+        });
+        Change::EndpointSlice(name, slice.map(Arc::new))
+    })
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    vec(prop_oneof![service(), slice()], 1..5)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => changes().prop_map(Step::Change),
+        1 => (1..4_usize).prop_map(Step::Refuse),
+        1 => prop_oneof![Just(Family::V4), Just(Family::V6)].prop_map(Step::Remove),
+        1 => Just(Step::Resync),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_change_leads_where_a_cold_start_would(batches in vec(changes(), 1..12)) {
+        let mut cluster = Cluster::new();
+        for batch in batches {
+            let outcome = cluster.change(batch);
+            prop_assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+            cluster.assert_settled();
+        }
+    }
+
+    #[test]
+    fn trouble_is_overcome(steps in vec(step(), 1..16)) {
+        let mut cluster = Cluster::new();
+        for step in steps {
+            match step {
+                Step::Change(changes) => drop(cluster.change(changes)),
+                Step::Refuse(times) => cluster.kernel.0.borrow_mut().refusals = times,
+                Step::Remove(family) => cluster.kernel.remove(family),
+                Step::Resync => drop(cluster.reconciler.resync()),
+            }
+        }
+        cluster.kernel.0.borrow_mut().refusals = 0;
+        cluster.reconciler.resync();
+        cluster.assert_settled();
+    }
+}
+
+/// A Service with so many endpoints in slices of a thousand, as the endpoint controller writes them at most.
+fn large(number: u16, endpoints: u32) -> Vec<Change> {
+    let service = name(format!("large{number}"));
+    let port = |port| ServicePort {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let address = |host: u32| {
+        IpAddr::from(Ipv4Addr::from(
+            u32::from(Ipv4Addr::new(10, 0, 0, 100)) + host,
+        ))
+    };
+    let slices = (0..endpoints.div_ceil(1000)).map(|part| EndpointSlice {
+        name: name(format!("large{number}-{part}")),
+        service: service.clone(),
+        family: Family::V4,
+        ports: vec![SlicePort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        }],
+        endpoints: (part * 1000..endpoints.min((part + 1) * 1000))
+            .map(|host| Endpoint {
+                address: address(host),
+                ready: true,
+                serving: true,
+                terminating: false,
+                node: Some("node2".into()),
+            })
+            .collect(),
+    });
+    let mut changes: Vec<_> = slices
+        .map(|slice| Change::EndpointSlice(slice.name.clone(), Some(Arc::new(slice))))
+        .collect();
+    let service = Service {
+        name: service,
+        cluster_ips: vec![
+            Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 0)) + u32::from(number)).into(),
+        ],
+        ports: vec![port(80)],
+    };
+    changes.push(Change::Service(
+        service.name.clone(),
+        Some(Arc::new(service)),
+    ));
+    changes
+}
+
+/// Against the real kernel, in a namespace that ends with the thread.
+#[test]
+fn a_set_that_is_outgrown_is_made_anew_and_stays_large() {
+    let work = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let mut catalogue = Catalogue::default();
+        let mut reconciler = Reconciler::new(Handle::open().unwrap(), "node1", &[]);
+        let mut kernel = Handle::open().unwrap();
+        let mut change = |changes: Vec<Change>| {
+            let services = changes
+                .into_iter()
+                .flat_map(|change| catalogue.apply(change))
+                .collect();
+            let outcome = reconciler.update(&catalogue, &services);
+            assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+            let again = reconciler.resync();
+            assert!(
+                again.sent.is_empty() && again.failures.is_empty(),
+                "{again:?}"
+            );
+            match &kernel.read(Family::V4, TABLE).unwrap().unwrap().sets["endpoints"] {
+                ObservedSet::Known(set) => (set.size, set.elements.len()),
+                ObservedSet::Foreign => panic!("foreign"),
+            }
+        };
+        assert_eq!(change(large(0, 20_000)), (1 << 16, 20_000));
+        assert_eq!(change(large(1, 20_000)), (1 << 17, 40_000));
+        assert_eq!(
+            change(vec![Change::Service(name("large1"), None)]),
+            (1 << 17, 20_000)
+        );
+    };
+    thread::spawn(work).join().unwrap();
+}
+
+#[test]
+fn a_change_costs_what_it_changes() {
+    let mut cluster = Cluster::new();
+    for number in 0..50 {
+        cluster.change(large(number, 10));
+    }
+    // One endpoint more: its slot, and the way to eleven slots instead of ten.
+    let outcome = cluster.change(large(7, 11));
+    assert_eq!(
+        (
+            outcome.sent.added,
+            outcome.sent.deleted,
+            outcome.sent.others
+        ),
+        (2, 1, 1)
+    );
+    assert!(cluster.change(large(7, 11)).sent.is_empty());
+}
