@@ -66,10 +66,7 @@ fn make(want: &Table) -> Vec<Command> {
         .chains
         .iter()
         .map(|(name, chain)| add_empty(name, chain));
-    let sets = want
-        .sets
-        .iter()
-        .map(|(name, set)| Command::AddSet(name.clone(), set.clone()));
+    let sets = want.sets.iter().map(|(name, set)| add_set(name, set));
     let rules = want
         .chains
         .iter()
@@ -98,7 +95,7 @@ fn change(have: &ObservedTable, want: &Table) -> Vec<Command> {
             Some(ObservedSet::Known(have)) => {
                 commands.extend(elements_delta(name, &have.elements, &canonical(set)));
             }
-            _ => commands.push(Command::AddSet(name.clone(), set.clone())),
+            _ => commands.push(add_set(name, set)),
         }
     }
     for (name, chain) in &want.chains {
@@ -185,17 +182,31 @@ fn has_shape(have: &Set, want: &Set) -> bool {
     shape(have) == shape(want)
 }
 
-/// The elements as they will be read: networks without the bits behind the prefix.
+/// The elements as they will be read: the keys of an interval set are networks, without the bits behind the
+/// prefix.
 fn canonical(set: &Set) -> Cow<'_, BTreeMap<Key, Element>> {
     if !set.interval {
         return Cow::Borrowed(&set.elements);
     }
+    let key = |key: &Key| key.iter().map(Value::as_network).collect();
     let elements = set.elements.iter();
     Cow::Owned(
         elements
-            .map(|(key, element)| (key.iter().map(Value::canonical).collect(), element.clone()))
+            .map(|(old, element)| (key(old), element.clone()))
             .collect(),
     )
+}
+
+fn add_set(name: &str, set: &Set) -> Command {
+    let elements = canonical(set).into_owned();
+    let set = Set {
+        key: set.key.clone(),
+        data: set.data.clone(),
+        comment: set.comment.clone(),
+        elements,
+        ..*set
+    };
+    Command::AddSet(name.to_owned(), set)
 }
 
 /// Whether rules that were read are the wanted ones. A rule that can't be lowered is not there.
@@ -316,6 +327,19 @@ mod tests {
             );
         };
         assert_eq!(change(bits_behind_the_prefix), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_single_address_in_an_interval_set_is_a_network() {
+        let mut want = table();
+        let key = vec![Value::Address([10, 0, 0, 1].into())];
+        want.sets.get_mut("networks").unwrap().elements =
+            BTreeMap::from([(key, Element::default())]);
+        let text = diff(None, &want)[0].to_string();
+        assert!(
+            text.contains("add element ip t networks { 10.0.0.1/32 }"),
+            "{text}"
+        );
     }
 
     #[test]

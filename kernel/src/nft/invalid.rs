@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Value;
+use super::{Key, Value};
 use crate::netlink;
 
 /// Why a command can't be put into a message.
@@ -17,6 +17,11 @@ pub enum Invalid {
     /// A network stands where only a single value can.
     #[error("network {0} can only be the one field of a key of an interval set")]
     Network(Value),
+    /// A key of an interval set is not a network.
+    #[error(
+        "key {0:?} of an interval set is not a network: write a single address with its prefix"
+    )]
+    SingleInInterval(Key),
     /// A comment is too long or has characters that nft can't print back.
     #[error(
         "comment {0:?} is longer than 128 bytes or contains a quotation mark or control character"

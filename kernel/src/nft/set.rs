@@ -17,7 +17,8 @@ pub struct Set {
     /// `size`: the most elements that it can hold, 0 for no limit. It can't be changed while the set
     /// exists. Kernels before 6.14 count a network twice, so that interval sets are better left without one.
     pub size: u32,
-    /// `flags interval`: its keys are networks, all of them. Only for keys of one address field.
+    /// `flags interval`: its keys are [networks](Value::Network), all of them. Only for keys of one address
+    /// field.
     pub interval: bool,
     /// `comment "..."`.
     pub comment: Option<String>,
@@ -59,8 +60,8 @@ pub enum DataType {
 pub enum Value {
     /// An address.
     Address(IpAddr),
-    /// A network: a key of an interval set, where even a single address is written as one, or the operand
-    /// of a match. Bits behind the prefix are of no account.
+    /// A network: a key of an interval set, where a single address has to be written as one too, or the
+    /// operand of a match. Bits behind the prefix are of no account.
     Network(IpNetwork),
     /// An IP protocol number (6 TCP, 17 UDP, 132 SCTP).
     Protocol(u8),
@@ -139,12 +140,13 @@ impl DataType {
 // === impl Value ===
 
 impl Value {
-    /// The value as it is read back: a network without the bits behind its prefix.
-    pub(super) fn canonical(&self) -> Self {
-        match self {
-            Self::Network(network) => IpNetwork::new(network.network(), network.prefix())
-                .map_or_else(|_| self.clone(), Self::Network),
-            other => other.clone(),
-        }
+    /// The value as the key of an interval set is read back: a network, without bits behind its prefix.
+    pub(super) fn as_network(&self) -> Self {
+        let network = match self {
+            Self::Address(address) => Ok(IpNetwork::from(*address)),
+            Self::Network(network) => IpNetwork::new(network.network(), network.prefix()),
+            other => return other.clone(),
+        };
+        network.map_or_else(|_| self.clone(), Self::Network)
     }
 }

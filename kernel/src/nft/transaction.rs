@@ -21,19 +21,24 @@ pub enum Command {
     AddTable,
     /// `delete table`: with all that is in it; fails where it does not exist.
     DeleteTable,
-    /// `add chain`, then its rules. A chain that exists must have the same hook; the rules are appended.
+    /// `add chain`, then its rules. A chain that exists must have the same hook and gets the policy; the rules
+    /// are appended.
     AddChain(String, Chain),
     /// `flush chain`: removes its rules.
     FlushChain(String),
-    /// `delete chain`: fails while it is jumped to.
+    /// `delete chain`: fails while a rule or an element leads to it; kernels before 6.2 also fail in the
+    /// transaction that deletes such an element.
     DeleteChain(String),
     /// `add rule`: appends a rule.
     AddRule(String, Rule),
-    /// `add set` or `add map`, then its elements.
+    /// `add set` or `add map`, then its elements. A set that exists must be of the same type; its size stays
+    /// as it is.
     AddSet(String, Set),
     /// `delete set` or `delete map`: fails while a rule refers to it.
     DeleteSet(String),
-    /// `add element`: the set must exist; an element that exists with other data is refused.
+    /// `add element`: the set must exist. An element that exists with other data is refused; one that exists
+    /// with another comment keeps that. The keys of an interval set have to be networks: the kernel takes a
+    /// single address for the beginning of a range without an end.
     AddElements(String, Vec<(Key, Element)>),
     /// `delete element`: fails where one does not exist.
     DeleteElements(String, Vec<Key>),

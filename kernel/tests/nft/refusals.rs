@@ -402,3 +402,22 @@ fn a_refusal_names_the_command_and_the_kernels_words() {
          File table overflow (ENFILE)"
     );
 }
+
+#[test]
+fn a_single_address_in_an_interval_set_is_never_sent() {
+    let mut marked = networks();
+    marked.elements.insert(vec![address(1)], Element::default());
+    let commands = vec![
+        Command::AddTable,
+        Command::AddSet("networks".into(), marked),
+    ];
+    let mut sandbox = Sandbox::new();
+    let error = sandbox
+        .handle
+        .apply(&transaction(commands.clone()))
+        .unwrap_err();
+    assert!(error.to_string().contains("is not a network"), "{error}");
+    assert_eq!(sandbox.handle.sent(), 0);
+    let error = Fake::default().apply(&transaction(commands)).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EINVAL));
+}

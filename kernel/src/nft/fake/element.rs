@@ -88,7 +88,7 @@ fn check_key(set: &Set, key: &Key) -> Refused<Key> {
         [Value::Network(network)] if set.interval => {
             let len = encode_values(&[Value::Address(network.ip())])?.len();
             if len == values_len(&set.key) {
-                Ok(vec![Value::Network(*network).canonical()])
+                Ok(vec![Value::Network(*network).as_network()])
             } else {
                 Err(wrong())
             }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Family,
     netlink::{Reply, Request, Result},
-    nft::{DataType, Invalid, ObservedSet, Set, SetData, check_comment},
+    nft::{DataType, Invalid, Key, ObservedSet, Set, SetData, Value, check_comment},
 };
 
 /// `enum nft_set_attributes`.
@@ -55,6 +55,7 @@ pub(super) fn add_set(
     id: u32,
 ) -> Result<Request, Invalid> {
     check_comment(set.comment.as_deref())?;
+    check_keys(set)?;
     let mut attributes = named(table, name)
         .u32(FLAGS, flags(set))
         .u32(KEY_TYPE, type_number(&set.key))
@@ -73,6 +74,16 @@ pub(super) fn add_set(
         .u32(ID, id)
         .bytes(USER_DATA, &userdata::encode_set(set));
     Message::NewSet.request(NLM_F_CREATE, Some(family), attributes)
+}
+
+/// Refuses a single address in an interval set: the kernel would take it for the beginning of a range without
+/// an end.
+fn check_keys(set: &Set) -> Result<(), Invalid> {
+    let single = |key: &&Key| !matches!(key.as_slice(), [Value::Network(_)]);
+    match set.elements.keys().find(single) {
+        Some(key) if set.interval => Err(Invalid::SingleInInterval(key.clone())),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn delete_set(family: Family, table: &str, name: &str) -> Result<Request, Invalid> {
