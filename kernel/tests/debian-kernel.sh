@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs the tests of this crate that meet dummy, ipip, VLAN, matchall and WireGuard under Debian's kernel, which has
-# them, on this machine's own files: qemu through virtme-ng, in software, so about a minute.
+# Runs the tests of this crate that meet dummy, ipip, VLANs and WireGuard under Debian's kernel, which has
+# them, on this machine's own files: qemu through virtme-ng, in software, so about two minutes.
 #
 #   kernel/tests/debian-kernel.sh [vmlinuz]
 #
-# Needs: apt-get install qemu-system-x86 linux-image-amd64 kmod jq; pip install virtme-ng (VNG names its program).
+# Needs: apt-get install qemu-system-x86 linux-image-amd64 kmod jq; pip install virtme-ng.
 set -eu
 cd "$(dirname "$0")/../.."
 kernel=${1:-$(ls /boot/vmlinuz-*-amd64 | sort -V | tail -n 1)}
@@ -21,7 +21,7 @@ mount -t tmpfs none /run
 while read -r test; do "\$test" --nocapture && echo "passed: \$test" || echo "FAILED: \$test"; done <"$out/tests" >"$out/log" 2>&1
 echo done >>"$out/log"
 RUN
-"${VNG:-vng}" -r "$kernel" --user root --disable-kvm --force-9p --rwdir="$out" -- sh "$out/run" >"$out/console" 2>&1 || true
+vng -r "$kernel" --user root --disable-kvm --force-9p --rwdir="$out" -- sh "$out/run" >"$out/console" 2>&1 || true
 cat "$out/log" || { cat "$out/console"; exit 1; }
 # The exit code of the machine says nothing; what was written does.
 tail -n 1 "$out/log" | grep -qx done

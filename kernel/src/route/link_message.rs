@@ -35,7 +35,7 @@ impl Link {
     /// `None` for a message without a name.
     pub(super) fn from_message(message: &LinkMessage) -> Option<Self> {
         let flags = message.header.flags;
-        let mut name = None;
+        let (mut name, mut infos) = (None, &[][..]);
         let mut link = Self {
             index: IfIndex(message.header.index),
             name: "unnamed".parse().ok()?,
@@ -58,10 +58,12 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(index) => link.master = Some(IfIndex(*index)),
                 LinkAttribute::Link(index) => link.parent = Some(IfIndex(*index)),
-                LinkAttribute::LinkInfo(infos) => link.read_info(infos),
+                LinkAttribute::LinkInfo(it) => infos = it,
                 _ => {}
             }
         }
+        // The interface below comes later in the message, and is a parameter of some kinds.
+        link.read_info(infos);
         Some(Self {
             name: name?,
             ..link
