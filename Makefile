@@ -14,8 +14,8 @@ test: packages lint
 	tests/nothing-left.sh
 
 demo: packages
-	cargo build --workspace --release --quiet
-	target/release/lab demo $(if $(KEEP),--keep)
+	cargo build --workspace --quiet
+	target/debug/lab demo $(if $(KEEP),--keep)
 
 lint:
 	cargo fmt --all --check

@@ -274,14 +274,14 @@ fn print_indented(text: &str) {
 fn print_ways_to_look_around() {
     println!(
         "\nThe cluster stays up. To look around:\n\
-         \x20   target/release/lab status\n\
+         \x20   target/debug/lab status\n\
          \x20   ip netns exec tweed-{NAME}-client1 curl http://10.97.97.97\n\
          \x20   ip netns exec tweed-{NAME}-node1 nft list ruleset\n\
          \x20   ip netns exec tweed-{NAME}-node1 ip -d link show flannel.1\n\
          \x20   ip netns exec tweed-{NAME}-fabric env ETCDCTL_API=3 etcdctl --endpoints http://10.8.65.1:2379 get --prefix /coreos.com\n\
          \x20   ls /run/tweed-lab/{NAME}                     logs, manifests, CNI state\n\
          To take it down:\n\
-         \x20   target/release/lab down"
+         \x20   target/debug/lab down"
     );
 }
 
