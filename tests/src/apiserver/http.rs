@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -351,7 +351,8 @@ fn success(resource: &Resource, object: &Object) -> Bytes {
 /// Half an answer, then the end of the connection.
 fn half(body: &Bytes) -> Body {
     let first = body.slice(..body.len() / 2);
-    Body::from_stream(stream::iter([Ok(first), Err(Cut)]))
+    let cut = stream::once(async { Err(Cut::after_what_was_said().await) });
+    Body::from_stream(stream::iter([Ok(first)]).chain(cut))
 }
 
 /// No answer at all: a body that fails before its first byte makes hyper close the connection.

@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use axum::{Router, serve::Listener};
-use nix::sys::socket::{self, Backlog, Shutdown};
+use nix::{
+    errno::Errno,
+    sys::socket::{self, Backlog, Shutdown, SockaddrStorage},
+};
 use tokio::{net::TcpStream, sync::mpsc as commands};
 
 use super::{State, http};
@@ -259,8 +262,16 @@ async fn next_order(orders: &mut commands::UnboundedReceiver<Order>) -> Option<O
     }
 }
 
+/// Makes the kernel refuse connections, but keeps the port.
 fn refuse(listener: &TcpListener) -> Result<()> {
-    socket::shutdown(listener.as_raw_fd(), Shutdown::Read).context("stop listening")
+    let address = listener.local_addr()?;
+    socket::shutdown(listener.as_raw_fd(), Shutdown::Read).context("stop listening")?;
+    // A port that the kernel chose is given back now, so that it has to be asked for by number; one that
+    // was asked for is kept, which the kernel tells by refusing to bind the socket again.
+    match socket::bind(listener.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("keep {address}")),
+    }
 }
 
 fn listen(listener: &TcpListener) -> Result<()> {

@@ -73,6 +73,16 @@ const CHUNK: usize = 64 * 1024;
 /// What stands of an event when a connection is cut in its middle.
 const HALF_AN_EVENT: &[u8] = br#"{"type":"MODIFIED","object":{"kind":"Ser"#;
 
+// === impl Cut ===
+
+impl Cut {
+    /// Lets the connection send what it has first: an error makes it drop that.
+    pub async fn after_what_was_said() -> Self {
+        tokio::task::yield_now().await;
+        Self
+    }
+}
+
 // === impl Watch ===
 
 impl Watch {
@@ -130,7 +140,7 @@ impl Watch {
                 Phase::Running => {}
                 Phase::Cutting => {
                     self.phase = Phase::Ended;
-                    return Some(Err(Cut));
+                    return Some(Err(Cut::after_what_was_said().await));
                 }
                 Phase::Ended => return None,
             }
