@@ -657,6 +657,25 @@ fn a_server_in_a_namespace_can_go_away_and_come_back_with_its_state() {
     assert_eq!(list(), Some(vec!["a".to_owned(), "b".to_owned()]));
 }
 
+#[test]
+fn a_server_asked_over_http_goes_away_for_a_while() {
+    let server = server_with(&["a"]);
+    let mut watch = get(&server, &format!("{SERVICES}?watch=1"));
+    assert_eq!(watch.named_event(), ("ADDED".into(), "a".into()));
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    // There may be no answer: the connection goes with the server.
+    write!(stream, "POST /_lab/away?milliseconds=50 HTTP/1.0\r\n\r\n").unwrap();
+    let mut rest = Vec::new();
+    if let Err(error) = watch.body.read_to_end(&mut rest) {
+        eprintln!("the connection that went away: {error}");
+    }
+    lab::wait_until("the server to be back", || {
+        Ok(TcpStream::connect(server.address()).is_ok())
+    })
+    .unwrap();
+    assert_eq!(names(&get(&server, SERVICES).json()), ["a"]);
+}
+
 /// Deletes a namespace, whatever becomes of the test.
 struct Deleted(String);
 

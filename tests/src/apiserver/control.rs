@@ -7,7 +7,8 @@
 //! POST   /_lab/watches/ORDER                   end, cut, expire, hold, release
 //! POST   /_lab/compact                         forgets the history
 //! POST   /_lab/connections/refuse?times=N      closes the next N connections
-//! POST   /_lab/away?milliseconds=N             stops listening for so long; the state is kept
+//! POST   /_lab/away?milliseconds=N             stops listening for so long; the state is kept, but the
+//!                                              connection goes too, perhaps before the answer
 //! POST   /_lab/streaming-lists?enabled=BOOL    whether sendInitialEvents is offered
 //! POST   /_lab/gone-by-http?enabled=BOOL       whether a too old watch is answered with HTTP 410
 //! POST   /_lab/objects     an object as JSON   stored with its status and unchecked, so it may be rubbish

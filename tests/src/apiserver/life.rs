@@ -186,8 +186,9 @@ fn live(
                 return;
             }
         };
-        let Some((command, told)) = order else { return };
-        let stopped = refuse(listener);
+        let Some(((command, told), stopped)) = order else {
+            return;
+        };
         match command {
             Command::Away(time) => {
                 thread::sleep(time);
@@ -222,20 +223,21 @@ fn stay_stopped(listener: &TcpListener, orders: &mut commands::UnboundedReceiver
     false
 }
 
-/// Serves until there is an order to do otherwise. All connections have ended when this returns.
+/// Serves until there is an order to do otherwise: answers it, and whether connections are refused now.
+/// All connections have ended when this returns.
 fn serve_until_ordered(
     listener: &TcpListener,
     state: &Arc<State>,
     router: &Router,
     orders: &mut commands::UnboundedReceiver<Order>,
-) -> Result<Option<Order>> {
+) -> Result<Option<(Order, Result<()>)>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("apiserver")
         .enable_all()
         .build()
         .context("start a runtime")?;
-    runtime.block_on(async {
+    let order = runtime.block_on(async {
         let accepting = Accepting {
             listener: tokio::net::TcpListener::from_std(listener.try_clone()?)?,
             state: Arc::clone(state),
@@ -247,9 +249,11 @@ fn serve_until_ordered(
                 ended.context("serve HTTP")?;
                 bail!("serving ended by itself");
             }
-            order = next_order(orders) => Ok(order),
+            order = next_order(orders) => anyhow::Ok(order),
         }
-    })
+    })?;
+    // First this, then the end of the runtime: who sees a connection end is not to get another.
+    Ok(order.map(|order| (order, refuse(listener))))
 }
 
 /// The next order that is not fulfilled already.
