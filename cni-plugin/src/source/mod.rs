@@ -1,12 +1,13 @@
 //! The outside: the environment, and the files that state is kept in.
 
+mod address_index;
 mod address_store;
 mod atomic_file;
 mod environment;
 mod scratch;
 mod subnet_file;
 
-pub use address_store::{AddressStore, Reservations};
+pub use address_store::{AddressStore, Owned, Reservations};
 pub use environment::Environment;
 pub use scratch::Scratch;
 pub use subnet_file::read as read_subnet_env;
