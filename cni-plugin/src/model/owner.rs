@@ -43,6 +43,22 @@ impl Owner {
         )
     }
 
+    /// A name for it that is different from every other owner's, and short of characters that file names
+    /// can't have.
+    pub fn key(&self) -> String {
+        match &self.if_name {
+            // No container id has this character in it.
+            Some(if_name) => format!("{}@{if_name}", self.container_id),
+            None => self.container_id.clone(),
+        }
+    }
+
+    /// The key of an attachment as owner, and that of its container without an interface.
+    pub fn keys_of(attachment: &Attachment) -> [String; 2] {
+        let id = &attachment.container_id;
+        [format!("{id}@{}", attachment.if_name), id.clone()]
+    }
+
     /// Whether it is this very attachment.
     pub fn is(&self, attachment: &Attachment) -> bool {
         self.container_id == attachment.container_id

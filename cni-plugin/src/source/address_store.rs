@@ -10,6 +10,7 @@
 //! such. Against the death of this process, renames and links are enough.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io,
@@ -18,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::atomic_file;
+use super::{address_index::AddressIndex, atomic_file};
 use crate::model::{Attachment, Error, IpamLocation, Owner};
 
 const DIR_MODE: u32 = 0o755;
@@ -30,7 +31,19 @@ const TEMPORARY: &str = ".reserving";
 #[derive(Debug)]
 pub struct AddressStore {
     dir: PathBuf,
+    index: AddressIndex,
+    /// Whether the index is complete, but for what was done since the lock was taken.
+    is_indexed: Cell<bool>,
     _lock: File,
+}
+
+/// The addresses that an attachment holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// Those of this very interface.
+    pub exact: Vec<IpAddr>,
+    /// Those of its container, of files that name no interface.
+    pub unnamed: Vec<IpAddr>,
 }
 
 /// Who holds which address; `None` for a file that nobody has filled: its writer died over it. Nobody can
@@ -73,6 +86,8 @@ impl AddressStore {
         lock.lock().map_err(failed)?;
         Ok(Self {
             dir: dir.to_owned(),
+            index: AddressIndex::of(dir),
+            is_indexed: Cell::new(false),
             _lock: lock,
         })
     }
@@ -100,23 +115,79 @@ impl AddressStore {
         Ok(content.and_then(|content| content.parse().ok()))
     }
 
+    /// The addresses that an attachment holds. Reads its own files only, unless the index has to be made
+    /// anew.
+    pub fn owned(&self, attachment: &Attachment) -> Result<Owned, Error> {
+        if self.index.is_current() {
+            let [exact, unnamed] = Owner::keys_of(attachment).map(|key| self.index.addresses(&key));
+            let owned = Owned { exact, unnamed };
+            if self.is_true(&owned, attachment)? {
+                self.is_indexed.set(true);
+                return Ok(owned);
+            }
+        }
+        let known = self.reservations()?;
+        // Without an index every call reads all files, as the reference plugin does.
+        self.is_indexed.set(self.index.rebuild(&known).is_ok());
+        let of = |is_owner: &dyn Fn(&Owner) -> bool| {
+            let owned = known
+                .iter()
+                .filter(|(_, owner)| owner.as_ref().is_some_and(is_owner));
+            owned.map(|(address, _)| *address).collect()
+        };
+        Ok(Owned {
+            exact: of(&|owner| owner.is(attachment)),
+            unnamed: of(&|owner| owner.may_be(attachment)),
+        })
+    }
+
+    /// Has the index know what an owner holds now: after [`AddressStore::owned`], and after all else was
+    /// done. `key` is the owner's.
+    pub fn note(&self, key: &str, addresses: &[IpAddr]) {
+        if self.is_indexed.get() {
+            // An index that was not brought up to date is found to be so by the next call.
+            self.is_indexed
+                .set(self.index.update(key, addresses).is_ok());
+        }
+    }
+
+    /// Whether an address has a file with something in it. What is in it is not read: the few that have no
+    /// owner all the same are worth it only when there is no other address left.
+    pub fn is_taken(&self, address: IpAddr) -> bool {
+        match fs::symlink_metadata(self.dir.join(address.to_string())) {
+            Ok(metadata) => metadata.len() > 0,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Who holds an address.
+    pub fn owner(&self, address: IpAddr) -> Result<Option<Owner>, Error> {
+        let content = self.read(&address.to_string())?;
+        Ok(content.and_then(|content| Owner::parse(&content)))
+    }
+
     /// Reserves an address that is free or nobody's, and remembers it as the last one of its range set.
     pub fn reserve(
         &self,
         address: IpAddr,
         attachment: &Attachment,
         range_set: usize,
-        known: &Reservations,
     ) -> Result<(), Error> {
         let path = self.dir.join(address.to_string());
         let failed =
             |path: &Path, error: &io::Error| Error::io(format!("write {}", path.display()), error);
-        if known.get(&address) == Some(&None) {
-            atomic_file::remove_if_there(&path).map_err(|error| failed(&path, &error))?;
-        }
         let content = Owner::content_for(attachment);
-        atomic_file::write_new(&path, TEMPORARY, content.as_bytes())
-            .map_err(|error| failed(&path, &error))?;
+        let write = || atomic_file::write_new(&path, TEMPORARY, content.as_bytes());
+        let written = match write() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && self.owner(address)?.is_none() =>
+            {
+                atomic_file::remove_if_there(&path).and_then(|()| write())
+            }
+            other => other,
+        };
+        written.map_err(|error| failed(&path, &error))?;
         let path = self.dir.join(last_reserved_name(range_set));
         let content = address.to_string();
         atomic_file::overwrite_hint(&path, content.as_bytes())
@@ -128,6 +199,20 @@ impl AddressStore {
         let path = self.dir.join(address.to_string());
         atomic_file::remove_if_there(&path)
             .map_err(|error| Error::io(format!("remove {}", path.display()), &error))
+    }
+
+    /// Whether the address files say the same as the index.
+    fn is_true(&self, owned: &Owned, attachment: &Attachment) -> Result<bool, Error> {
+        let all = |addresses: &[IpAddr], is_owner: &dyn Fn(&Owner) -> bool| {
+            for address in addresses {
+                if !self.owner(*address)?.as_ref().is_some_and(is_owner) {
+                    return Ok::<bool, Error>(false);
+                }
+            }
+            Ok(true)
+        };
+        Ok(all(&owned.exact, &|owner| owner.is(attachment))?
+            && all(&owned.unnamed, &|owner| owner.may_be(attachment))?)
     }
 
     /// The content of a file; `None` if there is none. What is no UTF-8 can't be anybody's id.
@@ -175,11 +260,8 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let location = location(base.path());
         let store = AddressStore::open(&location).unwrap();
-        let none = Reservations::new();
         for (address, set) in [("10.1.2.2", 0), ("fd00::2", 1)] {
-            store
-                .reserve(ip(address), &attachment("c1"), set, &none)
-                .unwrap();
+            store.reserve(ip(address), &attachment("c1"), set).unwrap();
         }
         let mut files: Vec<_> = fs::read_dir(&location.dir)
             .unwrap()
@@ -212,12 +294,9 @@ mod tests {
     fn a_taken_address_is_not_overwritten() {
         let base = tempfile::tempdir().unwrap();
         let store = AddressStore::open(&location(base.path())).unwrap();
-        let none = Reservations::new();
-        store
-            .reserve(ip("10.1.2.2"), &attachment("c1"), 0, &none)
-            .unwrap();
+        store.reserve(ip("10.1.2.2"), &attachment("c1"), 0).unwrap();
         let error = store
-            .reserve(ip("10.1.2.2"), &attachment("c2"), 0, &none)
+            .reserve(ip("10.1.2.2"), &attachment("c2"), 0)
             .unwrap_err();
         assert!(error.message.ends_with("10.1.2.2: file exists"), "{error}");
         let known = store.reservations().unwrap();
@@ -244,9 +323,7 @@ mod tests {
             [ip("10.1.2.2"), ip("10.1.2.3")]
         );
         assert_eq!(known[&ip("10.1.2.2")], None);
-        store
-            .reserve(ip("10.1.2.2"), &attachment("c2"), 0, &known)
-            .unwrap();
+        store.reserve(ip("10.1.2.2"), &attachment("c2"), 0).unwrap();
         let known = store.reservations().unwrap();
         assert!(
             known[&ip("10.1.2.2")]

@@ -11,12 +11,12 @@ use std::{
 const MODE: u32 = 0o600;
 
 /// Makes or replaces a file, by way of a temporary one that is named `temporary` in the same directory.
-/// After a loss of power it is there with this content or as it was before, never empty.
+/// Against the death of this process that is enough. It is not synced to the disk, which takes milliseconds:
+/// after a loss of power it may be empty or cut off, so this is for content that can be told to be whole.
 pub fn write(path: &Path, temporary: &str, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_file_name(temporary);
     let mut file = create(OpenOptions::new().create(true).truncate(true), &temporary)?;
     file.write_all(content)?;
-    file.sync_all()?;
     fs::rename(&temporary, path)
 }
 

@@ -1,5 +1,6 @@
 //! The outside: the environment, and the files that state is kept in.
 
+mod address_index;
 mod address_store;
 mod atomic_file;
 mod environment;
@@ -7,7 +8,7 @@ mod installation;
 mod scratch;
 mod subnet_file;
 
-pub use address_store::{AddressStore, Reservations};
+pub use address_store::{AddressStore, Owned, Reservations};
 pub use environment::Environment;
 pub use installation::{Placed, install};
 pub use scratch::Scratch;

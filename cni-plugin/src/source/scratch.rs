@@ -37,8 +37,8 @@ impl Scratch {
         }
     }
 
-    /// Saves a delegate's configuration. The content is synced to the disk, its name is not: without the file
-    /// a DEL still knows enough, with half a file it would be misled.
+    /// Saves a delegate's configuration. It is not synced to the disk: a JSON object that is cut off is none,
+    /// and without the file a DEL still knows enough.
     pub fn save(&self, delegate: &Map<String, Value>) -> Result<(), Error> {
         let write = || {
             if let Some(dir) = self.path.parent() {
