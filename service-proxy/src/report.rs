@@ -46,6 +46,9 @@ impl fmt::Display for Sent {
 
 /// Tells what came of a sync that took so long.
 pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took: Duration) {
+    for contest in &outcome.contests {
+        tracing::warn!("{contest}");
+    }
     for failure in &outcome.failures {
         tracing::error!("{occasion}: {failure}; {}", advice(failure));
     }

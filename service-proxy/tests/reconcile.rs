@@ -13,7 +13,7 @@ use std::{
 
 use kernel::{
     Family,
-    nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction},
+    nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction, Value},
 };
 use nix::{
     errno::Errno,
@@ -28,6 +28,9 @@ use service_proxy::{
     plan::nftables::TABLE,
     reconcile::{Nftables, Outcome, Reconciler},
 };
+
+/// The pod network.
+const CIDRS: [&str; 1] = ["10.244.0.0/16"];
 
 /// The fake kernel, with moods.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +116,7 @@ impl Kernel {
 impl Cluster {
     fn new() -> Self {
         let kernel = Kernel::default();
-        let cidrs = ["10.244.0.0/16".parse().unwrap()];
+        let cidrs = CIDRS.map(|cidr| cidr.parse().unwrap());
         Self {
             objects: BTreeMap::new(),
             catalogue: Catalogue::default(),
@@ -141,13 +144,41 @@ impl Cluster {
     }
 
     fn assert_settled(&mut self) {
-        assert_eq!(self.kernel.tables(), self.cold_start());
+        assert_eq!(
+            renumbered(self.kernel.tables()),
+            renumbered(self.cold_start())
+        );
         let again = self.reconciler.resync();
         assert!(
             again.sent.is_empty() && again.failures.is_empty(),
             "{again:?}"
         );
     }
+}
+
+/// The tables with endpoints in slots by their own order: which slot an endpoint has depends on what was
+/// before. Fails where slots have gaps.
+fn renumbered(mut tables: Vec<ObservedTable>) -> Vec<ObservedTable> {
+    for table in &mut tables {
+        let Some(ObservedSet::Known(set)) = table.sets.get_mut("endpoints") else {
+            panic!("{table:?}");
+        };
+        let mut endpoints: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (mut key, element) in std::mem::take(&mut set.elements) {
+            let slot = key.pop();
+            let known = endpoints.entry(key).or_default();
+            assert_eq!(slot, Some(Value::Number(known.len().try_into().unwrap())));
+            known.push(element);
+        }
+        for (key, mut elements) in endpoints {
+            elements.sort_by_key(|element| format!("{element:?}"));
+            for (slot, element) in (0..).zip(elements) {
+                let key = [&key[..], &[Value::Number(slot)]].concat();
+                set.elements.insert(key, element);
+            }
+        }
+    }
+    tables
 }
 
 fn name(text: impl Into<String>) -> ObjectName {
@@ -385,4 +416,50 @@ fn a_change_costs_what_it_changes() {
         (2, 1, 1)
     );
     assert!(cluster.change(large(7, 11)).sent.is_empty());
+
+    // The first of eleven goes: the last has its slot now, and there are ten slots again.
+    let mut less = large(7, 11);
+    if let Change::EndpointSlice(_, Some(slice)) = &mut less[0] {
+        Arc::get_mut(slice).unwrap().endpoints.remove(0);
+    }
+    let outcome = cluster.change(less);
+    assert_eq!((outcome.sent.added, outcome.sent.deleted), (2, 3));
+    let before = cluster.kernel.tables();
+
+    // A proxy that starts now takes over the slots as they are.
+    let mut next = Cluster::new();
+    next.kernel = cluster.kernel.clone();
+    next.reconciler = Reconciler::new(
+        cluster.kernel.clone(),
+        "node1",
+        &CIDRS.map(|it| it.parse().unwrap()),
+    );
+    let outcome = next.change(cluster.objects.values().cloned().collect());
+    assert!(outcome.sent.is_empty(), "{outcome:?}");
+    assert_eq!(next.kernel.tables(), before);
+}
+
+#[test]
+fn services_with_one_address_are_told_of_once() {
+    let mut cluster = Cluster::new();
+    let same = |number: u16| {
+        let mut changes = large(number, 1);
+        if let Some(Change::Service(_, Some(service))) = changes.last_mut() {
+            Arc::get_mut(service).unwrap().cluster_ips = vec![Ipv4Addr::new(10, 96, 1, 1).into()];
+        }
+        changes
+    };
+    assert_eq!(cluster.change(same(2)).contests, []);
+    let contests = cluster.change(same(1)).contests;
+    let told: Vec<_> = contests.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with(
+            "10.96.1.1 TCP port 80 is of Service default/large1 and of default/large2 too"
+        ),
+        "{told:?}"
+    );
+    assert_eq!(cluster.change(same(1)).contests, []);
+    let more = vec![large(2, 2).remove(0)];
+    assert_eq!(cluster.change(more).contests, []);
 }

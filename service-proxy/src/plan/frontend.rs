@@ -1,6 +1,6 @@
 //! What each address of a Service leads to.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use kernel::Family;
 
@@ -38,6 +38,14 @@ pub struct Backend {
     pub port: u16,
     /// It is on this node, or may be: nobody said where it is.
     pub here: bool,
+}
+
+// === impl Frontend ===
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} port {}", self.address, self.protocol, self.port)
+    }
 }
 
 /// The frontends of a Service in one family, as seen from a node.

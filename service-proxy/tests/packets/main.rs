@@ -283,3 +283,59 @@ fn the_number_of_rules_does_not_grow_with_services() {
     eventually("the last Service to answer", || answers(299));
     assert_eq!(rules(), few);
 }
+
+/// What `nft list ruleset` prints can be loaded again, and does what it did.
+#[test]
+fn the_listing_can_be_loaded_and_is_ours_still() {
+    let network = Network::new();
+    let service = web(Family::V4);
+    network.write(&service);
+    let mut proxy = Proxy::start(&network);
+    proxy.terminate();
+    let listing = network.nft("list ruleset");
+    let file = network.manifests().join("ruleset");
+    fs::write(&file, format!("flush ruleset\n{listing}")).unwrap();
+    network.nft(&format!("include \"{}\"", file.display()));
+    assert_eq!(network.nft("list ruleset"), listing);
+    assert_served(&network, Place::Client, service.socket(), false);
+    let restarted = Proxy::start(&network);
+    assert!(
+        restarted
+            .log()
+            .contains("first sync: 0 elements added, 0 deleted, 0 other"),
+        "{}",
+        restarted.log()
+    );
+}
+
+/// Connections that are made while endpoints come and go are all answered: each commit finds some on their
+/// way through the rules.
+#[test]
+fn no_connection_is_lost_to_a_commit() {
+    let network = Network::new();
+    let mut service = web(Family::V4);
+    network.write(&service);
+    let proxy = Proxy::start(&network);
+    let to = service.socket();
+    let all = service.endpoints.clone();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut asked = 0;
+            while proxy.log().matches("Services changed").count() < 20 {
+                asked += network
+                    .ask_many(Place::Client, Transport::Tcp, to, MANY)
+                    .len();
+            }
+            asked
+        });
+        for round in 0.. {
+            if asked.is_finished() {
+                break;
+            }
+            service.endpoints = all[..[3, 1][round % 2]].to_vec();
+            network.write(&service);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(asked.join().unwrap() > 0);
+    });
+}

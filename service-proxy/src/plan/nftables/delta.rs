@@ -1,6 +1,6 @@
 //! What a change of Services changes in the kernel.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use kernel::{
     Family,
@@ -12,6 +12,7 @@ use super::{
     layout::{self, SETS, TABLE},
     shared::Need,
 };
+use crate::{model::ObjectName, plan::Frontend};
 
 /// What a change of Services changes in the kernel.
 #[derive(Debug)]
@@ -23,8 +24,36 @@ pub struct Delta {
     pub(super) after: Elements,
     /// A set has to be made anew, as it has not room enough: the whole table has to be compared.
     pub outgrown: bool,
+    /// What several Services claim, where a claim is new.
+    pub contests: Vec<Contest>,
     new_counts: BTreeSet<usize>,
     old_counts: BTreeSet<usize>,
+}
+
+/// An address that several Services have, which is a mistake. The first by name has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contest {
+    /// What they claim.
+    pub frontend: Frontend,
+    /// Who does, by name.
+    pub services: Vec<ObjectName>,
+}
+
+// === impl Contest ===
+
+impl fmt::Display for Contest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = self.services.iter();
+        let holder = names.next().map(ToString::to_string).unwrap_or_default();
+        let others: Vec<_> = names.map(ToString::to_string).collect();
+        write!(
+            f,
+            "{} is of Service {holder} and of {} too: connections go to {holder}, the first by name; \
+             give the others another address or port",
+            self.frontend,
+            others.join(", ")
+        )
+    }
 }
 
 // === impl Delta ===
@@ -37,6 +66,7 @@ impl Delta {
             before: Elements::default(),
             after: Elements::default(),
             outgrown: false,
+            contests: Vec::new(),
             new_counts: BTreeSet::new(),
             old_counts: BTreeSet::new(),
         }

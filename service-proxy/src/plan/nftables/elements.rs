@@ -7,9 +7,10 @@ use kernel::nft::{Data, Element, Key, Value, Verdict};
 use super::{
     layout::{self, CLUSTER_IPS, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, SERVICES},
     shared::Need,
+    slots::Socket,
 };
 use crate::{
-    model::ServicePortName,
+    model::{Protocol, ServicePortName},
     plan::{Backend, Balance, Frontend},
 };
 
@@ -38,7 +39,7 @@ impl Elements {
         };
         for (slot, backend) in (0..).zip(&balance.backends) {
             let mut key = key.clone();
-            key.push(Value::Mark(slot));
+            key.push(Value::Number(slot));
             self.insert(ENDPOINTS, key, endpoint(backend));
         }
         self.insert(set, key, element);
@@ -78,6 +79,33 @@ impl Elements {
 
     fn insert(&mut self, set: &'static str, key: Key, element: Element) {
         self.sets.entry(set).or_default().insert(key, element);
+    }
+}
+
+/// The frontend and slot of an element of the endpoints' map, and the endpoint in it.
+pub fn slot_of(key: &Key, element: &Element) -> Option<(Frontend, usize, Socket)> {
+    let [
+        Value::Address(address),
+        Value::Protocol(protocol),
+        Value::Port(port),
+        Value::Number(slot),
+    ] = *key.as_slice()
+    else {
+        return None;
+    };
+    let frontend = Frontend {
+        address,
+        protocol: Protocol::from_number(protocol)?,
+        port,
+    };
+    match element.data.as_ref()? {
+        Data::Value(values) => match *values.as_slice() {
+            [Value::Address(address), Value::Port(port)] => {
+                Some((frontend, usize::try_from(slot).ok()?, (address, port)))
+            }
+            _ => None,
+        },
+        Data::Verdict(_) => None,
     }
 }
 

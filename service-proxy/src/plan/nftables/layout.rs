@@ -129,7 +129,7 @@ impl Skeleton {
         let socket = [address, DataType::InetProto, DataType::InetService];
         let (key, data) = match name {
             ENDPOINTS => (
-                [&socket[..], &[DataType::Mark]].concat(),
+                [&socket[..], &[DataType::Number]].concat(),
                 Some(SetData::Value(vec![address, DataType::InetService])),
             ),
             CLUSTER_IPS => (vec![address], None),
@@ -154,12 +154,22 @@ pub fn balance_chain(count: usize) -> String {
 }
 
 /// The chain that draws one of a number of endpoints.
+///
+/// A packet can be on its way through the chain while a change is committed: from then on the kernel shows
+/// it the new elements, and the slot that it has drawn may be gone. There is a first one as long as there
+/// is any, so that is looked up next.
 pub fn balance(count: usize) -> Chain {
-    let modulus = u32::try_from(count).unwrap_or(u32::MAX);
-    let mut fields = SOCKET.to_vec();
-    fields.push(Field::Random { modulus });
-    let map = ENDPOINTS.to_owned();
-    regular(vec![rule([Statement::DnatMap { fields, map }])])
+    let draw = |modulus| {
+        let mut fields = SOCKET.to_vec();
+        fields.push(Field::Random { modulus });
+        let map = ENDPOINTS.to_owned();
+        Statement::DnatMap { fields, map }
+    };
+    let mut rules = vec![rule([draw(u32::try_from(count).unwrap_or(u32::MAX))])];
+    if count > 1 {
+        rules.push(commented("the slot has just gone", [draw(1)]));
+    }
+    regular(rules)
 }
 
 /// How many elements a set is made for that has some: twice as many and more, as the room of a set can't be

@@ -9,17 +9,21 @@ mod delta;
 mod elements;
 mod layout;
 mod shared;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
-use kernel::{Family, nft::Table};
+use kernel::{
+    Family,
+    nft::{ObservedSet, ObservedTable, Table},
+};
 
 use self::{elements::Elements, layout::Skeleton, shared::Shared};
 use super::{Balance, Frontend};
 use crate::model::ObjectName;
 
-pub use delta::Delta;
+pub use delta::{Contest, Delta};
 pub use layout::TABLE;
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
@@ -57,10 +61,16 @@ impl Plan {
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
     pub fn update(&mut self, services: BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>) -> Delta {
         let before = self.touched(&services);
-        for (service, frontends) in services {
-            self.replace(service, frontends);
-        }
         let mut delta = Delta::new(self.skeleton.family);
+        for (service, mut frontends) in services {
+            for (frontend, balance) in &mut frontends {
+                if let Some(Some(before)) = before.get(frontend) {
+                    let slots = before.backends.iter().map(slots::socket).enumerate();
+                    slots::settle(slots, &mut balance.backends);
+                }
+            }
+            delta.contests.extend(self.replace(service, frontends));
+        }
         let mut needs = shared::Changes::default();
         for (frontend, before) in before {
             let after = self.balance(&frontend);
@@ -93,6 +103,25 @@ impl Plan {
         self.skeleton.table(self.shared.endpoint_counts(), elements)
     }
 
+    /// Takes over the slots that endpoints have in the kernel, so that a restart moves none.
+    pub fn adopt(&mut self, observed: &ObservedTable) {
+        let Some(ObservedSet::Known(endpoints)) = observed.sets.get(layout::ENDPOINTS) else {
+            return;
+        };
+        let mut slots: BTreeMap<Frontend, Vec<(usize, slots::Socket)>> = BTreeMap::new();
+        for (key, element) in &endpoints.elements {
+            if let Some((frontend, slot, socket)) = elements::slot_of(key, element) {
+                slots.entry(frontend).or_default().push((slot, socket));
+            }
+        }
+        for (frontend, slots) in slots {
+            let claims = self.claims.get_mut(&frontend).into_iter().flatten();
+            for (_, balance) in claims {
+                slots::settle(slots.iter().copied(), &mut balance.backends);
+            }
+        }
+    }
+
     /// Who has the frontends that Services have or will have.
     fn touched(
         &self,
@@ -114,19 +143,30 @@ impl Plan {
         self.claims.get(frontend)?.values().next()
     }
 
-    /// Puts all that a Service claims in the place of what it claimed.
-    fn replace(&mut self, service: ObjectName, frontends: BTreeMap<Frontend, Balance>) {
-        for frontend in self.services.remove(&service).into_iter().flatten() {
-            if let Some(claims) = self.claims.get_mut(&frontend) {
+    /// Puts all that a Service claims in the place of what it claimed; answers with what others claim too
+    /// of that which it had not claimed before.
+    fn replace(
+        &mut self,
+        service: ObjectName,
+        frontends: BTreeMap<Frontend, Balance>,
+    ) -> Vec<Contest> {
+        let before = self.services.remove(&service).unwrap_or_default();
+        for frontend in &before {
+            if let Some(claims) = self.claims.get_mut(frontend) {
                 claims.remove(&service);
                 if claims.is_empty() {
-                    self.claims.remove(&frontend);
+                    self.claims.remove(frontend);
                 }
             }
         }
         if frontends.is_empty() {
-            return;
+            return Vec::new();
         }
+        let new: Vec<_> = frontends
+            .keys()
+            .filter(|frontend| !before.contains(frontend))
+            .copied()
+            .collect();
         self.services
             .insert(service.clone(), frontends.keys().copied().collect());
         for (frontend, balance) in frontends {
@@ -135,6 +175,18 @@ impl Plan {
                 .or_default()
                 .insert(service.clone(), balance);
         }
+        new.into_iter()
+            .filter_map(|frontend| self.contest(frontend))
+            .collect()
+    }
+
+    /// Who claims a frontend, if several do.
+    fn contest(&self, frontend: Frontend) -> Option<Contest> {
+        let claims = self.claims.get(&frontend)?;
+        (claims.len() > 1).then(|| Contest {
+            frontend,
+            services: claims.keys().cloned().collect(),
+        })
     }
 
     /// Takes note of how many elements there are; answers whether a set has to be made anew for them.
