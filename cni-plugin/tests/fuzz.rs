@@ -18,7 +18,7 @@ use lab::Netns;
 use proptest::{
     prelude::*,
     sample::select,
-    test_runner::{TestError, TestRunner},
+    test_runner::{Config, TestError, TestRunner},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -386,7 +386,10 @@ fn every_call_ends_with_a_result_or_an_error() {
     netns.run(|| {
         let mut cases = 0;
         loop {
-            let mut runner = TestRunner::default();
+            let mut runner = TestRunner::new(Config {
+                failure_persistence: None,
+                ..Config::default()
+            });
             match runner.run(&case(), |case| {
                 case.run();
                 Ok(())
