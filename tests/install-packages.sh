@@ -3,7 +3,7 @@
 set -eu
 
 # gcc: the linker. protobuf-compiler: builds etcd's client. The others are run by the lab and its tests.
-packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack"
+packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static"
 
 missing=
 for package in $packages; do

@@ -93,6 +93,49 @@ fn requested_addresses_are_given_or_refused() {
 }
 
 #[test]
+fn requests_come_by_three_ways_and_ranges_of_the_runtime_first() {
+    let host = Host::new();
+    let mut conf = conf(
+        &host,
+        json!([[{"subnet": "10.1.2.0/24"}, {"subnet": "10.1.4.0/24"}], [{"subnet": "fd00::/64"}]]),
+    );
+    conf["args"] = json!({"cni": {"ips": ["10.1.4.9"]}});
+    let result = call(&host, "ADD", "c1", &conf).result();
+    assert_eq!(result["ips"][0]["address"], "10.1.4.9/24");
+    conf["runtimeConfig"] = json!({"ipRanges": [[{"subnet": "10.9.0.0/16"}]], "ips": ["fd00::77"]});
+    conf["args"] = Value::Null;
+    let requested = host
+        .call("host-local", "ADD")
+        .id("c2")
+        .env("CNI_NETNS", "/nowhere");
+    let requested = requested.env("CNI_ARGS", "IP=10.1.4.10").conf(&conf).make();
+    let addresses: Vec<String> = (0..3)
+        .map(|index| address(&requested.result(), index).to_string())
+        .collect();
+    assert_eq!(addresses, ["10.9.0.2", "10.1.4.10", "fd00::77"]);
+}
+
+#[test]
+fn name_servers_are_those_of_the_file_that_is_named() {
+    let host = Host::new();
+    let mut conf = conf(&host, json!([[{"subnet": "10.1.2.0/24"}]]));
+    let path = host.path("resolv.conf");
+    conf["ipam"]["resolvConf"] = json!(path);
+    let (code, message, _) = call(&host, "ADD", "c1", &conf).error();
+    let want = format!(
+        "ipam.resolvConf: open {}: no such file or directory",
+        path.display()
+    );
+    assert_eq!((code, message), (5, want));
+    fs::write(&path, "nameserver 10.96.0.10\nsearch svc.cluster.local\n").unwrap();
+    let result = call(&host, "ADD", "c1", &conf).result();
+    assert_eq!(
+        result["dns"],
+        json!({"nameservers": ["10.96.0.10"], "search": ["svc.cluster.local"]})
+    );
+}
+
+#[test]
 fn state_of_the_go_plugin_is_understood() {
     let host = Host::new();
     let dir = host.path("networks/net");

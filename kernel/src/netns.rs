@@ -30,6 +30,11 @@ pub struct Namespace {
     path: PathBuf,
 }
 
+/// Brings the thread home when it is dropped, also by a panic.
+struct Visit {
+    home: Namespace,
+}
+
 // === impl Namespace ===
 
 impl Namespace {
@@ -106,6 +111,25 @@ impl Namespace {
             .map_err(|errno| Error::new(attempted(), errno))
     }
 
+    /// Runs `work` inside the namespace on the calling thread, and comes back: for programs of one thread,
+    /// which save a second one and two turns of the scheduler by it. Where there is a runtime, its worker
+    /// must not leave its namespace: see [`Namespace::run`].
+    ///
+    /// # Errors
+    /// If the namespace can't be entered.
+    pub fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let home = Visit {
+            home: Self::current()?,
+        };
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+            let attempted = format!("enter network namespace {}", self.path.display());
+            Error::new(attempted, errno)
+        })?;
+        let outcome = work();
+        drop(home);
+        Ok(outcome)
+    }
+
     /// Whether both refer to one namespace.
     pub fn is_same(&self, other: &Self) -> Result<bool> {
         let id = |namespace: &Self| {
@@ -133,6 +157,17 @@ impl AsFd for Namespace {
 impl AsRawFd for Namespace {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+}
+
+// === impl Visit ===
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if setns(&self.home.file, CloneFlags::CLONE_NEWNET).is_err() {
+            // All that the thread did from now on would be done to somebody else's network.
+            std::process::abort();
+        }
     }
 }
 

@@ -327,6 +327,20 @@ fn namespaces_are_told_apart_and_deleted() {
 }
 
 #[test]
+fn a_visit_ends_at_home() {
+    let node = TestNamespace::new("visit");
+    let home = Namespace::current().unwrap();
+    let current = || Namespace::current().unwrap();
+    let inside = node.namespace.visit(current).unwrap();
+    assert!(inside.is_same(&node.namespace).unwrap());
+    assert!(current().is_same(&home).unwrap());
+    // By a panic as well.
+    let visit = || node.namespace.visit(|| panic!("in there"));
+    std::panic::catch_unwind(visit).unwrap_err();
+    assert!(current().is_same(&home).unwrap());
+}
+
+#[test]
 fn sysctls_are_those_of_the_namespace_and_set_once() {
     let node = TestNamespace::new("sysctl");
     node.namespace

@@ -171,6 +171,23 @@ impl Dns {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// What a `resolv.conf` says (resolv.conf(5)). As in host-local, several `search` and `options` lines add
+    /// up, and anything else is left to others.
+    pub fn of_resolv_conf(text: &str) -> Self {
+        let mut dns = Self::default();
+        for line in text.lines() {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            match words.next().as_deref() {
+                Some("nameserver") => dns.nameservers.extend(words.next()),
+                Some("domain") => dns.domain = words.next().unwrap_or(dns.domain),
+                Some("search") => dns.search.extend(words),
+                Some("options") => dns.options.extend(words),
+                _ => {}
+            }
+        }
+        dns
+    }
 }
 
 /// For serde: a text that may be empty, as Go writes for what it does not know.
@@ -185,4 +202,20 @@ fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ma
 fn zero_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let number = Option::deserialize(deserializer)?;
     Ok(number.filter(|number| *number != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolv_conf_is_read_line_by_line() {
+        let dns = Dns::of_resolv_conf(
+            "# nameserver 10.0.0.1\n; search no\n\n nameserver\t10.0.0.2 10.0.0.3\nnameserver fd00::1\n\
+             domain example.org\ndomain\nsearch a b\nsearch c\noptions ndots:5\nsortlist 10.0.0.0\nnameserver\n",
+        );
+        let want = r#"{"nameservers":["10.0.0.2","fd00::1"],"domain":"example.org","search":["a","b","c"],"options":["ndots:5"]}"#;
+        assert_eq!(serde_json::to_string(&dns).unwrap(), want);
+        assert!(Dns::of_resolv_conf("").is_empty());
+    }
 }

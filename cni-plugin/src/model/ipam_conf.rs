@@ -25,6 +25,8 @@ pub struct IpamConf {
     pub routes: Vec<Route>,
     /// Addresses that somebody asked for.
     pub requested: Vec<IpAddr>,
+    /// A `resolv.conf` that says which name servers the container has.
+    pub resolv_conf: Option<PathBuf>,
 }
 
 /// Where a network's reservations are: all that a DEL needs to know.
@@ -96,11 +98,6 @@ impl IpamConf {
     pub fn for_add(conf: &NetConf, attachment: &Attachment) -> Result<Self, Error> {
         let raw: Raw = conf.view()?;
         let ipam = raw.ipam.ok_or_else(missing_ipam)?;
-        if !ipam.resolv_conf.is_empty() {
-            return Err(Error::config(
-                "ipam.resolvConf: not supported yet by this build; use the network's dns key",
-            ));
-        }
         let old_style = ipam.subnet.is_some().then(|| {
             vec![RawRange {
                 subnet: ipam.subnet,
@@ -118,6 +115,9 @@ impl IpamConf {
             range_sets: range_sets(&sets, conf.version())?,
             routes: ipam.routes,
             requested: requested(&attachment.args, &asked)?,
+            resolv_conf: Some(ipam.resolv_conf)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         })
     }
 }
@@ -296,10 +296,6 @@ mod tests {
             (
                 read_with(json!({"ipam": {"subnet": "10.2.0.0/24"}}), "IP=ten"),
                 "requested address: invalid IP address ten",
-            ),
-            (
-                read(json!({"subnet": "10.2.0.0/24", "resolvConf": "/etc/resolv.conf"})),
-                "ipam.resolvConf: not supported yet by this build; use the network's dns key",
             ),
         ] {
             assert_eq!(result.unwrap_err().message, message);

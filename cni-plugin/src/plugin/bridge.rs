@@ -221,7 +221,7 @@ impl Addition<'_> {
     /// Sets up the container's interface, on one visit; answers with it and the way to it.
     fn set_up_container(&self, result: &AddResult) -> Result<(Handle, Link), Error> {
         let name = &self.peer.name;
-        self.namespace.run(|| {
+        self.namespace.visit(|| {
             for (key, value) in plan::bridge::container_settings(result, name) {
                 set_if_there(&key, value)?;
             }
@@ -263,7 +263,7 @@ fn delete_in_container(attachment: &Attachment) -> Result<bool, Error> {
     if namespace.is_same(&Namespace::current()?)? {
         return Ok(false);
     }
-    match Handle::open_in(&namespace) {
+    match namespace.visit(Handle::open).and_then(|handle| handle) {
         // The path is there, and no namespace: its mount is gone.
         Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(false),
         handle => delete_veth(&mut handle?, &attachment.if_name),

@@ -11,12 +11,14 @@ use crate::{
         Range, RangeSet,
     },
     plan::allocation,
-    source::{AddressStore, Owned},
+    source::{AddressStore, Owned, read_resolv_conf},
 };
 
 /// Reserves one address of each range set, or none at all.
 pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
     let ipam = IpamConf::for_add(conf, attachment)?;
+    let dns = ipam.resolv_conf.as_deref().map(read_resolv_conf);
+    let dns = dns.transpose()?.unwrap_or_default();
     let store = AddressStore::open(&ipam.location)?;
     let owned = store.owned(attachment)?;
     let choices = choose(attachment, &ipam, &store, &owned)?;
@@ -34,6 +36,7 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
     Ok(AddResult {
         ips: choices,
         routes: ipam.routes,
+        dns,
         ..Default::default()
     })
 }

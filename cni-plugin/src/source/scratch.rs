@@ -62,9 +62,11 @@ impl Scratch {
         }
     }
 
-    /// Removes the file, if it is there.
+    /// Removes the file, if it is there, and what a killed process left of it.
     pub fn remove(&self) -> Result<(), Error> {
-        atomic_file::remove_if_there(&self.path).map_err(|error| self.failed("remove", &error))
+        atomic_file::remove_if_there(&self.path.with_file_name(&self.temporary))
+            .and_then(|()| atomic_file::remove_if_there(&self.path))
+            .map_err(|error| self.failed("remove", &error))
     }
 
     fn failed(&self, verb: &str, error: &io::Error) -> Error {

@@ -1,0 +1,134 @@
+//! Many calls at a time, and calls that are killed: no address is given out twice, nothing is left.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod lab;
+
+use std::{
+    collections::{BTreeSet, hash_map::RandomState},
+    fs,
+    hash::BuildHasher,
+    io::Write,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use lab::{Host, Netns, address};
+use serde_json::Value;
+
+const CONTAINERS: usize = 300;
+/// How long a call of a debug build takes at the most on a busy machine.
+const LONGEST: Duration = Duration::from_millis(60);
+
+/// A host whose subnet has room for all.
+fn host() -> Host {
+    let host = Host::new();
+    let env = lab::SUBNET_ENV.replace("10.1.17.1/24", "10.1.16.1/22");
+    fs::write(host.path("subnet.env"), env).unwrap();
+    host
+}
+
+fn containers(count: usize) -> Vec<(String, Netns)> {
+    (0..count)
+        .map(|number| (format!("c{number}"), Netns::new()))
+        .collect()
+}
+
+/// Calls `work` for each container, all at once.
+fn all_at_once<T: Send>(
+    containers: &[(String, Netns)],
+    work: impl Fn(&str, &Netns) -> T + Sync,
+) -> Vec<T> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = containers
+            .iter()
+            .map(|(id, netns)| scope.spawn(move || work(id, netns)))
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+        joined.collect()
+    })
+}
+
+/// Starts a call, and kills it at some moment. Answers whether it was faster.
+fn call_and_kill(host: &Host, verb: &str, conf: &Value, id: &str, netns: &Netns) -> bool {
+    let random = RandomState::new().hash_one(id);
+    let delay = LONGEST.mul_f64((random % 1000) as f64 / 1000.0);
+    host.netns.run(|| {
+        let mut child = Command::new(host.path("flannel"))
+            .env_clear()
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", id)
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_NETNS", netns.path())
+            .env("CNI_PATH", host.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(conf.to_string().as_bytes()).unwrap();
+        drop(stdin);
+        thread::sleep(delay);
+        child.kill().unwrap();
+        child.wait().unwrap().success()
+    })
+}
+
+/// Nothing but what belongs to the network itself.
+fn assert_clean(host: &Host, containers: &[(String, Netns)]) {
+    assert_eq!(host.netns.links(), ["cni0", "lo"]);
+    let files = host.files("networks/cbr0");
+    assert_eq!(files, ["last_reserved_ip.0", "last_reserved_ip.1", "lock"]);
+    assert!(host.files("flannel.d").is_empty());
+    for (id, netns) in containers {
+        assert_eq!(netns.links(), ["lo"], "{id}");
+    }
+}
+
+#[test]
+fn three_hundred_at_once_get_an_address_each_and_leave_nothing() {
+    let host = host();
+    let conf = host.flannel_conf();
+    let containers = containers(CONTAINERS);
+    let results = all_at_once(&containers, |id, netns| host.add(&conf, id, netns));
+    for family in [0, 1] {
+        let addresses = results.iter().map(|result| address(result, family));
+        assert_eq!(addresses.collect::<BTreeSet<_>>().len(), CONTAINERS);
+    }
+    assert_eq!(host.netns.links().len(), CONTAINERS + 2);
+    all_at_once(&containers, |id, netns| host.del(&conf, id, netns));
+    assert_clean(&host, &containers);
+}
+
+#[test]
+fn what_killed_calls_leave_a_del_finds() {
+    let host = host();
+    let conf = host.flannel_conf();
+    let containers = containers(100);
+    // The network is there: the bridge, the directories.
+    host.add(&conf, "first", &containers[0].1);
+    host.del(&conf, "first", &containers[0].1);
+    all_at_once(&containers, |id, netns| {
+        call_and_kill(&host, "ADD", &conf, id, netns)
+    });
+    // Half of them once more: what is there is refused, what is half there must not be in the way of a DEL.
+    let (again, _) = containers.split_at(50);
+    all_at_once(again, |id, netns| {
+        call_and_kill(&host, "DEL", &conf, id, netns);
+        call_and_kill(&host, "ADD", &conf, id, netns)
+    });
+    all_at_once(&containers, |id, netns| host.del(&conf, id, netns));
+    // One that lives to its end puts away what those before it were about to write.
+    host.add(&conf, "last", &containers[0].1);
+    host.del(&conf, "last", &containers[0].1);
+    assert_clean(&host, &containers);
+    // All addresses can be had again.
+    let results = all_at_once(&containers, |id, netns| host.add(&conf, id, netns));
+    let addresses = results.iter().map(|result| address(result, 0));
+    assert_eq!(addresses.collect::<BTreeSet<_>>().len(), containers.len());
+    all_at_once(&containers, |id, netns| host.del(&conf, id, netns));
+    assert_clean(&host, &containers);
+}
