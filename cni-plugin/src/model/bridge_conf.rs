@@ -11,15 +11,7 @@ const DEFAULT_BRIDGE: &str = "cni0";
 
 /// Keys of the reference plugin that this one does not know yet. Refused where they ask for anything:
 /// a network that silently lacks its VLAN is worse than none.
-const UNSUPPORTED: [&str; 7] = [
-    "forceAddress",
-    "vlan",
-    "vlanTrunk",
-    "macspoofchk",
-    "enabledad",
-    "disableContainerInterface",
-    "portIsolation",
-];
+const UNSUPPORTED: [&str; 3] = ["vlan", "vlanTrunk", "macspoofchk"];
 
 /// Keys of the bridge plugin.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +35,18 @@ pub struct BridgeConf {
     /// Whether the bridge itself takes frames for others; another way to the same end as `hairpin_mode`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub promisc_mode: bool,
+    /// Whether the bridge loses the address of another subnet, to get the gateway's.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub force_address: bool,
+    /// Whether the container can't talk to other isolated ones of the bridge.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub port_isolation: bool,
+    /// Whether the kernel looks for others with the container's IPv6 addresses before it uses them.
+    #[serde(rename = "enabledad", default, deserialize_with = "null_is_default")]
+    pub enable_dad: bool,
+    /// Whether the container's interface stays down, for somebody else to set up; without addresses.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub disable_container_interface: bool,
     /// Name servers for the container; where there are none, those of `ipam` count.
     #[serde(default, deserialize_with = "null_is_default")]
     pub dns: Dns,
@@ -83,6 +87,11 @@ impl BridgeConf {
         if read.hairpin_mode && read.promisc_mode {
             return Err(Error::config(
                 "cannot set hairpin mode and promiscuous mode at the same time",
+            ));
+        }
+        if read.disable_container_interface && read.ipam_type().is_some() {
+            return Err(Error::config(
+                "cannot use IPAM when DisableContainerInterface flag is set",
             ));
         }
         if asked("ipMasq") {

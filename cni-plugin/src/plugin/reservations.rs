@@ -57,6 +57,20 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
     released.into_iter().collect()
 }
 
+/// Container id and interface name of attachments that hold addresses and are not in use any more.
+pub fn left(valid: &ValidAttachments, conf: &NetConf) -> Result<Vec<(String, String)>, Error> {
+    let location = IpamLocation::for_del(conf)?;
+    let Some(store) = AddressStore::open_existing(&location)? else {
+        return Ok(Vec::new());
+    };
+    let known = store.reservations()?;
+    let owners = known.values().flatten().filter(|it| !it.is_one_of(valid));
+    Ok(owners
+        .filter_map(Owner::names)
+        .map(|(id, if_name)| (id.to_owned(), if_name.to_owned()))
+        .collect())
+}
+
 /// An ADD can succeed if the files can be where they belong.
 pub fn status(conf: &NetConf) -> Result<(), Error> {
     let dir = IpamLocation::for_del(conf)?.dir;
