@@ -9,10 +9,9 @@
 //! was said, checked) -> `plan` (pure: what should be) -> `plugin` (does it, by the `kernel` crate) ->
 //! `report` (what is printed). `protocol` is the order in which a plugin has to check what it was given.
 //!
-//! ADD, DEL and VERSION work in full. STATUS of `flannel` says whether `subnet.env` is there; of the others
-//! it succeeds. CHECK and GC are answered as libcni answers for a plugin that has none: the version is
-//! checked, then they succeed and do nothing. Next are a deep CHECK, GC, delegates outside of this binary,
-//! and the keys of the bridge plugin that are refused by name today.
+//! CHECK names what is missing of what the ADD made; GC removes what containers left that the runtime does
+//! not list, and does nothing without a list; STATUS is cheap and changes nothing. Keys of the bridge plugin
+//! that this build does not know are refused by name.
 
 mod model;
 mod plan;

@@ -46,8 +46,12 @@ pub enum PlanError {
 
 /// The gateway's addresses with the prefix lengths of their subnets: what the bridge should have.
 pub fn gateways(result: &AddResult) -> Result<Vec<IpNetwork>, PlanError> {
-    let network = |ip: &model::IpConfig| IpNetwork::new(ip.gateway, ip.address.0.prefix());
-    Ok(result.ips.iter().map(network).collect::<Result<_, _>>()?)
+    let network = |ip: &model::IpConfig| {
+        let gateway = ip.gateway?;
+        Some(IpNetwork::new(gateway, ip.address.0.prefix()))
+    };
+    let networks = result.ips.iter().filter_map(network);
+    Ok(networks.collect::<Result<_, _>>()?)
 }
 
 /// Adds a default route for each family of the result that has no route of its own to everywhere.
@@ -155,15 +159,13 @@ pub fn forwarding(result: &AddResult) -> Vec<&'static str> {
         (Family::V4, "net/ipv4/ip_forward"),
         (Family::V6, "net/ipv6/conf/all/forwarding"),
     ];
-    let used = keys
-        .into_iter()
-        .filter(|(family, _)| result.gateway(*family).is_some());
+    let used = keys.into_iter().filter(|(family, _)| result.has(*family));
     used.map(|(_, key)| key).collect()
 }
 
 /// Settings of the container's interface, before it has addresses: key below `/proc/sys`, and value.
 pub fn container_settings(result: &AddResult, interface: &IfName) -> Vec<(String, &'static str)> {
-    let has = |family| result.gateway(family).is_some();
+    let has = |family| result.has(family);
     let mut settings = Vec::new();
     if has(Family::V4) {
         // Neighbours that know the address from an earlier container learn of the new one.
@@ -302,7 +304,7 @@ mod tests {
     fn result(addresses: &[(&str, &str)], routes: &[model::Route]) -> AddResult {
         let ip = |(address, gateway): &(&str, &str)| IpConfig {
             address: address.parse().unwrap(),
-            gateway: gateway.parse().unwrap(),
+            gateway: gateway.parse().ok(),
             interface: Some(2),
         };
         AddResult {

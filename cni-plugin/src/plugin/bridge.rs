@@ -13,15 +13,20 @@ use nix::errno::Errno;
 
 use super::{Plugin, delegate};
 use crate::{
-    model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf},
+    model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf, ValidAttachments},
     plan::{self, bridge::PlanError, host_veth},
+    source::Environment,
 };
 
 /// The index of the container's interface in the result.
 const CONTAINER_INTERFACE: u32 = 2;
 
 /// Gets addresses, then makes the pair; gives the addresses back if that fails.
-pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
+pub fn add(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<AddResult, Error> {
     let bridge = BridgeConf::for_add(conf)?;
     let namespace = Namespace::open(&attachment.netns).map_err(|error| {
         let attempted = format!("failed to open netns {:?}", attachment.netns);
@@ -41,23 +46,54 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
     };
     let ipam = ipam(&bridge)?;
     let result = match ipam {
-        Some(plugin) => plugin.add(attachment, conf)?,
+        Some(plugin) => plugin.add(environment, attachment, conf)?,
         None => AddResult::default(),
     };
     addition.attach(result, &attachment.netns).map_err(|error| {
-        let released = ipam.map_or(Ok(()), |plugin| plugin.del(attachment, conf));
+        let released = ipam.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf));
         and_left(error, released)
     })
 }
 
 /// Removes the pair, then gives the addresses back: not before nobody can use them any more.
-pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
+pub fn del(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<(), Error> {
     let bridge: BridgeConf = conf.view()?;
     if !delete_in_container(attachment)? {
         let name = host_veth_name(attachment, conf)?;
         delete_veth(&mut Handle::open()?, &name)?;
     }
-    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.del(attachment, conf))
+    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf))
+}
+
+/// Looks whether the addresses are still reserved.
+pub fn check(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<(), Error> {
+    let bridge: BridgeConf = conf.view()?;
+    conf.required_prev_result()?;
+    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.check(environment, attachment, conf))
+}
+
+/// Gives back the addresses of attachments that are not in use any more.
+pub fn gc(
+    environment: &Environment,
+    valid: &ValidAttachments,
+    conf: &NetConf,
+) -> Result<(), Error> {
+    let bridge: BridgeConf = conf.view()?;
+    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.gc(environment, valid, conf))
+}
+
+/// What the bridge needs, it makes; the addresses have to come from somewhere.
+pub fn status(environment: &Environment, conf: &NetConf) -> Result<(), Error> {
+    let bridge: BridgeConf = conf.view()?;
+    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.status(environment, conf))
 }
 
 /// All that is needed to attach a container once it has addresses.
@@ -272,6 +308,7 @@ fn interface(link: &Link, sandbox: &str) -> Interface {
         mac: link.mac,
         mtu: link.mtu,
         sandbox: sandbox.to_owned(),
+        ..Interface::default()
     }
 }
 
