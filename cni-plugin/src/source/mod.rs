@@ -3,10 +3,12 @@
 mod address_store;
 mod atomic_file;
 mod environment;
+mod installation;
 mod scratch;
 mod subnet_file;
 
 pub use address_store::{AddressStore, Reservations};
 pub use environment::Environment;
+pub use installation::{Placed, install};
 pub use scratch::Scratch;
 pub use subnet_file::read as read_subnet_env;

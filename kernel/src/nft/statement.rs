@@ -1,5 +1,7 @@
 //! What rules are made of, in the words of nft(8).
 
+use std::net::SocketAddr;
+
 use super::Value;
 
 /// One statement of a rule.
@@ -31,6 +33,8 @@ pub enum Statement {
         /// The map of the same table.
         map: String,
     },
+    /// `dnat to ADDRESS:PORT`: a constant new destination, of the table's family.
+    Dnat(SocketAddr),
     /// `masquerade`, with `fully-random` if so asked.
     Masquerade {
         /// Choose the source port at random.

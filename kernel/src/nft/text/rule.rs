@@ -64,6 +64,7 @@ impl fmt::Display for InFamily<'_, Statement> {
                 let fields = InFamily(fields.as_slice(), family);
                 write!(f, "dnat {} to {fields} map @{map}", family_name(family))
             }
+            Statement::Dnat(destination) => write!(f, "dnat to {destination}"),
             Statement::Masquerade {
                 fully_random: false,
             } => f.write_str("masquerade"),
