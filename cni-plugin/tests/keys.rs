@@ -6,7 +6,11 @@ mod lab;
 
 use std::fs;
 
-use kernel::sysctl;
+use kernel::{
+    Family,
+    iptables::{Iptables, Table},
+    sysctl,
+};
 use lab::{Host, Netns, SUBNET_ENV, address, talk};
 use serde_json::{Value, json};
 
@@ -132,4 +136,118 @@ fn an_interface_can_be_left_to_somebody_else() {
             String::new()
         )
     );
+}
+
+/// The table `nat` of a family.
+fn nat(host: &Host, family: Family) -> Table {
+    host.netns
+        .run(|| Iptables::of_node(family).unwrap().save("nat").unwrap())
+}
+
+/// The rules that packets of containers go by.
+fn entries(host: &Host, family: Family) -> Vec<String> {
+    let table = nat(host, family);
+    let chain = table.chain("POSTROUTING");
+    chain.map_or(Vec::new(), |chain| chain.rules.clone())
+}
+
+fn is_clean(host: &Host) -> bool {
+    Family::ALL.iter().all(|family| {
+        let table = nat(host, *family);
+        let ours = |it: &kernel::iptables::Chain| it.name.starts_with("CNI-");
+        !table.chains.iter().any(ours) && entries(host, *family).is_empty()
+    })
+}
+
+#[test]
+fn containers_are_masqueraded_and_leave_no_rules() {
+    let host = Host::new();
+    let path = std::env::var("PATH").unwrap();
+    let mut conf = host.flannel_conf();
+    conf["delegate"] = json!({"ipMasq": true});
+    let (one, two) = (Netns::new(), Netns::new());
+    let call = |verb: &str, id: &str, netns: &Netns, conf: &Value| {
+        let call = host.call("flannel", verb).id(id).netns(netns);
+        call.env("PATH", &path).conf(conf).make()
+    };
+    conf["prevResult"] = call("ADD", "c1", &one, &conf).result();
+    assert_eq!(
+        entries(&host, Family::V4),
+        [
+            r#"-s 10.1.17.2/32 -m comment --comment "name: \"cbr0\" id: \"c1\"" -j CNI-68f1f1eeb62cad3d0bdd579c"#
+        ]
+    );
+    assert_eq!(entries(&host, Family::V6).len(), 1);
+    call("CHECK", "c1", &one, &conf).silent_success();
+    let flush = |text: &str| {
+        let (host, text) = (&host, text.to_owned());
+        host.netns.run(move || {
+            Iptables::of_node(Family::V4)
+                .unwrap()
+                .restore(&text)
+                .unwrap()
+        });
+    };
+    flush(&format!(
+        "*nat\n-D POSTROUTING {}\nCOMMIT\n",
+        entries(&host, Family::V4)[0]
+    ));
+    assert_eq!(
+        call("CHECK", "c1", &one, &conf).error().1,
+        "masquerade rule of address 10.1.17.2 is missing from iptables table nat"
+    );
+    call("ADD", "c2", &two, &conf).result();
+    let second = entries(&host, Family::V4);
+    call("DEL", "c1", &one, &conf).silent_success();
+    assert_eq!(entries(&host, Family::V4), second);
+    call(
+        "DEL",
+        "c2",
+        &two,
+        &json!({"name": "cbr0", "cniVersion": "1.1.0",
+        "dataDir": host.path("flannel.d")}),
+    )
+    .silent_success();
+    assert!(is_clean(&host));
+}
+
+#[test]
+fn rules_are_found_though_every_file_is_lost() {
+    let host = Host::new();
+    let path = std::env::var("PATH").unwrap();
+    let mut conf = host.flannel_conf();
+    conf["delegate"] = json!({"ipMasq": true});
+    for verb in ["DEL", "GC"] {
+        let container = Netns::new();
+        let call = |verb: &str, conf: &Value| {
+            let call = host.call("flannel", verb).netns(&container);
+            call.env("PATH", &path).conf(conf).make()
+        };
+        call("ADD", &conf).result();
+        assert!(!is_clean(&host));
+        fs::remove_dir_all(host.path("flannel.d")).unwrap();
+        fs::remove_dir_all(host.path("networks")).unwrap();
+        container.unlink();
+        // By now nobody says that it was masqueraded.
+        let mut later = host.flannel_conf();
+        later["cni.dev/valid-attachments"] = json!([]);
+        call(verb, &later).silent_success();
+        assert!(is_clean(&host), "{verb}");
+        assert_eq!(host.netns.links(), ["cni0", "lo"]);
+    }
+}
+
+#[test]
+fn without_iptables_an_add_that_has_to_masquerade_says_so_and_leaves_nothing() {
+    let host = Host::new();
+    let container = Netns::new();
+    let mut conf = host.flannel_conf();
+    conf["delegate"] = json!({"ipMasq": true});
+    let call = host.call("flannel", "ADD").netns(&container).conf(&conf);
+    let (code, message, details) = call.env("PATH", "/nowhere").make().error();
+    assert_eq!(code, 999);
+    assert!(message.starts_with("ipMasq: "), "{message}");
+    assert!(details.starts_with("install iptables"), "{details}");
+    assert_eq!(host.netns.links(), ["cni0", "lo"]);
+    assert_eq!(host.files("networks/cbr0").len(), 3);
 }

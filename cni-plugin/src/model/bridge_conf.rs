@@ -35,6 +35,11 @@ pub struct BridgeConf {
     /// Whether the bridge itself takes frames for others; another way to the same end as `hairpin_mode`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub promisc_mode: bool,
+    /// Whether the container's packets leave the node under the node's address.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub ip_masq: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    ip_masq_backend: String,
     /// Whether the bridge loses the address of another subnet, to get the gateway's.
     #[serde(default, deserialize_with = "null_is_default")]
     pub force_address: bool,
@@ -94,10 +99,16 @@ impl BridgeConf {
                 "cannot use IPAM when DisableContainerInterface flag is set",
             ));
         }
-        if asked("ipMasq") {
-            return Err(Error::config(
-                "ipMasq: not supported yet by this build; set it to false and let flannel-agent --ip-masq do it",
-            ));
+        match read.ip_masq_backend.as_str() {
+            "" | "iptables" => {}
+            "nftables" => {
+                return Err(Error::config(
+                    "ipMasqBackend: \"nftables\": not supported yet by this build; use \"iptables\", or set ipMasq to false and let flannel-agent --ip-masq do it",
+                ));
+            }
+            other => {
+                return Err(Error::config(format!("unknown ipmasq backend {other:?}")));
+            }
         }
         match UNSUPPORTED.into_iter().find(|key| asked(key)) {
             Some(key) => Err(Error::config(format!(
@@ -188,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name_unless_it_asks_for_nothing() {
-        for key in UNSUPPORTED.into_iter().chain(["ipMasq"]) {
+        for key in UNSUPPORTED {
             let error = BridgeConf::for_add(&conf(json!({key: true}))).unwrap_err();
             assert_eq!(error.code, Code::InvalidConfig);
             assert!(error.message.starts_with(key), "{error}");
@@ -211,6 +222,10 @@ mod tests {
             (
                 json!({"bridge": "far-too-long-a-name"}),
                 r#"failed to load netconf: bridge: interface name "far-too-long-a-name" is too long: at most 15 bytes"#,
+            ),
+            (
+                json!({"ipMasqBackend": "ipchains"}),
+                r#"unknown ipmasq backend "ipchains""#,
             ),
             (
                 json!({"hairpinMode": true, "promiscMode": true}),

@@ -4,4 +4,6 @@ pub mod allocation;
 pub mod attachment_check;
 pub mod bridge;
 pub mod delegate;
+pub mod hashed_name;
 pub mod host_veth;
+pub mod masquerade;

@@ -6,12 +6,13 @@ use kernel::{
     route::{Handle, Link, LinkDetails},
 };
 
-use super::{ipam, refused};
+use super::{ipam, masquerade, refused};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, NetConf},
     plan::{
         self,
         attachment_check::{Expected, InContainer, Mismatch, OnHost},
+        masquerade::Masquerade,
     },
     source::Environment,
 };
@@ -47,7 +48,12 @@ pub fn check(
     expected.compare_host(&host).map_err(failed)?;
     let inside = in_container(attachment)?;
     let port = host.port.as_ref().map(|(link, _)| link);
-    expected.compare_container(&inside, port).map_err(failed)
+    expected.compare_container(&inside, port).map_err(failed)?;
+    if bridge.ip_masq {
+        let rules = Masquerade::new(conf.name(), &attachment.container_id);
+        masquerade::check(&rules, &result)?;
+    }
+    Ok(())
 }
 
 /// The gateway's addresses in the subnets of the container's, if the bridge has to have them.

@@ -1,6 +1,7 @@
 //! The bridge plugin: a veth pair from the container to a bridge of the host.
 
 mod check;
+mod masquerade;
 mod removal;
 
 pub use check::check;
@@ -20,7 +21,7 @@ use kernel::{
 use super::{Plugin, delegate};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf},
-    plan::{self, bridge::PlanError, host_veth::Identity},
+    plan::{self, bridge::PlanError, host_veth::Identity, masquerade::Masquerade},
     source::Environment,
 };
 
@@ -48,7 +49,7 @@ pub fn add(
             mac: bridge.mac(attachment)?,
             mtu: bridge.mtu(),
         },
-        alias: identity.alias(),
+        identity: &identity,
         namespace: &namespace,
         conf: &bridge,
     };
@@ -77,8 +78,8 @@ struct Addition<'a> {
     port: IfName,
     /// The container's end.
     peer: VethPeer,
-    /// Says whose pair it is.
-    alias: Option<String>,
+    /// Whose pair it is.
+    identity: &'a Identity,
     namespace: &'a Namespace,
     conf: &'a BridgeConf,
 }
@@ -101,6 +102,7 @@ impl Addition<'_> {
         let mut host = Handle::open()?;
         let bridge = self.make_pair(&mut host, &result)?;
         self.connect(&mut host, bridge, &result)
+            .and_then(|links| self.masquerade(&result).map(|()| links))
             .map(|[bridge, port, container]| {
                 result.interfaces = vec![
                     interface(&bridge, ""),
@@ -145,6 +147,23 @@ impl Addition<'_> {
         Ok(bridge.index)
     }
 
+    /// Leaves no rules if it fails.
+    fn masquerade(&self, result: &AddResult) -> Result<(), Error> {
+        if !self.conf.ip_masq {
+            return Ok(());
+        }
+        let Identity {
+            network,
+            container_id,
+            ..
+        } = self.identity;
+        let rules = Masquerade::new(network, container_id);
+        masquerade::add(&rules, result).map_err(|error| {
+            let sources: Vec<_> = result.ips.iter().map(|ip| ip.address.0.ip()).collect();
+            and_left(error, masquerade::remove(&rules, &sources))
+        })
+    }
+
     /// What the bridge lacks. It loses the address of another subnet where the configuration says so, or
     /// where the node had that subnet earlier and no container is left of that time.
     fn complete_bridge(
@@ -176,7 +195,7 @@ impl Addition<'_> {
     ) -> Result<[Link; 3], Error> {
         let (mut inside, container) = self.set_up_container(result)?;
         let port = existing(host.link_by_name(&self.port)?, &self.port)?;
-        let settings = plan::bridge::port_settings(self.conf, self.alias.clone());
+        let settings = plan::bridge::port_settings(self.conf, self.identity.alias());
         host.apply(&[Change::SetLink(port.index, settings)])?;
         if self.conf.is_gateway || self.conf.is_default_gateway {
             for key in plan::bridge::forwarding(result) {

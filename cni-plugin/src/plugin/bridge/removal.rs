@@ -7,7 +7,7 @@ use kernel::{
 };
 use nix::errno::Errno;
 
-use super::{host_veth_name, ipam};
+use super::{host_veth_name, ipam, masquerade};
 use crate::{
     model::{Attachment, BridgeConf, Error, NetConf, ValidAttachments},
     plan::host_veth::Identity,
@@ -25,6 +25,9 @@ pub fn del(
     if !delete_in_container(attachment)? {
         let identity = Identity::of(attachment, conf.name());
         delete_host_end(&mut Handle::open()?, &identity)?;
+    }
+    if bridge.ip_masq {
+        masquerade::del(attachment, conf)?;
     }
     ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf))
 }
@@ -49,6 +52,9 @@ pub fn gc(
             };
             removed.push(delete_host_end(&mut host, &identity));
         }
+    }
+    if bridge.ip_masq {
+        removed.push(masquerade::gc(valid, conf));
     }
     removed.into_iter().collect::<Result<(), Error>>()?;
     ipam.map_or(Ok(()), |plugin| plugin.gc(environment, valid, conf))
