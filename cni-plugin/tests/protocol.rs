@@ -330,7 +330,16 @@ fn what_is_not_supported_is_refused_by_name() {
             r#"delegate.type: "ptp" can't be delegated to"#,
         ),
         ("vlan", json!(7), "vlan: not supported yet"),
-        ("ipMasq", json!(true), "ipMasq: not supported yet"),
+        (
+            "ipMasqBackend",
+            json!("nftables"),
+            r#"ipMasqBackend: "nftables": not supported yet"#,
+        ),
+        (
+            "ipMasqBackend",
+            json!("ipchains"),
+            r#"unknown ipmasq backend "ipchains""#,
+        ),
         (
             "name",
             json!("x"),

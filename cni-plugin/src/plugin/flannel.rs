@@ -85,7 +85,7 @@ pub fn check(
     plugin.check(environment, attachment, &conf.for_delegate(object))
 }
 
-/// Has the delegate clean up.
+/// Has the delegate clean up, then forgets what was delegated for containers that are gone.
 pub fn gc(
     environment: &Environment,
     valid: &ValidAttachments,
@@ -93,7 +93,9 @@ pub fn gc(
 ) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
     let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
-    plugin_of(&object)?.gc(environment, valid, &conf.for_delegate(object))
+    plugin_of(&object)?.gc(environment, valid, &conf.for_delegate(object))?;
+    let is_in_use = |id: &str| valid.contains_container(id);
+    Scratch::remove_left(&flannel.data_dir, conf.name(), is_in_use)
 }
 
 /// An ADD can succeed once the agent has written its file, if the delegate can.
