@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnetwork::IpNetwork;
-use kernel::nft::Handle;
+use kernel::{Family, nft::Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     model::{Catalogue, Change, ObjectName},
+    plan::nftables::NodeRules,
     reconcile::{Outcome, Reconciler},
     report::{self, Occasion},
     source::{Manifests, manifests::StartError},
@@ -28,8 +28,8 @@ pub struct Settings {
     pub manifests: PathBuf,
     /// The name of this node in the objects.
     pub node: String,
-    /// The cluster's pod networks.
-    pub cluster_cidrs: Vec<IpNetwork>,
+    /// What of the rules is the same for all Services, of IPv4 and IPv6.
+    pub rules: [NodeRules; 2],
     /// How often everything is compared with the kernel.
     pub sync_period: Duration,
 }
@@ -123,9 +123,13 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kernel = Handle::open()?;
     let (mut manifests, all) = Manifests::open(&settings.manifests)?;
+    let [v4, v6] = &settings.rules;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, settings.node, &settings.cluster_cidrs),
+        reconciler: Reconciler::new(kernel, settings.node, |family| match family {
+            Family::V4 => v4.clone(),
+            Family::V6 => v6.clone(),
+        }),
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

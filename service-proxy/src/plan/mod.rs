@@ -6,4 +6,4 @@
 mod frontend;
 pub mod nftables;
 
-pub use frontend::{Backend, Balance, Frontend, frontends};
+pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
