@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, nft::Handle};
+use kernel::{Family, conntrack, nft::Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    flows::Flows,
     model::{Catalogue, Change, ObjectName},
     plan::nftables::NodeRules,
     reconcile::{Outcome, Reconciler},
@@ -53,6 +54,7 @@ pub enum Error {
 struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
+    flows: Flows,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -74,6 +76,7 @@ impl Daemon {
     /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
         let services = self.take(changes);
+        self.flows.note(&services);
         if self.starting || !services.is_empty() {
             let occasion = Occasion::Change(services.len());
             self.sync(occasion, |reconciler, catalogue| {
@@ -111,6 +114,7 @@ impl Daemon {
         }
         self.starting = false;
         self.failures = 0;
+        report::forgot(&self.flows.forget_stale(&self.catalogue));
     }
 }
 
@@ -130,6 +134,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
+        flows: Flows::new(conntrack::Handle::open()?),
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

@@ -67,6 +67,19 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
     }
 }
 
+/// Tells how many tracked flows were forgotten, if any.
+pub fn forgot(outcome: &kernel::Result<usize>) {
+    match outcome {
+        Ok(0) => {}
+        Ok(flows) => tracing::info!("forgot {flows} UDP flows to endpoints that serve no longer"),
+        Err(error) => tracing::error!(
+            "forget UDP flows to endpoints that serve no longer: {error}; until the next sync, clients with \
+             such flows may get no answer; the kernel needs nf_conntrack_netlink, and this program \
+             CAP_NET_ADMIN"
+        ),
+    }
+}
+
 /// What to do about a failure, or what is done about it.
 fn advice(failure: &kernel::Error) -> &'static str {
     match failure.errno() {

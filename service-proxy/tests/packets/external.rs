@@ -148,8 +148,8 @@ fn policy_local(family: Family) {
     let rest = &["pod2", "pod3"];
     for to in from_outside(family) {
         assert_dropped(&network, Place::Outside, to);
-        row(Place::Client, to, rest, false).assert_by(&network, Transport::Tcp);
-        row(Place::Node, to, rest, true).assert_by(&network, Transport::Tcp);
+        row(Place::Client, to, rest, false).assert(&network);
+        row(Place::Node, to, rest, true).assert(&network);
     }
     assert_dropped(&network, Place::Client, service.socket());
 }

@@ -340,3 +340,42 @@ fn no_connection_is_lost_to_a_commit() {
         assert!(asked.join().unwrap() > 0);
     });
 }
+
+/// A client that sends from one port for ever reaches another endpoint when its own has gone (F34).
+fn datagrams_find_another_endpoint(family: Family) {
+    let network = Network::new();
+    let mut service = web(family);
+    network.write(&service);
+    let cluster_ip = service.socket();
+    let _proxy = Proxy::start(&network);
+    let client = network.datagrams(Place::Client, cluster_ip);
+    let first = client.ask().unwrap().name;
+    assert_eq!(client.ask().unwrap().name, first);
+
+    let index = PODS.iter().position(|pod| pod.name() == first).unwrap();
+    service.endpoints.remove(index);
+    network.write(&service);
+    let second = || client.ask().unwrap().name;
+    eventually("another endpoint", || second() != first);
+    assert_eq!(second(), second());
+
+    service.endpoints.clear();
+    network.write(&service);
+    eventually("a refusal", || client.ask().is_err());
+
+    service.endpoints = vec![Listed::ready(PODS[index], family)];
+    network.write(&service);
+    eventually("the first one to be back", || {
+        client.ask().is_ok_and(|answer| answer.name == first)
+    });
+}
+
+#[test]
+fn datagrams_find_another_endpoint_v4() {
+    datagrams_find_another_endpoint(Family::V4);
+}
+
+#[test]
+fn datagrams_find_another_endpoint_v6() {
+    datagrams_find_another_endpoint(Family::V6);
+}
