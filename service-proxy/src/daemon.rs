@@ -75,6 +75,7 @@ impl Daemon {
 
     /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
+        report::unserved(&changes);
         let services = self.take(changes);
         self.flows.note(&services);
         if self.starting || !services.is_empty() {

@@ -247,6 +247,7 @@ fn service() -> impl Strategy<Value = Change> {
                 source_ranges: ranges,
                 internal: policies[0],
                 external: policies[1],
+                unserved: Vec::new(),
                 ports: ports
                     .into_iter()
                     .map(|(name, protocol, port)| ServicePort {

@@ -27,6 +27,8 @@ pub struct Service {
     pub internal: TrafficPolicy,
     /// Which endpoints its other addresses lead to (F11, F12).
     pub external: TrafficPolicy,
+    /// Fields of its `spec` that ask for what this program does not do.
+    pub unserved: Vec<&'static str>,
 }
 
 /// Which endpoints connections may go to.

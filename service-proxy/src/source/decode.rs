@@ -87,6 +87,7 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
             "spec.externalTrafficPolicy",
             spec.external_traffic_policy.as_deref(),
         )?,
+        unserved: unserved(spec),
     }))
 }
 
@@ -211,6 +212,19 @@ fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
             })
         })
         .collect()
+}
+
+/// Fields that ask for what this program does not do.
+fn unserved(spec: &ServiceSpec) -> Vec<&'static str> {
+    let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
+    let checked = spec.health_check_node_port.is_some_and(|port| port != 0);
+    [
+        (sticky, "spec.sessionAffinity"),
+        (checked, "spec.healthCheckNodePort"),
+    ]
+    .into_iter()
+    .filter_map(|(asked, field)| asked.then_some(field))
+    .collect()
 }
 
 fn policy(field: &str, text: Option<&str>) -> Result<TrafficPolicy, Invalid> {
@@ -387,6 +401,56 @@ mod tests {
     }
 
     #[test]
+    fn addresses_and_policies_of_a_service() {
+        let object = json!({
+            "metadata": {"namespace": "ns1", "name": "svc1"},
+            "spec": {
+                "clusterIP": "10.96.0.1",
+                "ports": [{"port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 0}],
+                "externalIPs": ["192.0.2.001", "fd00::9"],
+                "loadBalancerSourceRanges": [" 10.0.0.0/8", "0.0.0.0/0 "],
+                "internalTrafficPolicy": "Local",
+                "externalTrafficPolicy": "Local",
+                "sessionAffinity": "ClientIP",
+                "healthCheckNodePort": 31000,
+            },
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "203.0.113.1"},
+                {"ip": "203.0.113.2", "ipMode": "VIP"},
+                {"ip": "203.0.113.3", "ipMode": "Proxy"},
+                {"hostname": "example.org"},
+            ]}},
+        });
+        let found = service(&serde_json::from_value(object).unwrap())
+            .unwrap()
+            .unwrap();
+        let texts = |addresses: &[IpAddr]| -> Vec<String> {
+            addresses.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(&found.external_ips), ["192.0.2.1", "fd00::9"]);
+        assert_eq!(
+            texts(&found.load_balancer_ips),
+            ["203.0.113.1", "203.0.113.2"]
+        );
+        let ranges: Vec<_> = found
+            .source_ranges
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(ranges, ["10.0.0.0/8", "0.0.0.0/0"]);
+        assert_eq!(
+            (found.internal, found.external),
+            (TrafficPolicy::Local, TrafficPolicy::Local)
+        );
+        let node_ports: Vec<_> = found.ports.iter().map(|port| port.node_port).collect();
+        assert_eq!(node_ports, [Some(30080), None]);
+        assert_eq!(
+            found.unserved,
+            ["spec.sessionAffinity", "spec.healthCheckNodePort"]
+        );
+    }
+
+    #[test]
     fn a_bad_service_names_the_field() {
         for (spec, error) in [
             (
@@ -400,6 +464,22 @@ mod tests {
             (
                 json!({"clusterIP": "10.96.0.1", "ports": [{"port": 0}]}),
                 "spec.ports[0].port: 0 is no port from 1 to 65535",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 70000}]}),
+                "spec.ports[0].nodePort: 70000 is no port from 1 to 65535",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "externalIPs": ["x"]}),
+                "spec.externalIPs: \"x\" is no IP address",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "loadBalancerSourceRanges": ["10.0.0.1"]}),
+                "spec.loadBalancerSourceRanges: \"10.0.0.1\" is no network such as 10.0.0.0/8",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "externalTrafficPolicy": "Near"}),
+                "spec.externalTrafficPolicy: \"Near\" is none of Cluster, Local",
             ),
             (
                 json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "protocol": "ICMP"}]}),
