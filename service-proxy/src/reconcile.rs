@@ -5,17 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, diff},
 };
 
 use crate::{
-    model::{Catalogue, ObjectName},
+    model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{Contest, Plan, TABLE},
+        nftables::{Contest, NodeRules, Plan, TABLE},
     },
 };
 
@@ -63,19 +62,16 @@ pub struct Sent {
 // === impl Reconciler ===
 
 impl<K: Nftables> Reconciler<K> {
-    /// Works on a kernel for a node; `cluster_cidrs` are the cluster's pod networks, one per family at the
-    /// most (F26).
-    pub fn new(kernel: K, node: impl Into<String>, cluster_cidrs: &[IpNetwork]) -> Self {
-        let local = |family| {
-            cluster_cidrs
-                .iter()
-                .copied()
-                .find(|cidr| Family::of_network(cidr) == family)
-        };
+    /// Works on a kernel for a node, with the rules that are the same for all Services.
+    pub fn new(
+        kernel: K,
+        node: impl Into<String>,
+        mut rules: impl FnMut(Family) -> NodeRules,
+    ) -> Self {
         Self {
             kernel,
             node: node.into(),
-            plans: Family::ALL.map(|family| Plan::new(family, local(family))),
+            plans: Family::ALL.map(|family| Plan::new(family, rules(family))),
             in_step: BTreeSet::new(),
         }
     }
@@ -83,12 +79,16 @@ impl<K: Nftables> Reconciler<K> {
     /// Takes in what has become of Services, and lets the kernel follow.
     pub fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
+        let here = Here {
+            node: &self.node,
+            zone: None,
+        };
         for plan in &mut self.plans {
             let family = plan.family();
             let now = services.iter().map(|name| {
                 let service = catalogue.service(name);
                 let slices = catalogue.slices_of(name);
-                let frontends = service.map(|it| frontends(it, slices, family, &self.node));
+                let frontends = service.map(|it| frontends(it, slices, family, here));
                 (name.clone(), frontends.unwrap_or_default())
             });
             let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());

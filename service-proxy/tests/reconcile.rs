@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction, Value},
@@ -22,15 +23,25 @@ use nix::{
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 use service_proxy::{
     model::{
-        Catalogue, Change, Endpoint, EndpointSlice, ObjectKey, ObjectName, Protocol, Service,
-        ServicePort, SlicePort,
+        Catalogue, Change, Endpoint, EndpointSlice, Hints, ObjectKey, ObjectName, Protocol,
+        Service, ServicePort, SlicePort, TrafficPolicy,
     },
-    plan::nftables::TABLE,
+    plan::nftables::{NodePortAddresses, NodeRules, Pods, TABLE},
     reconcile::{Nftables, Outcome, Reconciler},
 };
 
-/// The pod network.
-const CIDRS: [&str; 1] = ["10.244.0.0/16"];
+/// IPv4 by networks, IPv6 by default.
+fn rules(family: Family) -> NodeRules {
+    let network = |text: &str| text.parse().unwrap();
+    match family {
+        Family::V4 => NodeRules {
+            pods: Some(Pods::Network(network("10.244.0.0/16"))),
+            masquerade_all: false,
+            node_ports: NodePortAddresses::In(["192.0.2.0/24", "192.0.2.1/32"].map(network).into()),
+        },
+        Family::V6 => NodeRules::default(),
+    }
+}
 
 /// The fake kernel, with moods.
 #[derive(Clone, Debug, Default)]
@@ -116,11 +127,10 @@ impl Kernel {
 impl Cluster {
     fn new() -> Self {
         let kernel = Kernel::default();
-        let cidrs = CIDRS.map(|cidr| cidr.parse().unwrap());
         Self {
             objects: BTreeMap::new(),
             catalogue: Catalogue::default(),
-            reconciler: Reconciler::new(kernel.clone(), "node1", &cidrs),
+            reconciler: Reconciler::new(kernel.clone(), "node1", rules),
             kernel,
         }
     }
@@ -160,21 +170,26 @@ impl Cluster {
 /// before. Fails where slots have gaps.
 fn renumbered(mut tables: Vec<ObservedTable>) -> Vec<ObservedTable> {
     for table in &mut tables {
-        let Some(ObservedSet::Known(set)) = table.sets.get_mut("endpoints") else {
-            panic!("{table:?}");
-        };
-        let mut endpoints: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (mut key, element) in std::mem::take(&mut set.elements) {
-            let slot = key.pop();
-            let known = endpoints.entry(key).or_default();
-            assert_eq!(slot, Some(Value::Number(known.len().try_into().unwrap())));
-            known.push(element);
-        }
-        for (key, mut elements) in endpoints {
-            elements.sort_by_key(|element| format!("{element:?}"));
-            for (slot, element) in (0..).zip(elements) {
-                let key = [&key[..], &[Value::Number(slot)]].concat();
-                set.elements.insert(key, element);
+        let sets = table.sets.iter_mut();
+        for (_, set) in
+            sets.filter(|(name, _)| name.ends_with("endpoints") && *name != "no-endpoints")
+        {
+            let ObservedSet::Known(set) = set else {
+                panic!("{set:?}");
+            };
+            let mut endpoints: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for (mut key, element) in std::mem::take(&mut set.elements) {
+                let slot = key.pop();
+                let known = endpoints.entry(key).or_default();
+                assert_eq!(slot, Some(Value::Number(known.len().try_into().unwrap())));
+                known.push(element);
+            }
+            for (key, mut elements) in endpoints {
+                elements.sort_by_key(|element| format!("{element:?}"));
+                for (slot, element) in (0..).zip(elements) {
+                    let key = [&key[..], &[Value::Number(slot)]].concat();
+                    set.elements.insert(key, element);
+                }
             }
         }
     }
@@ -202,22 +217,48 @@ fn ports() -> impl Strategy<Value = Vec<(&'static str, Protocol, u16)>> {
     subsequence(all, 0..=3)
 }
 
+fn policy() -> impl Strategy<Value = TrafficPolicy> {
+    prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)]
+}
+
+/// Few lists of networks, so that some Services have the same.
+fn source_ranges() -> impl Strategy<Value = Vec<IpNetwork>> {
+    let all = ["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"].map(|range| range.parse().unwrap());
+    subsequence(all.to_vec(), 0..=3)
+}
+
 fn service() -> impl Strategy<Value = Change> {
-    let known = (cluster_ips(), ports());
+    let known = (
+        cluster_ips(),
+        ports(),
+        [cluster_ips(), cluster_ips()],
+        source_ranges(),
+        [policy(), policy()],
+        option::of(0..3_u16),
+    );
     (0..4_u8, option::weighted(0.8, known)).prop_map(|(number, known)| {
         let name = name(format!("s{number}"));
-        let service = known.map(|(cluster_ips, ports)| Service {
-            name: name.clone(),
-            cluster_ips,
-            ports: ports
-                .into_iter()
-                .map(|(name, protocol, port)| ServicePort {
-                    name: name.into(),
-                    protocol,
-                    port,
-                })
-                .collect(),
-        });
+        let service = known.map(
+            |(cluster_ips, ports, others, ranges, policies, node_ports)| Service {
+                name: name.clone(),
+                cluster_ips,
+                external_ips: others[0].clone(),
+                load_balancer_ips: others[1].clone(),
+                source_ranges: ranges,
+                internal: policies[0],
+                external: policies[1],
+                unserved: Vec::new(),
+                ports: ports
+                    .into_iter()
+                    .map(|(name, protocol, port)| ServicePort {
+                        name: name.into(),
+                        protocol,
+                        port,
+                        node_port: node_ports.map(|number| 30_000 + number + port),
+                    })
+                    .collect(),
+            },
+        );
         Change::Service(name, service.map(Arc::new))
     })
 }
@@ -227,8 +268,12 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
         Just("node1".to_owned()),
         Just("node2".to_owned())
     ]);
-    (0..5_u8, any::<[bool; 3]>(), nodes).prop_map(
-        move |(host, [ready, serving, terminating], node)| {
+    let hints = option::of(subsequence(
+        vec!["node1".to_owned(), "node2".to_owned()],
+        0..=2,
+    ));
+    (0..5_u8, any::<[bool; 3]>(), nodes, hints).prop_map(
+        move |(host, [ready, serving, terminating], node, hints)| {
             let address = match family {
                 Family::V4 => Ipv4Addr::new(10, 244, 0, host).into(),
                 Family::V6 => Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, host.into()).into(),
@@ -239,6 +284,12 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
                 serving,
                 terminating,
                 node,
+                hints: hints.map(|nodes| {
+                    Box::new(Hints {
+                        nodes,
+                        zones: Vec::new(),
+                    })
+                }),
             }
         },
     )
@@ -322,6 +373,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
         name: String::new(),
         protocol: Protocol::Tcp,
         port,
+        node_port: None,
     };
     let address = |host: u32| {
         IpAddr::from(Ipv4Addr::from(
@@ -344,6 +396,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
                 serving: true,
                 terminating: false,
                 node: Some("node2".into()),
+                hints: None,
             })
             .collect(),
     });
@@ -356,6 +409,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
             Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 0)) + u32::from(number)).into(),
         ],
         ports: vec![port(80)],
+        ..Service::default()
     };
     changes.push(Change::Service(
         service.name.clone(),
@@ -370,7 +424,8 @@ fn a_set_that_is_outgrown_is_made_anew_and_stays_large() {
     let work = || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut catalogue = Catalogue::default();
-        let mut reconciler = Reconciler::new(Handle::open().unwrap(), "node1", &[]);
+        let mut reconciler =
+            Reconciler::new(Handle::open().unwrap(), "node1", |_| NodeRules::default());
         let mut kernel = Handle::open().unwrap();
         let mut change = |changes: Vec<Change>| {
             let services = changes
@@ -429,11 +484,7 @@ fn a_change_costs_what_it_changes() {
     // A proxy that starts now takes over the slots as they are.
     let mut next = Cluster::new();
     next.kernel = cluster.kernel.clone();
-    next.reconciler = Reconciler::new(
-        cluster.kernel.clone(),
-        "node1",
-        &CIDRS.map(|it| it.parse().unwrap()),
-    );
+    next.reconciler = Reconciler::new(cluster.kernel.clone(), "node1", rules);
     let outcome = next.change(cluster.objects.values().cloned().collect());
     assert!(outcome.sent.is_empty(), "{outcome:?}");
     assert_eq!(next.kernel.tables(), before);

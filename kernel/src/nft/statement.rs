@@ -72,6 +72,10 @@ pub enum Operator {
     Is(Value),
     /// Not equal to a value, or outside a network.
     IsNot(Value),
+    /// For [`Field::InputInterface`] and [`Field::OutputInterface`]: the name begins so (`"veth*"`).
+    StartsWith(crate::IfName),
+    /// The name does not begin so.
+    StartsNotWith(crate::IfName),
     /// For [`Field::CtState`], [`Field::CtStatus`] and [`Field::Mark`]: any of the bits is set.
     HasAny(u32),
     /// For [`Field::CtState`], [`Field::CtStatus`] and [`Field::Mark`]: none of the bits is set.

@@ -8,23 +8,26 @@
 mod delta;
 mod elements;
 mod layout;
+mod node_rules;
+mod pool;
 mod shared;
 mod slots;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnetwork::IpNetwork;
 use kernel::{
     Family,
-    nft::{ObservedSet, ObservedTable, Table},
+    nft::{Element, Key, ObservedSet, ObservedTable, Table},
 };
 
-use self::{elements::Elements, layout::Skeleton, shared::Shared};
+use self::{elements::Elements, layout::Skeleton, pool::Pool, shared::Shared};
 use super::{Balance, Frontend};
 use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
 pub use layout::TABLE;
+pub use node_rules::{NodePortAddresses, NodeRules, Pods};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -41,11 +44,10 @@ pub struct Plan {
 // === impl Plan ===
 
 impl Plan {
-    /// A plan without Services. Connections to Services from outside of `local`, the cluster's pod
-    /// network, are masqueraded; none are where it is `None` (F26).
-    pub fn new(family: Family, local: Option<IpNetwork>) -> Self {
+    /// A plan without Services.
+    pub fn new(family: Family, node: NodeRules) -> Self {
         Self {
-            skeleton: Skeleton { family, local },
+            skeleton: Skeleton { family, node },
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
             shared: Shared::default(),
@@ -65,8 +67,8 @@ impl Plan {
         for (service, mut frontends) in services {
             for (frontend, balance) in &mut frontends {
                 if let Some(Some(before)) = before.get(frontend) {
-                    let slots = before.backends.iter().map(slots::socket).enumerate();
-                    slots::settle(slots, &mut balance.backends);
+                    slots::keep(&before.backends, &mut balance.backends);
+                    slots::keep(&before.local, &mut balance.local);
                 }
             }
             delta.contests.extend(self.replace(service, frontends));
@@ -100,16 +102,21 @@ impl Plan {
             }
         }
         self.shared.fill(&mut elements);
-        self.skeleton.table(self.shared.endpoint_counts(), elements)
+        self.skeleton.table(self.shared.chains(), elements)
     }
 
     /// Takes over the slots that endpoints have in the kernel, so that a restart moves none.
     pub fn adopt(&mut self, observed: &ObservedTable) {
-        let Some(ObservedSet::Known(endpoints)) = observed.sets.get(layout::ENDPOINTS) else {
-            return;
-        };
+        for pool in Pool::ALL {
+            if let Some(ObservedSet::Known(set)) = observed.sets.get(pool.endpoints()) {
+                self.adopt_pool(pool, &set.elements);
+            }
+        }
+    }
+
+    fn adopt_pool(&mut self, pool: Pool, elements: &BTreeMap<Key, Element>) {
         let mut slots: BTreeMap<Frontend, Vec<(usize, slots::Socket)>> = BTreeMap::new();
-        for (key, element) in &endpoints.elements {
+        for (key, element) in elements {
             if let Some((frontend, slot, socket)) = elements::slot_of(key, element) {
                 slots.entry(frontend).or_default().push((slot, socket));
             }
@@ -117,7 +124,12 @@ impl Plan {
         for (frontend, slots) in slots {
             let claims = self.claims.get_mut(&frontend).into_iter().flatten();
             for (_, balance) in claims {
-                slots::settle(slots.iter().copied(), &mut balance.backends);
+                let backends = if Pool::of(&frontend, true) == pool {
+                    &mut balance.local
+                } else {
+                    &mut balance.backends
+                };
+                slots::settle(slots.iter().copied(), backends);
             }
         }
     }
@@ -192,11 +204,11 @@ impl Plan {
     /// Takes note of how many elements there are; answers whether a set has to be made anew for them.
     fn resize(&mut self, delta: &Delta) -> bool {
         let mut outgrown = false;
-        for set in layout::SETS {
+        for set in layout::sets() {
             let length = self.lengths.entry(set).or_default();
-            let before = layout::capacity(*length);
+            let before = layout::capacity(set, *length);
             *length = *length + delta.after.of(set).len() - delta.before.of(set).len();
-            outgrown |= layout::capacity(*length) > before;
+            outgrown |= layout::capacity(set, *length) > before;
         }
         outgrown
     }

@@ -41,8 +41,13 @@ pub fn settle(before: impl IntoIterator<Item = (usize, Socket)>, now: &mut Vec<B
     *now = ordered;
 }
 
+/// Lets endpoints keep the slots that they had.
+pub fn keep(before: &[Backend], now: &mut Vec<Backend>) {
+    settle(before.iter().map(socket).enumerate(), now);
+}
+
 /// What names an endpoint.
-pub fn socket(backend: &Backend) -> Socket {
+fn socket(backend: &Backend) -> Socket {
     (backend.address, backend.port)
 }
 
@@ -78,10 +83,7 @@ mod tests {
             (&[1, 1, 9], &[1, 2], &[1, 2]),
         ] {
             let mut settled = backends(now);
-            settle(
-                backends(before).iter().map(socket).enumerate(),
-                &mut settled,
-            );
+            keep(&backends(before), &mut settled);
             assert_eq!(settled, backends(expected), "{before:?} {now:?}");
         }
     }
