@@ -32,9 +32,14 @@ impl VxlanConf {
 
     /// The name of the device of a family.
     pub fn device_name(&self, family: Family) -> Result<IfName, InvalidIfName> {
+        Self::name_of_device(family, self.vni)
+    }
+
+    /// The name of the device of a family for a network identifier.
+    pub fn name_of_device(family: Family, vni: Vni) -> Result<IfName, InvalidIfName> {
         match family {
-            Family::V4 => format!("flannel.{}", self.vni),
-            Family::V6 => format!("flannel-v6.{}", self.vni),
+            Family::V4 => format!("flannel.{vni}"),
+            Family::V6 => format!("flannel-v6.{vni}"),
         }
         .parse()
     }
