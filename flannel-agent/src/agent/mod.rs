@@ -2,6 +2,7 @@
 
 mod drift;
 mod keeper;
+mod packet_filter;
 mod reconciler;
 mod site;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
+pub use packet_filter::PacketFilter;
 pub use reconciler::Reconciler;
 pub use site::{Overlay, Site, Unusable};
 
@@ -103,6 +105,16 @@ async fn work(
     let drift = Drift::open()?;
     let site = Site::new(&mut kernel, options, &conf, underlay, node.clone())?;
     site.log();
+    let networks = conf
+        .pools
+        .iter()
+        .map(|(family, pool)| (family, pool.network()));
+    let mut packet_filter = PacketFilter::new(
+        conf.packet_filter,
+        options.rules(),
+        networks.collect(),
+        options.resync(),
+    )?;
     let (own_sender, own) = watch::channel(site.own());
     let mut keeper = Keeper {
         registry: registry.clone(),
@@ -117,7 +129,7 @@ async fn work(
         kernel,
         site,
         own_sender,
-        options.subnet_file.clone(),
+        options,
         registry.leases_prefix(),
         health,
     );
@@ -127,6 +139,7 @@ async fn work(
     tokio::select! {
         never = etcd::follow(registry, &snapshot_sender) => match never {},
         never = keeper.run(previous, own, snapshots.clone(), &held_sender) => match never {},
+        never = packet_filter.run(held.clone()) => match never {},
         never = reconciler.run(drift, held, snapshots) => match never {},
     }
 }

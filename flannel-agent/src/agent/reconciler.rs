@@ -15,6 +15,7 @@ use tokio::{
 use super::{Drift, Overlay, Site};
 use crate::{
     model::{Attributes, Held, Snapshot, SubnetEnv},
+    options::Options,
     plan::{self, Device, Peers, Tables, Watched},
     report::{self, CannotWrite, Health, Notices},
     source,
@@ -38,6 +39,7 @@ pub struct Reconciler {
     watched: Watched,
     cleaned: bool,
     subnet_file: PathBuf,
+    ip_masq: bool,
     leases_prefix: String,
     health: Health,
     notices: Notices,
@@ -77,7 +79,7 @@ impl Reconciler {
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
-        subnet_file: PathBuf,
+        options: &Options,
         leases_prefix: String,
         health: Health,
     ) -> Self {
@@ -87,7 +89,8 @@ impl Reconciler {
             own,
             watched: Watched::default(),
             cleaned: false,
-            subnet_file,
+            subnet_file: options.subnet_file.clone(),
+            ip_masq: options.ip_masq,
             leases_prefix,
             health,
             notices: Notices::default(),
@@ -314,6 +317,7 @@ impl Reconciler {
                 .map(|(_, it)| it.device.mtu)
                 .min()
                 .unwrap_or_default(),
+            ip_masq: self.ip_masq,
         }
     }
 }

@@ -24,6 +24,15 @@ pub struct VxlanConf {
     pub learning: bool,
 }
 
+/// What keeps the rules for masquerading and forwarding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketFilter {
+    /// nftables: unless the configuration says otherwise.
+    Nftables,
+    /// iptables, by flannel's rules: where `EnableNFTables` is false.
+    Iptables,
+}
+
 // === impl VxlanConf ===
 
 impl VxlanConf {

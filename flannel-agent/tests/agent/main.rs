@@ -5,6 +5,7 @@
 mod healing;
 mod lab;
 mod leases;
+mod masquerade;
 mod nodes;
 mod program;
 mod start;
