@@ -10,6 +10,7 @@ mod ip_text;
 mod ipam_conf;
 mod net_conf;
 mod owner;
+mod portmap_conf;
 mod prev_result;
 mod range_set;
 mod spec_version;
@@ -26,6 +27,7 @@ pub use ip_text::Cidr;
 pub use ipam_conf::{IpamConf, IpamLocation};
 pub use net_conf::{NetConf, is_valid_name};
 pub use owner::Owner;
+pub use portmap_conf::{PortMapping, PortmapBackend, PortmapConf};
 #[cfg(test)]
 pub use range_set::RawRange;
 pub use range_set::{Range, RangeSet, number};

@@ -3,4 +3,6 @@
 pub mod allocation;
 pub mod bridge;
 pub mod delegate;
+pub mod hashed_name;
 pub mod host_veth;
+pub mod portmap;

@@ -3,6 +3,8 @@
 mod bridge;
 mod flannel;
 mod host_local;
+mod loopback;
+mod portmap;
 mod reservations;
 
 use std::ffi::OsStr;
@@ -21,13 +23,23 @@ pub enum Plugin {
     Flannel,
     /// Gives out addresses.
     HostLocal,
+    /// Brings up the container's `lo`.
+    Loopback,
+    /// Leads ports of the node into containers.
+    Portmap,
 }
 
 // === impl Plugin ===
 
 impl Plugin {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Bridge, Self::Flannel, Self::HostLocal];
+    pub const ALL: [Self; 5] = [
+        Self::Bridge,
+        Self::Flannel,
+        Self::HostLocal,
+        Self::Loopback,
+        Self::Portmap,
+    ];
 
     /// The name that runtimes and configuration know it by.
     pub const fn name(self) -> &'static str {
@@ -35,6 +47,8 @@ impl Plugin {
             Self::Bridge => "bridge",
             Self::Flannel => "flannel",
             Self::HostLocal => "host-local",
+            Self::Loopback => "loopback",
+            Self::Portmap => "portmap",
         }
     }
 
@@ -55,6 +69,8 @@ impl Plugin {
             Self::Bridge => bridge::add(environment, attachment, conf),
             Self::Flannel => flannel::add(environment, attachment, conf),
             Self::HostLocal => host_local::add(attachment, conf),
+            Self::Loopback => loopback::add(attachment, conf),
+            Self::Portmap => portmap::add(attachment, conf),
         }
     }
 
@@ -69,6 +85,8 @@ impl Plugin {
             Self::Bridge => bridge::del(environment, attachment, conf),
             Self::Flannel => flannel::del(environment, attachment, conf),
             Self::HostLocal => host_local::del(attachment, conf),
+            Self::Loopback => loopback::del(attachment),
+            Self::Portmap => portmap::del(attachment, conf),
         }
     }
 
@@ -83,6 +101,8 @@ impl Plugin {
             Self::Bridge => bridge::check(environment, attachment, conf),
             Self::Flannel => flannel::check(environment, attachment, conf),
             Self::HostLocal => reservations::check(attachment, conf),
+            Self::Loopback => loopback::check(attachment),
+            Self::Portmap => portmap::check(attachment, conf),
         }
     }
 
@@ -97,6 +117,9 @@ impl Plugin {
             Self::Bridge => bridge::gc(environment, valid, conf),
             Self::Flannel => flannel::gc(environment, valid, conf),
             Self::HostLocal => reservations::gc(valid, conf),
+            // Nothing of it is outside of the container's namespace.
+            Self::Loopback => Ok(()),
+            Self::Portmap => portmap::gc(valid, conf),
         }
     }
 
@@ -106,6 +129,8 @@ impl Plugin {
             Self::Bridge => bridge::status(environment, conf),
             Self::Flannel => flannel::status(environment, conf),
             Self::HostLocal => reservations::status(conf),
+            // What they need, they make.
+            Self::Loopback | Self::Portmap => Ok(()),
         }
     }
 }

@@ -4,11 +4,13 @@ mod address_store;
 mod atomic_file;
 mod environment;
 mod installation;
+mod namespace_lock;
 mod scratch;
 mod subnet_file;
 
 pub use address_store::{AddressStore, Reservations};
 pub use environment::Environment;
 pub use installation::{Placed, install};
+pub use namespace_lock::NamespaceLock;
 pub use scratch::Scratch;
 pub use subnet_file::read as read_subnet_env;
