@@ -3,6 +3,7 @@
 mod add_result;
 mod args;
 mod attachment;
+mod bandwidth_conf;
 mod bridge_conf;
 mod error;
 mod flannel_conf;
@@ -20,6 +21,7 @@ mod valid_attachments;
 pub use add_result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use args::Args;
 pub use attachment::Attachment;
+pub use bandwidth_conf::BandwidthConf;
 pub use bridge_conf::BridgeConf;
 pub use error::{Code, Error};
 pub use flannel_conf::FlannelConf;

@@ -1,5 +1,6 @@
 //! The plugins of this binary: each reads, plans and does. A plugin that delegates to another calls it here.
 
+mod bandwidth;
 mod bridge;
 mod flannel;
 mod host_local;
@@ -17,6 +18,8 @@ use crate::{
 /// A plugin of this binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plugin {
+    /// Limits what containers receive and send.
+    Bandwidth,
     /// Attaches containers to a bridge.
     Bridge,
     /// Asks the flannel agent what to delegate to another plugin.
@@ -33,7 +36,8 @@ pub enum Plugin {
 
 impl Plugin {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Bandwidth,
         Self::Bridge,
         Self::Flannel,
         Self::HostLocal,
@@ -44,6 +48,7 @@ impl Plugin {
     /// The name that runtimes and configuration know it by.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Bandwidth => "bandwidth",
             Self::Bridge => "bridge",
             Self::Flannel => "flannel",
             Self::HostLocal => "host-local",
@@ -66,6 +71,7 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<AddResult, Error> {
         match self {
+            Self::Bandwidth => bandwidth::add(attachment, conf),
             Self::Bridge => bridge::add(environment, attachment, conf),
             Self::Flannel => flannel::add(environment, attachment, conf),
             Self::HostLocal => host_local::add(attachment, conf),
@@ -82,6 +88,7 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<(), Error> {
         match self {
+            Self::Bandwidth => bandwidth::del(attachment, conf),
             Self::Bridge => bridge::del(environment, attachment, conf),
             Self::Flannel => flannel::del(environment, attachment, conf),
             Self::HostLocal => host_local::del(attachment, conf),
@@ -98,6 +105,7 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<(), Error> {
         match self {
+            Self::Bandwidth => bandwidth::check(attachment, conf),
             Self::Bridge => bridge::check(environment, attachment, conf),
             Self::Flannel => flannel::check(environment, attachment, conf),
             Self::HostLocal => reservations::check(attachment, conf),
@@ -114,6 +122,7 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<(), Error> {
         match self {
+            Self::Bandwidth => bandwidth::gc(valid, conf),
             Self::Bridge => bridge::gc(environment, valid, conf),
             Self::Flannel => flannel::gc(environment, valid, conf),
             Self::HostLocal => reservations::gc(valid, conf),
@@ -130,7 +139,7 @@ impl Plugin {
             Self::Flannel => flannel::status(environment, conf),
             Self::HostLocal => reservations::status(conf),
             // What they need, they make.
-            Self::Loopback | Self::Portmap => Ok(()),
+            Self::Bandwidth | Self::Loopback | Self::Portmap => Ok(()),
         }
     }
 }

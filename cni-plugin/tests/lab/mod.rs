@@ -112,6 +112,7 @@ impl Host {
             dir: tempfile::tempdir().unwrap(),
         };
         for name in [
+            "bandwidth",
             "flannel",
             "bridge",
             "host-local",
