@@ -324,11 +324,6 @@ fn what_is_not_supported_is_refused_by_name() {
     };
     let mut conf = host.flannel_conf();
     for (key, value, start) in [
-        (
-            "type",
-            json!("ptp"),
-            r#"delegate.type: "ptp" can't be delegated to"#,
-        ),
         ("vlan", json!(7), "vlan: not supported yet"),
         (
             "ipMasqBackend",
@@ -350,11 +345,4 @@ fn what_is_not_supported_is_refused_by_name() {
         let message = refused(&conf);
         assert!(message.starts_with(start), "{message}");
     }
-    conf["delegate"] = json!({});
-    conf["ipam"]["type"] = "dhcp".into();
-    let message = refused(&conf);
-    assert!(
-        message.starts_with(r#"ipam.type: "dhcp" can't"#),
-        "{message}"
-    );
 }

@@ -1,6 +1,7 @@
 //! The plugins of this binary: each reads, plans and does. A plugin that delegates to another calls it here.
 
 mod bridge;
+mod delegate;
 mod flannel;
 mod host_local;
 mod reservations;
@@ -107,17 +108,5 @@ impl Plugin {
             Self::Flannel => flannel::status(environment, conf),
             Self::HostLocal => reservations::status(conf),
         }
-    }
-}
-
-/// The plugin that configuration names by `key` to delegate to; one of `accepted`.
-fn delegate(key: &str, name: &str, accepted: Plugin) -> Result<Plugin, Error> {
-    if name == accepted.name() {
-        Ok(accepted)
-    } else {
-        Err(Error::config(format!(
-            "{key}: {name:?} can't be delegated to by this build; use {:?}",
-            accepted.name()
-        )))
     }
 }

@@ -3,12 +3,14 @@
 mod address_store;
 mod atomic_file;
 mod environment;
+mod foreign_plugin;
 mod installation;
 mod scratch;
 mod subnet_file;
 
 pub use address_store::{AddressStore, Reservations};
 pub use environment::Environment;
+pub use foreign_plugin::ForeignPlugin;
 pub use installation::{Placed, install};
 pub use scratch::Scratch;
 pub use subnet_file::read as read_subnet_env;
