@@ -11,6 +11,8 @@
 //! was said, checked) -> `plan` (pure: what should be) -> `plugin` (does it, by the `kernel` crate) ->
 //! `report` (what is printed). `protocol` is the order in which a plugin has to check what it was given.
 //!
+//! A call is logged, by one line, where `CNI_LOG_FILE` or the key `logFile` names a file.
+//!
 //! CHECK names what is missing of what the ADD made; GC removes what containers left that the runtime does
 //! not list, and does nothing without a list; STATUS is cheap and changes nothing. Keys of the bridge plugin
 //! that this build does not know are refused by name.
@@ -68,7 +70,14 @@ fn call(
             write!(stderr, "{}", report::about(plugin))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Ok(environment) => protocol::answer(plugin, &environment, stdin),
+        Ok(environment) => {
+            let mut journal = report::Journal::start(&environment);
+            let answer = protocol::answer(plugin, &environment, stdin, &mut journal);
+            let noted = answer.as_deref();
+            // A log that can't be written costs no container its network.
+            drop(journal.finish(plugin.name(), &environment, noted));
+            answer
+        }
         Err(error) => Err(error),
     };
     match answer {

@@ -25,7 +25,8 @@ use std::os::fd::AsRawFd;
 
 const BACKENDS: [&str; 2] = ["iptables", "nftables"];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Long enough for several SYNs: the bridge may still be making sure that its IPv6 address is its own.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The node's addresses, and the client's, on the link between them.
 const NODE: [&str; 2] = ["192.0.2.1/24", "2001:db8::1/64"];
 const CLIENT: [&str; 2] = ["192.0.2.2/24", "2001:db8::2/64"];

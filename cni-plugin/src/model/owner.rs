@@ -57,6 +57,11 @@ impl Owner {
         }
     }
 
+    /// Container id and interface name, where the file names both.
+    pub fn names(&self) -> Option<(&str, &str)> {
+        Some((&self.container_id, self.if_name.as_deref()?))
+    }
+
     /// Whether it may be this attachment: the file names its container and no interface.
     pub fn may_be(&self, attachment: &Attachment) -> bool {
         self.container_id == attachment.container_id && self.if_name.is_none()

@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod bridge;
+mod delegate;
 mod flannel;
 mod host_local;
 mod loopback;
@@ -141,17 +142,5 @@ impl Plugin {
             // What they need, they make.
             Self::Bandwidth | Self::Loopback | Self::Portmap => Ok(()),
         }
-    }
-}
-
-/// The plugin that configuration names by `key` to delegate to; one of `accepted`.
-fn delegate(key: &str, name: &str, accepted: Plugin) -> Result<Plugin, Error> {
-    if name == accepted.name() {
-        Ok(accepted)
-    } else {
-        Err(Error::config(format!(
-            "{key}: {name:?} can't be delegated to by this build; use {:?}",
-            accepted.name()
-        )))
     }
 }

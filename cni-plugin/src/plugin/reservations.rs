@@ -1,6 +1,6 @@
 //! What becomes of host-local's reservations after the ADD: CHECK, GC and STATUS.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use crate::{
     model::{Attachment, Code, Error, IpConfig, IpamLocation, NetConf, Owner, ValidAttachments},
@@ -55,6 +55,32 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
     // One address that can't be given back is no reason to keep the others.
     let released: Vec<_> = left.map(|(ip, _)| store.release(*ip)).collect();
     released.into_iter().collect()
+}
+
+/// The addresses that an attachment holds.
+pub fn held(attachment: &Attachment, conf: &NetConf) -> Result<Vec<IpAddr>, Error> {
+    let location = IpamLocation::for_del(conf)?;
+    let known = match AddressStore::open_existing(&location)? {
+        Some(store) => store.reservations()?,
+        None => Reservations::new(),
+    };
+    let is_held = |owner: &Option<Owner>| owner.as_ref().is_some_and(|it| it.is(attachment));
+    let held = known.into_iter().filter(|(_, owner)| is_held(owner));
+    Ok(held.map(|(ip, _)| ip).collect())
+}
+
+/// Container id and interface name of attachments that hold addresses and are not in use any more.
+pub fn left(valid: &ValidAttachments, conf: &NetConf) -> Result<Vec<(String, String)>, Error> {
+    let location = IpamLocation::for_del(conf)?;
+    let Some(store) = AddressStore::open_existing(&location)? else {
+        return Ok(Vec::new());
+    };
+    let known = store.reservations()?;
+    let owners = known.values().flatten().filter(|it| !it.is_one_of(valid));
+    Ok(owners
+        .filter_map(Owner::names)
+        .map(|(id, if_name)| (id.to_owned(), if_name.to_owned()))
+        .collect())
 }
 
 /// An ADD can succeed if the files can be where they belong.

@@ -3,6 +3,7 @@
 mod address_store;
 mod atomic_file;
 mod environment;
+mod foreign_plugin;
 mod installation;
 mod namespace_lock;
 mod scratch;
@@ -10,6 +11,7 @@ mod subnet_file;
 
 pub use address_store::{AddressStore, Reservations};
 pub use environment::Environment;
+pub use foreign_plugin::ForeignPlugin;
 pub use installation::{Placed, install};
 pub use namespace_lock::NamespaceLock;
 pub use scratch::Scratch;
