@@ -1,4 +1,6 @@
-//! One CNI plugin binary, called by many names: `flannel`, `bridge` and `host-local`.
+//! One CNI plugin binary, called by many names: `flannel`, `bridge`, `host-local`, `portmap`, `bandwidth` and
+//! `loopback`. `cni-plugin install DIR` puts it there under all of them. A static one is built by
+//! `RUSTFLAGS='-C target-feature=+crt-static' cargo build --release -p cni-plugin --target x86_64-unknown-linux-gnu`.
 //!
 //! A runtime calls it with a configuration on stdin and the rest in `CNI_*` variables, and reads a result
 //! or an error object from stdout (CNI specification 1.1.0). Where flannel delegates to bridge, and bridge
@@ -8,6 +10,8 @@
 //! The rooms, in the order that a call walks through them: `source` (environment, files) -> `model` (what
 //! was said, checked) -> `plan` (pure: what should be) -> `plugin` (does it, by the `kernel` crate) ->
 //! `report` (what is printed). `protocol` is the order in which a plugin has to check what it was given.
+//!
+//! A call is logged, by one line, where `CNI_LOG_FILE` or the key `logFile` names a file.
 //!
 //! CHECK names what is missing of what the ADD made; GC removes what containers left that the runtime does
 //! not list, and does nothing without a list; STATUS is cheap and changes nothing. Keys of the bridge plugin
@@ -66,7 +70,14 @@ fn call(
             write!(stderr, "{}", report::about(plugin))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Ok(environment) => protocol::answer(plugin, &environment, stdin),
+        Ok(environment) => {
+            let mut journal = report::Journal::start(&environment);
+            let answer = protocol::answer(plugin, &environment, stdin, &mut journal);
+            let noted = answer.as_deref();
+            // A log that can't be written costs no container its network.
+            drop(journal.finish(plugin.name(), &environment, noted));
+            answer
+        }
         Err(error) => Err(error),
     };
     match answer {

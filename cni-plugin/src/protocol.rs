@@ -11,7 +11,7 @@ use kernel::{IfName, InvalidIfName, netns::Namespace};
 use crate::{
     model::{Attachment, Code, Error, NetConf, SpecVersion, ValidAttachments, is_valid_name},
     plugin::Plugin,
-    report,
+    report::{self, Journal},
     source::Environment,
 };
 
@@ -31,6 +31,7 @@ pub fn answer(
     plugin: Plugin,
     environment: &Environment,
     stdin: &mut dyn Read,
+    journal: &mut Journal,
 ) -> Result<String, Error> {
     let verb = Verb::parse(&environment.command);
     let if_name = check_variables(verb, environment)?;
@@ -42,6 +43,7 @@ pub fn answer(
         .read_to_end(&mut input)
         .map_err(|error| Error::io("error reading from stdin".into(), &error))?;
     let conf = NetConf::parse(&input)?;
+    journal.note(&conf);
     let attachment = if_name.map(|if_name| Attachment {
         container_id: environment.container_id.clone(),
         if_name,

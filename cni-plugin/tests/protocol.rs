@@ -37,7 +37,7 @@ fn a_person_is_told_what_it_is() {
     assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""));
     assert_eq!(
         outcome.stderr,
-        "\"something-else\" is no plugin of this binary: copy or link it to one of the names bridge, flannel, host-local, and call it by that\n"
+        "\"something-else\" is no plugin of this binary: copy or link it to one of the names bandwidth, bridge, flannel, host-local, loopback, portmap, and call it by that\n"
     );
 }
 
@@ -324,11 +324,6 @@ fn what_is_not_supported_is_refused_by_name() {
     };
     let mut conf = host.flannel_conf();
     for (key, value, start) in [
-        (
-            "type",
-            json!("ptp"),
-            r#"delegate.type: "ptp" can't be delegated to"#,
-        ),
         ("vlan", json!(7), "vlan: not supported yet"),
         (
             "ipMasqBackend",
@@ -350,11 +345,39 @@ fn what_is_not_supported_is_refused_by_name() {
         let message = refused(&conf);
         assert!(message.starts_with(start), "{message}");
     }
-    conf["delegate"] = json!({});
-    conf["ipam"]["type"] = "dhcp".into();
-    let message = refused(&conf);
+}
+
+#[test]
+fn a_call_is_logged_where_somebody_asks() {
+    let host = Host::new();
+    let container = Netns::new();
+    let log = host.path("log");
+    let mut conf = host.flannel_conf();
+    let call = |verb: &str, conf: &Value| {
+        let call = host.call("flannel", verb).netns(&container);
+        call.conf(conf)
+    };
+    call("ADD", &conf).make().result();
+    assert!(!log.exists());
+    let by_variable = call("DEL", &conf).env("CNI_LOG_FILE", &log.display().to_string());
+    by_variable.make().silent_success();
+    conf["logFile"] = json!(log);
+    call("CHECK", &conf).make().error();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let [del, check] = lines.as_slice() else {
+        panic!("{text}")
+    };
     assert!(
-        message.starts_with(r#"ipam.type: "dhcp" can't"#),
-        "{message}"
+        del.contains(" flannel DEL container=c1 interface=eth0 network=cbr0 ")
+            && del.ends_with("ms ok"),
+        "{del}"
     );
+    assert!(
+        check.ends_with(r#"ms error 7 "Required prevResult missing""#),
+        "{check}"
+    );
+    // A log that can't be written is no failure.
+    conf["logFile"] = "/nowhere/log".into();
+    call("DEL", &conf).make().silent_success();
 }

@@ -18,23 +18,45 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The plugin does not support the configuration's version.
-    IncompatibleVersion = 1,
+    IncompatibleVersion,
     /// A `CNI_*` variable is missing or wrong.
-    InvalidEnvironment = 4,
+    InvalidEnvironment,
     /// A file or stream can't be read or written.
-    Io = 5,
+    Io,
     /// The configuration is no JSON of the expected shape.
-    Decode = 6,
+    Decode,
     /// The configuration makes no sense or wants something that is not there.
-    InvalidConfig = 7,
+    InvalidConfig,
     /// `CNI_NETNS` is the namespace of the plugin itself.
-    InvalidNetns = 8,
+    InvalidNetns,
     /// The same call may succeed a little later.
-    TryAgainLater = 11,
+    TryAgainLater,
     /// STATUS: the plugin can't serve an ADD now.
-    NotAvailable = 50,
+    NotAvailable,
     /// Anything else; libcni gives it to every error without a code.
-    Internal = 999,
+    Internal,
+    /// What a delegate answered.
+    Foreign(u32),
+}
+
+// === impl Code ===
+
+impl Code {
+    /// The number by which runtimes know it.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::IncompatibleVersion => 1,
+            Self::InvalidEnvironment => 4,
+            Self::Io => 5,
+            Self::Decode => 6,
+            Self::InvalidConfig => 7,
+            Self::InvalidNetns => 8,
+            Self::TryAgainLater => 11,
+            Self::NotAvailable => 50,
+            Self::Internal => 999,
+            Self::Foreign(number) => number,
+        }
+    }
 }
 
 // === impl Error ===

@@ -106,6 +106,11 @@ impl NetConf {
             .ok_or_else(|| Error::config("Required prevResult missing"))
     }
 
+    /// The configuration as another plugin gets it on stdin.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.json.to_string().into_bytes()
+    }
+
     /// The network's name.
     pub fn name(&self) -> &str {
         &self.name

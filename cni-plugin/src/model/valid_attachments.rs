@@ -49,6 +49,11 @@ impl ValidAttachments {
             .contains(&(container_id.to_owned(), if_name.to_owned()))
     }
 
+    /// The containers of which any interface is in use.
+    pub fn container_ids(&self) -> BTreeSet<String> {
+        self.listed.iter().map(|(id, _)| id.clone()).collect()
+    }
+
     /// Whether any interface of a container is in use.
     pub fn contains_container(&self, container_id: &str) -> bool {
         self.listed.iter().any(|(id, _)| id == container_id)

@@ -7,3 +7,4 @@ pub mod delegate;
 pub mod hashed_name;
 pub mod host_veth;
 pub mod masquerade;
+pub mod portmap;

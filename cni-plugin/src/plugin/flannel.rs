@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Plugin, delegate};
+use super::{Plugin, delegate::Delegate};
 use crate::{
     model::{AddResult, Attachment, Code, Error, FlannelConf, NetConf, ValidAttachments},
     plan,
@@ -19,7 +19,7 @@ pub fn add(
     let flannel: FlannelConf = conf.view()?;
     let env = source::read_subnet_env(&flannel.subnet_file)?;
     let object = plan::delegate::for_add(conf, &flannel, &env).map_err(Error::config)?;
-    let plugin = plugin_of(&object)?;
+    let plugin = plugin_of(environment, &object)?;
     let scratch = Scratch::of(attachment, &flannel.data_dir);
     let before = scratch.load()?;
     scratch.save(&object)?;
@@ -81,7 +81,7 @@ pub fn check(
             plan::delegate::for_add(conf, &flannel, &env).map_err(Error::config)?
         }
     };
-    let plugin = plugin_of(&object)?;
+    let plugin = plugin_of(environment, &object)?;
     plugin.check(environment, attachment, &conf.for_delegate(object))
 }
 
@@ -93,7 +93,7 @@ pub fn gc(
 ) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
     let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
-    plugin_of(&object)?.gc(environment, valid, &conf.for_delegate(object))?;
+    plugin_of(environment, &object)?.gc(environment, valid, &conf.for_delegate(object))?;
     let is_in_use = |id: &str| valid.contains_container(id);
     Scratch::remove_left(&flannel.data_dir, conf.name(), is_in_use)
 }
@@ -106,7 +106,7 @@ pub fn status(environment: &Environment, conf: &NetConf) -> Result<(), Error> {
         ..error
     })?;
     let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
-    plugin_of(&object)?.status(environment, &conf.for_delegate(object))
+    plugin_of(environment, &object)?.status(environment, &conf.for_delegate(object))
 }
 
 fn delegate_del(
@@ -115,13 +115,13 @@ fn delegate_del(
     conf: &NetConf,
     object: Map<String, Value>,
 ) -> Result<(), Error> {
-    plugin_of(&object)?.del(environment, attachment, &conf.for_delegate(object))
+    plugin_of(environment, &object)?.del(environment, attachment, &conf.for_delegate(object))
 }
 
-fn plugin_of(object: &Map<String, Value>) -> Result<Plugin, Error> {
+fn plugin_of(environment: &Environment, object: &Map<String, Value>) -> Result<Delegate, Error> {
     let name = object
         .get("type")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    delegate("delegate.type", name, Plugin::Bridge)
+    Delegate::find(name, Plugin::Bridge, environment)
 }

@@ -1,8 +1,12 @@
 //! The plugins of this binary: each reads, plans and does. A plugin that delegates to another calls it here.
 
+mod bandwidth;
 mod bridge;
+mod delegate;
 mod flannel;
 mod host_local;
+mod loopback;
+mod portmap;
 mod reservations;
 
 use std::ffi::OsStr;
@@ -15,26 +19,42 @@ use crate::{
 /// A plugin of this binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plugin {
+    /// Limits what containers receive and send.
+    Bandwidth,
     /// Attaches containers to a bridge.
     Bridge,
     /// Asks the flannel agent what to delegate to another plugin.
     Flannel,
     /// Gives out addresses.
     HostLocal,
+    /// Brings up the container's `lo`.
+    Loopback,
+    /// Leads ports of the node into containers.
+    Portmap,
 }
 
 // === impl Plugin ===
 
 impl Plugin {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Bridge, Self::Flannel, Self::HostLocal];
+    pub const ALL: [Self; 6] = [
+        Self::Bandwidth,
+        Self::Bridge,
+        Self::Flannel,
+        Self::HostLocal,
+        Self::Loopback,
+        Self::Portmap,
+    ];
 
     /// The name that runtimes and configuration know it by.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Bandwidth => "bandwidth",
             Self::Bridge => "bridge",
             Self::Flannel => "flannel",
             Self::HostLocal => "host-local",
+            Self::Loopback => "loopback",
+            Self::Portmap => "portmap",
         }
     }
 
@@ -52,9 +72,12 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<AddResult, Error> {
         match self {
+            Self::Bandwidth => bandwidth::add(attachment, conf),
             Self::Bridge => bridge::add(environment, attachment, conf),
             Self::Flannel => flannel::add(environment, attachment, conf),
             Self::HostLocal => host_local::add(attachment, conf),
+            Self::Loopback => loopback::add(attachment, conf),
+            Self::Portmap => portmap::add(attachment, conf),
         }
     }
 
@@ -66,9 +89,12 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<(), Error> {
         match self {
+            Self::Bandwidth => bandwidth::del(attachment, conf),
             Self::Bridge => bridge::del(environment, attachment, conf),
             Self::Flannel => flannel::del(environment, attachment, conf),
             Self::HostLocal => host_local::del(attachment, conf),
+            Self::Loopback => loopback::del(attachment),
+            Self::Portmap => portmap::del(attachment, conf),
         }
     }
 
@@ -80,9 +106,12 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<(), Error> {
         match self {
+            Self::Bandwidth => bandwidth::check(attachment, conf),
             Self::Bridge => bridge::check(environment, attachment, conf),
             Self::Flannel => flannel::check(environment, attachment, conf),
             Self::HostLocal => reservations::check(attachment, conf),
+            Self::Loopback => loopback::check(attachment),
+            Self::Portmap => portmap::check(attachment, conf),
         }
     }
 
@@ -94,9 +123,13 @@ impl Plugin {
         conf: &NetConf,
     ) -> Result<(), Error> {
         match self {
+            Self::Bandwidth => bandwidth::gc(valid, conf),
             Self::Bridge => bridge::gc(environment, valid, conf),
             Self::Flannel => flannel::gc(environment, valid, conf),
             Self::HostLocal => reservations::gc(valid, conf),
+            // Nothing of it is outside of the container's namespace.
+            Self::Loopback => Ok(()),
+            Self::Portmap => portmap::gc(valid, conf),
         }
     }
 
@@ -106,18 +139,8 @@ impl Plugin {
             Self::Bridge => bridge::status(environment, conf),
             Self::Flannel => flannel::status(environment, conf),
             Self::HostLocal => reservations::status(conf),
+            // What they need, they make.
+            Self::Bandwidth | Self::Loopback | Self::Portmap => Ok(()),
         }
-    }
-}
-
-/// The plugin that configuration names by `key` to delegate to; one of `accepted`.
-fn delegate(key: &str, name: &str, accepted: Plugin) -> Result<Plugin, Error> {
-    if name == accepted.name() {
-        Ok(accepted)
-    } else {
-        Err(Error::config(format!(
-            "{key}: {name:?} can't be delegated to by this build; use {:?}",
-            accepted.name()
-        )))
     }
 }

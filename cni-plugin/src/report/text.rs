@@ -13,7 +13,7 @@ use crate::{
 
 /// The error object. Without `cniVersion`, as libcni prints it.
 pub fn error(error: &Error) -> String {
-    let mut object = json!({"code": error.code as u32, "msg": error.message});
+    let mut object = json!({"code": error.code.number(), "msg": error.message});
     if !error.details.is_empty() {
         object["details"] = error.details.as_str().into();
     }

@@ -19,6 +19,8 @@ pub struct Environment {
     pub args: String,
     /// `CNI_PATH`: where other plugins are.
     pub path: String,
+    /// `CNI_LOG_FILE`: where to log the call; no variable of the specification.
+    pub log_file: String,
     /// `CNI_NETNS_OVERRIDE`: the container may be in the plugin's own namespace.
     pub netns_override: String,
 }
@@ -42,6 +44,7 @@ impl Environment {
             if_name: read("CNI_IFNAME")?,
             args: read("CNI_ARGS")?,
             path: read("CNI_PATH")?,
+            log_file: read("CNI_LOG_FILE")?,
             netns_override: read("CNI_NETNS_OVERRIDE")?,
         })
     }

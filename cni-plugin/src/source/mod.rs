@@ -4,14 +4,18 @@ mod address_index;
 mod address_store;
 mod atomic_file;
 mod environment;
+mod foreign_plugin;
 mod installation;
+mod namespace_lock;
 mod resolv_conf;
 mod scratch;
 mod subnet_file;
 
 pub use address_store::{AddressStore, Owned, Reservations};
 pub use environment::Environment;
+pub use foreign_plugin::ForeignPlugin;
 pub use installation::{Placed, install};
+pub use namespace_lock::NamespaceLock;
 pub use resolv_conf::read as read_resolv_conf;
 pub use scratch::Scratch;
 pub use subnet_file::read as read_subnet_env;

@@ -111,7 +111,15 @@ impl Host {
             netns: Netns::new(),
             dir: tempfile::tempdir().unwrap(),
         };
-        for name in ["flannel", "bridge", "host-local", "something-else"] {
+        for name in [
+            "bandwidth",
+            "flannel",
+            "bridge",
+            "host-local",
+            "loopback",
+            "portmap",
+            "something-else",
+        ] {
             symlink(env!("CARGO_BIN_EXE_cni-plugin"), host.path(name)).unwrap();
         }
         fs::write(host.path("subnet.env"), SUBNET_ENV).unwrap();

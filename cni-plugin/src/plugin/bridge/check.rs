@@ -26,7 +26,7 @@ pub fn check(
 ) -> Result<(), Error> {
     let bridge = BridgeConf::for_add(conf)?;
     let result = conf.required_prev_result()?;
-    if let Some(plugin) = ipam(&bridge)? {
+    if let Some(plugin) = ipam(environment, &bridge)? {
         plugin.check(environment, attachment, conf)?;
     }
     let name = bridge.bridge()?;

@@ -18,7 +18,7 @@ use kernel::{
     sysctl,
 };
 
-use super::{Plugin, delegate};
+use super::{Plugin, delegate::Delegate};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf},
     plan::{self, bridge::PlanError, host_veth::Identity, masquerade::Masquerade},
@@ -53,12 +53,18 @@ pub fn add(
         namespace: &namespace,
         conf: &bridge,
     };
-    let ipam = ipam(&bridge)?;
-    let result = match ipam {
+    let ipam = ipam(environment, &bridge)?;
+    let result = match &ipam {
         Some(plugin) => plugin.add(environment, attachment, conf)?,
         None => AddResult::default(),
     };
-    addition.attach(result, &attachment.netns).map_err(|error| {
+    let attached = if ipam.is_some() && result.ips.is_empty() {
+        let text = "IPAM plugin returned missing IP config";
+        Err(Error::new(Code::Internal, text))
+    } else {
+        addition.attach(result, &attachment.netns)
+    };
+    attached.map_err(|error| {
         let released = ipam.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf));
         and_left(error, released)
     })
@@ -67,7 +73,7 @@ pub fn add(
 /// What the bridge needs, it makes; the addresses have to come from somewhere.
 pub fn status(environment: &Environment, conf: &NetConf) -> Result<(), Error> {
     let bridge: BridgeConf = conf.view()?;
-    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.status(environment, conf))
+    ipam(environment, &bridge)?.map_or(Ok(()), |plugin| plugin.status(environment, conf))
 }
 
 /// All that is needed to attach a container once it has addresses.
@@ -269,10 +275,10 @@ impl Addition<'_> {
 }
 
 /// The IPAM plugin, if the network has addresses.
-fn ipam(bridge: &BridgeConf) -> Result<Option<Plugin>, Error> {
+fn ipam(environment: &Environment, bridge: &BridgeConf) -> Result<Option<Delegate>, Error> {
     bridge
         .ipam_type()
-        .map(|name| delegate("ipam.type", name, Plugin::HostLocal))
+        .map(|name| Delegate::find(name, Plugin::HostLocal, environment))
         .transpose()
 }
 

@@ -11,7 +11,7 @@ use super::{host_veth_name, ipam, masquerade};
 use crate::{
     model::{Attachment, BridgeConf, Error, NetConf, ValidAttachments},
     plan::host_veth::Identity,
-    plugin::{Plugin, reservations},
+    plugin::{Plugin, delegate::Delegate, reservations},
     source::Environment,
 };
 
@@ -29,7 +29,7 @@ pub fn del(
     if bridge.ip_masq {
         masquerade::del(attachment, conf)?;
     }
-    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf))
+    ipam(environment, &bridge)?.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf))
 }
 
 /// Removes the pairs of attachments that are not in use any more, then gives their addresses back.
@@ -39,10 +39,10 @@ pub fn gc(
     conf: &NetConf,
 ) -> Result<(), Error> {
     let bridge: BridgeConf = conf.view()?;
-    let ipam = ipam(&bridge)?;
+    let ipam = ipam(environment, &bridge)?;
     let mut host = Handle::open()?;
     let mut removed = vec![delete_aliased(&mut host, valid, conf)];
-    if ipam == Some(Plugin::HostLocal) {
+    if ipam == Some(Delegate::Own(Plugin::HostLocal)) {
         // An ADD that was killed before it had named its pair had reserved its addresses.
         for (container_id, if_name) in reservations::left(valid, conf)? {
             let identity = Identity {

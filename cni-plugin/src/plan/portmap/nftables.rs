@@ -1,0 +1,568 @@
+//! The rules in nftables: the table `cni_hostport` of each family.
+//!
+//! `prerouting` and `output` lead what is for the node's own addresses by `hostports_all` to `hostports`,
+//! which has a rule for each port; `masquerading` has those for what a container or the node sends to a
+//! hostPort of its own. Each rule's comment is the container's id, which does not say the network: for GC, the
+//! ids of a network are also in a chain of the network that nothing leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use kernel::{
+    Family,
+    conntrack::Protocol,
+    nft::{
+        BaseChain, Chain, ChainKind, Command, Expr, Field, Header, Hook, Match, MetaKey,
+        ObservedRule, ObservedTable, Operator, Policy, Rule, Statement, Transaction, Value,
+        Verdict, lower,
+    },
+};
+
+use super::{Forward, Forwarding, Hold, PlanError, conditions};
+use crate::{model::Cidr, plan::hashed_name::hashed};
+
+/// The table.
+pub const TABLE: &str = "cni_hostport";
+const PORTS: &str = "hostports";
+/// Where older versions of the reference put the rules with a hostIP.
+const OLD_PORTS: &str = "hostip_hostports";
+const ALL: &str = "hostports_all";
+const MASQUERADING: &str = "masquerading";
+/// Priorities `dstnat` and `srcnat`.
+const DNAT_PRIORITY: i32 = -100;
+const SNAT_PRIORITY: i32 = 100;
+/// Length of the names of the networks' chains.
+const CHAIN_LEN: usize = 28;
+
+/// What makes the rules of an address; `table` is the table as it is.
+pub fn add(
+    forwarding: &Forwarding<'_>,
+    table: Option<&ObservedTable>,
+) -> Result<Transaction, PlanError> {
+    let left_over = forwarding.check_holds(&holds(table))?;
+    let mut commands = vec![Command::AddTable];
+    for (name, chain) in static_chains(forwarding)? {
+        ensure(&mut commands, table, &name, chain);
+    }
+    let left = left_over.iter().flat_map(|id| of_container(table, id, &[]));
+    commands.extend(left.collect::<Vec<_>>());
+    let own = [forwarding.address.ip()];
+    commands.extend(of_container(table, forwarding.container_id, &own));
+    let ledger = ledger(forwarding.network);
+    commands.extend(commented(table, &ledger, forwarding.container_id));
+    for (chain, rule) in rules(forwarding) {
+        commands.push(Command::AddRule(chain.to_owned(), rule));
+    }
+    let entry = rule(vec![Statement::Counter], Some(forwarding.container_id));
+    commands.push(Command::AddRule(ledger, entry));
+    Ok(transaction(forwarding.family(), commands))
+}
+
+/// What removes a container's rules, those only that lead to `addresses` if there are any; `None` if there
+/// are none.
+pub fn delete(
+    network: &str,
+    container_id: &str,
+    addresses: &[IpAddr],
+    table: &ObservedTable,
+) -> Option<Transaction> {
+    let mut commands = of_container(Some(table), container_id, addresses);
+    commands.extend(commented(Some(table), &ledger(network), container_id));
+    (!commands.is_empty()).then(|| transaction(table.family, commands))
+}
+
+/// What removes the rules of a network's containers that are none of `alive`; `None` if there are none. A
+/// container that is in another network as well keeps its rules until it leaves that.
+pub fn collect(
+    network: &str,
+    alive: &BTreeSet<String>,
+    table: &ObservedTable,
+) -> Option<Transaction> {
+    let ours = ledger(network);
+    let ids = |chain: &str| -> BTreeSet<String> {
+        let rules = observed_rules(Some(table), chain);
+        rules.filter_map(|rule| rule.comment.clone()).collect()
+    };
+    let others = table.chains.keys();
+    let elsewhere: BTreeSet<String> = others
+        .filter(|name| name.starts_with(LEDGER) && **name != ours)
+        .flat_map(|name| ids(name))
+        .collect();
+    let mut commands = Vec::new();
+    for id in ids(&ours).difference(alive) {
+        if !elsewhere.contains(id) {
+            commands.extend(of_container(Some(table), id, &[]));
+        }
+        commands.extend(commented(Some(table), &ours, id));
+    }
+    (!commands.is_empty()).then(|| transaction(table.family, commands))
+}
+
+/// The first rule of an address that is not there, as the command that makes it.
+pub fn missing(
+    forwarding: &Forwarding<'_>,
+    table: Option<&ObservedTable>,
+) -> Result<Option<String>, PlanError> {
+    let statics = static_chains(forwarding)?.into_iter();
+    let statics = statics.flat_map(|(name, chain)| {
+        let rules = chain.rules.into_iter();
+        rules
+            .map(move |rule| (name.clone(), rule))
+            .collect::<Vec<_>>()
+    });
+    let own = rules(forwarding).into_iter();
+    let mut wanted = statics.chain(own.map(|(name, rule)| (name.to_owned(), rule)));
+    let family = forwarding.family();
+    let lost = wanted.find(|(chain, rule)| {
+        let expressions = lower(rule, family);
+        !observed_rules(table, chain).any(|there| {
+            there.comment == rule.comment && expressions.as_ref() == Ok(&there.expressions)
+        })
+    });
+    Ok(lost.map(|(chain, rule)| {
+        let text = transaction(family, vec![Command::AddRule(chain, rule)]).to_string();
+        format!("nft {}", text.trim_end())
+    }))
+}
+
+/// The names of the networks' chains begin like this.
+const LEDGER: &str = "network_";
+
+fn ledger(network: &str) -> String {
+    hashed(CHAIN_LEN, LEDGER, network)
+}
+
+/// The chains that all containers share, and their constant rules.
+fn static_chains(forwarding: &Forwarding<'_>) -> Result<Vec<(String, Chain)>, PlanError> {
+    let jump = |chain: &str| Statement::Verdict(Verdict::Jump(chain.to_owned()));
+    let plain = Chain::default;
+    let mut entry = conditions::of(forwarding)?;
+    entry.push(Statement::Match(Match {
+        field: Field::DestinationType,
+        operator: Operator::IsLocal,
+    }));
+    entry.push(jump(ALL));
+    let all = Chain {
+        base: None,
+        rules: vec![
+            rule(vec![jump(OLD_PORTS)], None),
+            rule(vec![jump(PORTS)], None),
+        ],
+    };
+    let base = |hook, priority, rules| Chain {
+        base: Some(BaseChain {
+            kind: ChainKind::Nat,
+            hook,
+            priority,
+            policy: Policy::Accept,
+        }),
+        rules,
+    };
+    let entry = vec![rule(entry, None)];
+    let mut chains = vec![
+        (PORTS, plain()),
+        (OLD_PORTS, plain()),
+        (ALL, all),
+        (
+            "prerouting",
+            base(Hook::Prerouting, DNAT_PRIORITY, entry.clone()),
+        ),
+        ("output", base(Hook::Output, DNAT_PRIORITY, entry)),
+    ];
+    if forwarding.conf.snat {
+        chains.push((
+            MASQUERADING,
+            base(Hook::Postrouting, SNAT_PRIORITY, Vec::new()),
+        ));
+    }
+    let named = chains
+        .into_iter()
+        .map(|(name, chain)| (name.to_owned(), chain));
+    let mut chains: Vec<(String, Chain)> = named.collect();
+    chains.push((ledger(forwarding.network), plain()));
+    Ok(chains)
+}
+
+/// The container's own rules, and their chains.
+fn rules(forwarding: &Forwarding<'_>) -> Vec<(&'static str, Rule)> {
+    let id = Some(forwarding.container_id);
+    let mut rules: Vec<(&'static str, Rule)> = Vec::new();
+    for forward in forwarding.forwards() {
+        let mut statements = Vec::new();
+        if let Some(host_ip) = forward.host_ip {
+            statements.push(is(Field::DestinationAddress, Value::Address(host_ip)));
+        }
+        statements.push(is(
+            Field::Protocol,
+            Value::Protocol(forward.protocol.number()),
+        ));
+        statements.push(is(Field::DestinationPort, Value::Port(forward.port)));
+        statements.push(Statement::Dnat(forward.target));
+        rules.push((PORTS, rule(statements, id)));
+    }
+    if forwarding.conf.snat {
+        let address = forwarding.address.ip();
+        for source in masqueraded_sources(forwarding) {
+            let statements = vec![
+                is(Field::SourceAddress, source),
+                is(Field::DestinationAddress, Value::Address(address)),
+                Statement::Masquerade {
+                    fully_random: false,
+                },
+            ];
+            rules.push((MASQUERADING, rule(statements, id)));
+        }
+    }
+    rules
+}
+
+/// Whose packets are masqueraded: those of the container and of the node by loopback, or all.
+fn masqueraded_sources(forwarding: &Forwarding<'_>) -> Vec<Value> {
+    let (family, address) = (forwarding.family(), forwarding.address.ip());
+    if forwarding.conf.masq_all {
+        return vec![Value::Network(Cidr::default_of(family).0)];
+    }
+    let mut sources = vec![Value::Address(address)];
+    if family == Family::V4 {
+        let localhost = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        sources.push(Value::Address(localhost));
+    }
+    sources
+}
+
+/// Makes a chain, or what it lacks. The rules of those that containers add to are left alone.
+fn ensure(commands: &mut Vec<Command>, table: Option<&ObservedTable>, name: &str, want: Chain) {
+    let have = table.and_then(|table| table.chains.get(name));
+    let Some(have) = have else {
+        commands.push(Command::AddChain(name.to_owned(), want));
+        return;
+    };
+    let family = table.map_or(Family::V4, |table| table.family);
+    let same = have.rules.len() == want.rules.len()
+        && have.rules.iter().zip(&want.rules).all(|(have, want)| {
+            have.comment == want.comment && lower(want, family).as_ref() == Ok(&have.expressions)
+        });
+    if want.rules.is_empty() || same {
+        return;
+    }
+    commands.push(Command::FlushChain(name.to_owned()));
+    let rules = want.rules.into_iter();
+    commands.extend(rules.map(|rule| Command::AddRule(name.to_owned(), rule)));
+}
+
+/// The commands that delete a container's rules, those only that lead to `addresses` if there are any.
+fn of_container(table: Option<&ObservedTable>, id: &str, addresses: &[IpAddr]) -> Vec<Command> {
+    let ours = |rule: &&ObservedRule| {
+        let destination = Parsed::of(rule).destination;
+        rule.comment.as_deref() == Some(id)
+            && (addresses.is_empty() || destination.is_none_or(|ip| addresses.contains(&ip)))
+    };
+    let chains = [PORTS, OLD_PORTS, MASQUERADING].into_iter();
+    let commands = chains.flat_map(|chain| {
+        let rules = observed_rules(table, chain).filter(ours);
+        rules.map(move |rule| Command::DeleteRule(chain.to_owned(), rule.handle))
+    });
+    commands.collect()
+}
+
+/// The commands that delete the rules of a chain with a comment.
+fn commented(table: Option<&ObservedTable>, chain: &str, comment: &str) -> Vec<Command> {
+    observed_rules(table, chain)
+        .filter(|rule| rule.comment.as_deref() == Some(comment))
+        .map(|rule| Command::DeleteRule(chain.to_owned(), rule.handle))
+        .collect()
+}
+
+/// The ports that containers have by this table.
+fn holds(table: Option<&ObservedTable>) -> Vec<Hold> {
+    let rules = [PORTS, OLD_PORTS]
+        .into_iter()
+        .flat_map(|chain| observed_rules(table, chain));
+    rules
+        .filter_map(|rule| {
+            Some(Hold {
+                container_id: rule.comment.clone()?,
+                forward: Parsed::of(rule).forward?,
+            })
+        })
+        .collect()
+}
+
+fn observed_rules<'a>(
+    table: Option<&'a ObservedTable>,
+    chain: &str,
+) -> impl Iterator<Item = &'a ObservedRule> {
+    let chain = table.and_then(|table| table.chains.get(chain));
+    chain
+        .map(|chain| chain.rules.as_slice())
+        .unwrap_or_default()
+        .iter()
+}
+
+/// What an observed rule says.
+#[derive(Default)]
+struct Parsed {
+    /// If it translates to a constant.
+    forward: Option<Forward>,
+    /// The container's address: where it translates to, or what it masquerades packets for.
+    destination: Option<IpAddr>,
+}
+
+// === impl Parsed ===
+
+impl Parsed {
+    fn of(rule: &ObservedRule) -> Self {
+        let mut compared: BTreeMap<&str, &[u8]> = BTreeMap::new();
+        let mut loaded = None;
+        let mut constants: Vec<(_, &[u8])> = Vec::new();
+        let mut target = None;
+        for expression in &rule.expressions {
+            match expression {
+                Expr::Meta {
+                    key: MetaKey::Protocol,
+                    ..
+                } => loaded = Some("protocol"),
+                Expr::Payload {
+                    header: Header::Transport,
+                    offset: 2,
+                    len: 2,
+                    ..
+                } => {
+                    loaded = Some("port");
+                }
+                Expr::Payload {
+                    header: Header::Network,
+                    offset: 16,
+                    len: 4,
+                    ..
+                }
+                | Expr::Payload {
+                    header: Header::Network,
+                    offset: 24,
+                    len: 16,
+                    ..
+                } => {
+                    loaded = Some("destination");
+                }
+                Expr::Compare {
+                    negated: false,
+                    value,
+                    ..
+                } => {
+                    if let Some(what) = loaded.take() {
+                        compared.insert(what, value);
+                    }
+                }
+                Expr::Immediate { to, value } => constants.push((*to, value)),
+                Expr::Dnat { address, port, .. } => {
+                    let constant = |register| {
+                        let mut last_first = constants.iter().rev();
+                        last_first
+                            .find(|(to, _)| *to == register)
+                            .map(|(_, value)| *value)
+                    };
+                    let to = constant(*address).and_then(address_of);
+                    target = to.zip(constant(*port).and_then(port_of));
+                }
+                _ => loaded = None,
+            }
+        }
+        let host_ip = compared
+            .get("destination")
+            .and_then(|bytes| address_of(bytes));
+        let Some((address, port)) = target else {
+            return Self {
+                forward: None,
+                destination: host_ip,
+            };
+        };
+        let protocol = compared.get("protocol").and_then(|bytes| bytes.first());
+        let mut protocols = Protocol::ALL.into_iter();
+        let forward = protocols
+            .find(|it| Some(&it.number()) == protocol)
+            .zip(compared.get("port").and_then(|bytes| port_of(bytes)))
+            .map(|(protocol, host_port)| Forward {
+                protocol,
+                port: host_port,
+                host_ip,
+                target: SocketAddr::new(address, port),
+            });
+        Self {
+            forward,
+            destination: Some(address),
+        }
+    }
+}
+
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
+}
+
+fn port_of(bytes: &[u8]) -> Option<u16> {
+    <[u8; 2]>::try_from(bytes).map(u16::from_be_bytes).ok()
+}
+
+fn is(field: Field, value: Value) -> Statement {
+    Statement::Match(Match {
+        field,
+        operator: Operator::Is(value),
+    })
+}
+
+fn rule(statements: Vec<Statement>, comment: Option<&str>) -> Rule {
+    Rule {
+        statements,
+        comment: comment.map(str::to_owned),
+    }
+}
+
+fn transaction(family: Family, commands: Vec<Command>) -> Transaction {
+    Transaction {
+        family,
+        table: TABLE.to_owned(),
+        commands,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kernel::nft::Fake;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{model::PortmapConf, plan::portmap::tests::conf};
+
+    fn web(host_ip: &str) -> PortmapConf {
+        let mapping =
+            json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": host_ip});
+        conf(json!({}), json!([mapping]))
+    }
+
+    fn forwarding<'a>(conf: &'a PortmapConf, id: &'a str, address: &str) -> Forwarding<'a> {
+        Forwarding {
+            network: "cbr0",
+            container_id: id,
+            address: address.parse().unwrap(),
+            conf,
+        }
+    }
+
+    fn make(fake: &mut Fake, forwarding: &Forwarding<'_>) -> Result<(), PlanError> {
+        let table = fake.read(forwarding.family(), TABLE);
+        let transaction = add(forwarding, table.as_ref())?;
+        fake.apply(&transaction).unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn rules_are_made_once_and_found_again() {
+        for address in ["10.1.17.2/24", "fd00:0:0:17::2/64"] {
+            let mut fake = Fake::default();
+            let conf = web("");
+            let forwarding = forwarding(&conf, "c1", address);
+            make(&mut fake, &forwarding).unwrap();
+            let family = forwarding.family();
+            let rules = |fake: &Fake| -> usize {
+                let table = fake.read(family, TABLE).unwrap();
+                table.chains.values().map(|chain| chain.rules.len()).sum()
+            };
+            let count = rules(&fake);
+            make(&mut fake, &forwarding).unwrap();
+            assert_eq!(rules(&fake), count);
+            let table = fake.read(family, TABLE);
+            assert_eq!(missing(&forwarding, table.as_ref()), Ok(None));
+        }
+    }
+
+    #[test]
+    fn every_rule_that_is_lost_is_named() {
+        let mut fake = Fake::default();
+        let conf = web("10.0.0.1");
+        let forwarding = forwarding(&conf, "c1", "10.1.17.2/24");
+        make(&mut fake, &forwarding).unwrap();
+        let table = fake.read(Family::V4, TABLE).unwrap();
+        let chains = table
+            .chains
+            .iter()
+            .filter(|(name, _)| !name.starts_with(LEDGER));
+        for (name, chain) in chains {
+            for index in 0..chain.rules.len() {
+                let mut damaged = table.clone();
+                damaged.chains.get_mut(name).unwrap().rules.remove(index);
+                let lost = missing(&forwarding, Some(&damaged)).unwrap().unwrap();
+                let start = format!("nft add rule ip cni_hostport {name} ");
+                assert!(lost.starts_with(&start), "{lost}");
+            }
+        }
+        assert!(missing(&forwarding, None).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_port_that_is_held_is_refused_and_what_is_left_over_replaced() {
+        let mut fake = Fake::default();
+        let (all, one, two) = (web(""), web("10.0.0.1"), web("10.0.0.2"));
+        make(&mut fake, &forwarding(&one, "c1", "10.1.17.2/24")).unwrap();
+        make(&mut fake, &forwarding(&two, "c2", "10.1.17.3/24")).unwrap();
+        let error = make(&mut fake, &forwarding(&all, "c3", "10.1.17.4/24")).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("host port 8080/tcp is held by container c1"),
+            "{text}"
+        );
+        make(&mut fake, &forwarding(&one, "c3", "10.1.17.2/24")).unwrap();
+        let table = fake.read(Family::V4, TABLE);
+        assert!(of_container(table.as_ref(), "c1", &[]).is_empty());
+    }
+
+    #[test]
+    fn only_own_rules_are_removed() {
+        let mut fake = Fake::default();
+        let (one, two) = (web("10.0.0.1"), web("10.0.0.2"));
+        make(&mut fake, &forwarding(&one, "c1", "10.1.17.2/24")).unwrap();
+        make(&mut fake, &forwarding(&two, "c2", "10.1.17.3/24")).unwrap();
+        let table = fake.read(Family::V4, TABLE).unwrap();
+        assert_eq!(delete("cbr0", "c3", &[], &table), None);
+        let other = "10.1.17.9".parse().unwrap();
+        let own = "10.1.17.2".parse().unwrap();
+        let commands = |addresses: &[IpAddr]| {
+            delete("cbr0", "c1", addresses, &table)
+                .unwrap()
+                .commands
+                .len()
+        };
+        assert_eq!(
+            (commands(&[other]), commands(&[own]), commands(&[])),
+            (1, 4, 4)
+        );
+        fake.apply(&delete("cbr0", "c1", &[], &table).unwrap())
+            .unwrap();
+        let table = fake.read(Family::V4, TABLE);
+        let second = forwarding(&two, "c2", "10.1.17.3/24");
+        assert_eq!(missing(&second, table.as_ref()), Ok(None));
+        assert_eq!(delete("cbr0", "c1", &[], &table.unwrap()), None);
+    }
+
+    #[test]
+    fn only_a_networks_own_dead_are_collected() {
+        let mut fake = Fake::default();
+        let (one, two) = (web("10.0.0.1"), web("10.0.0.2"));
+        make(&mut fake, &forwarding(&one, "c1", "10.1.17.2/24")).unwrap();
+        let second = Forwarding {
+            network: "other",
+            ..forwarding(&two, "c2", "10.2.0.3/24")
+        };
+        make(&mut fake, &second).unwrap();
+        let table = fake.read(Family::V4, TABLE).unwrap();
+        let alive = BTreeSet::from(["c1".to_owned()]);
+        assert_eq!(collect("cbr0", &alive, &table), None);
+        fake.apply(&collect("cbr0", &BTreeSet::new(), &table).unwrap())
+            .unwrap();
+        let table = fake.read(Family::V4, TABLE);
+        assert!(of_container(table.as_ref(), "c1", &[]).is_empty());
+        assert_eq!(missing(&second, table.as_ref()), Ok(None));
+    }
+}
