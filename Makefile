@@ -11,12 +11,11 @@ help:
 
 test: packages lint
 	cargo build --workspace --quiet
-	cargo test --workspace --quiet
-	tests/nothing-left.sh
+	tests/leaves-nothing.sh cargo test --workspace --quiet
 
 demo: packages
-	cargo build --workspace --quiet
-	target/debug/lab demo $(if $(KEEP),--keep)
+	cargo build --workspace
+	@target/debug/lab demo $(if $(KEEP),--keep)
 
 lint:
 	cargo fmt --all --check

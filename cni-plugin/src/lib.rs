@@ -9,10 +9,9 @@
 //! was said, checked) -> `plan` (pure: what should be) -> `plugin` (does it, by the `kernel` crate) ->
 //! `report` (what is printed). `protocol` is the order in which a plugin has to check what it was given.
 //!
-//! ADD, DEL and VERSION work in full. STATUS of `flannel` says whether `subnet.env` is there; of the others
-//! it succeeds. CHECK and GC are answered as libcni answers for a plugin that has none: the version is
-//! checked, then they succeed and do nothing. Next are a deep CHECK, GC, delegates outside of this binary,
-//! and the keys of the bridge plugin that are refused by name today.
+//! CHECK names what is missing of what the ADD made; GC removes what containers left that the runtime does
+//! not list, and does nothing without a list; STATUS is cheap and changes nothing. Keys of the bridge plugin
+//! that this build does not know are refused by name.
 
 mod model;
 mod plan;
@@ -30,10 +29,16 @@ use std::{
 
 use crate::{plugin::Plugin, source::Environment};
 
-/// Answers one call: `program` is the path that the binary was called by, `variable` looks up an
-/// environment variable.
+/// The name under which the binary is no plugin, but installs itself.
+const INSTALLER: &str = "cni-plugin";
+/// Exit code where the arguments are not understood.
+const USAGE: u8 = 2;
+
+/// Answers one call: `program` is the path that the binary was called by, `arguments` what came behind it,
+/// `variable` looks up an environment variable. Plugins take no arguments and ignore them, as Go's do.
 pub fn run(
     program: &OsStr,
+    arguments: &[OsString],
     variable: impl Fn(&str) -> Option<OsString>,
     stdin: &mut dyn Read,
     stdout: &mut dyn Write,
@@ -42,6 +47,7 @@ pub fn run(
     let name = Path::new(program).file_name().unwrap_or_default();
     let printed = match Plugin::by_name(name) {
         Some(plugin) => call(plugin, variable, stdin, stdout, stderr),
+        None if name == INSTALLER => install(arguments, stdout, stderr),
         None => write!(stderr, "{}", report::unknown_name(name)).map(|()| ExitCode::FAILURE),
     };
     // Where printing fails, the exit code is all that is left to tell it by.
@@ -66,6 +72,24 @@ fn call(
     match answer {
         Ok(text) => print(&text, ExitCode::SUCCESS, stdout),
         Err(error) => print(&report::error(&error), ExitCode::FAILURE, stdout),
+    }
+}
+
+/// `cni-plugin install DIR`.
+fn install(
+    arguments: &[OsString],
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    let [command, directory] = arguments else {
+        return write!(stderr, "{}", report::usage()).map(|()| ExitCode::from(USAGE));
+    };
+    if command != "install" {
+        return write!(stderr, "{}", report::usage()).map(|()| ExitCode::from(USAGE));
+    }
+    match source::install(Path::new(directory), &Plugin::ALL.map(Plugin::name)) {
+        Ok(installed) => print(&report::installed(&installed), ExitCode::SUCCESS, stdout),
+        Err(error) => writeln!(stderr, "cni-plugin install: {error}").map(|()| ExitCode::FAILURE),
     }
 }
 

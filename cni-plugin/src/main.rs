@@ -3,9 +3,11 @@
 use std::{env, io, process::ExitCode};
 
 fn main() -> ExitCode {
-    let program = env::args_os().next().unwrap_or_default();
+    let mut arguments = env::args_os();
+    let program = arguments.next().unwrap_or_default();
     cni_plugin::run(
         &program,
+        &arguments.collect::<Vec<_>>(),
         |name| env::var_os(name),
         &mut io::stdin().lock(),
         &mut io::stdout().lock(),

@@ -9,7 +9,7 @@ use std::io::Read;
 use kernel::{IfName, InvalidIfName, netns::Namespace};
 
 use crate::{
-    model::{Attachment, Code, Error, NetConf, SpecVersion, is_valid_name},
+    model::{Attachment, Code, Error, NetConf, SpecVersion, ValidAttachments, is_valid_name},
     plugin::Plugin,
     report,
     source::Environment,
@@ -48,14 +48,22 @@ pub fn answer(
         netns: environment.netns.clone(),
         args: environment.args.clone(),
     });
+    let since =
+        |version, verb| SpecVersion::of_conf_for_verb(conf.version(), version, verb).map(drop);
     match (verb, attachment) {
         (Some(Verb::Add), Some(attachment)) => add(plugin, environment, &attachment, &conf),
         (Some(Verb::Del), Some(attachment)) => del(plugin, environment, &attachment, &conf),
-        (Some(Verb::Check), _) => nothing_since(&conf, SpecVersion::V0_4_0, "CHECK"),
-        (Some(Verb::Gc), _) => nothing_since(&conf, SpecVersion::V1_1_0, "GC"),
+        (Some(Verb::Check), Some(attachment)) => {
+            since(SpecVersion::V0_4_0, "CHECK")?;
+            plugin.check(environment, &attachment, &conf).map(silence)
+        }
+        (Some(Verb::Gc), _) => {
+            since(SpecVersion::V1_1_0, "GC")?;
+            gc(plugin, environment, &conf).map(silence)
+        }
         (Some(Verb::Status), _) => {
-            nothing_since(&conf, SpecVersion::V1_1_0, "STATUS")?;
-            plugin.status(&conf).map(|()| String::new())
+            since(SpecVersion::V1_1_0, "STATUS")?;
+            plugin.status(environment, &conf).map(silence)
         }
         _ => Err(Error::new(
             Code::InvalidEnvironment,
@@ -72,10 +80,12 @@ fn add(
 ) -> Result<String, Error> {
     let version = SpecVersion::of_conf(conf.version())?;
     refuse_own_namespace(environment)?;
-    let result = plugin.add(attachment, conf)?;
-    report::result(&result, version).map_err(|error| match plugin.del(attachment, conf) {
-        Ok(()) => error,
-        Err(left) => error.with_details(format!("and it could not be undone: {left}")),
+    let result = plugin.add(environment, attachment, conf)?;
+    report::result(&result, version).map_err(|error| {
+        match plugin.del(environment, attachment, conf) {
+            Ok(()) => error,
+            Err(left) => error.with_details(format!("and it could not be undone: {left}")),
+        }
     })
 }
 
@@ -86,15 +96,22 @@ fn del(
     conf: &NetConf,
 ) -> Result<String, Error> {
     SpecVersion::of_conf(conf.version())?;
-    plugin.del(attachment, conf)?;
+    plugin.del(environment, attachment, conf)?;
     refuse_own_namespace(environment)?;
     Ok(String::new())
 }
 
-/// The answer to a verb that exists since a version of the specification, and for which a plugin has
-/// nothing to do.
-fn nothing_since(conf: &NetConf, since: SpecVersion, verb: &str) -> Result<String, Error> {
-    SpecVersion::of_conf_for_verb(conf.version(), since, verb).map(|_| String::new())
+/// Without a list of what is in use, nothing is known to be out of use.
+fn gc(plugin: Plugin, environment: &Environment, conf: &NetConf) -> Result<(), Error> {
+    match ValidAttachments::of_conf(conf)? {
+        Some(valid) => plugin.gc(environment, &valid, conf),
+        None => Ok(()),
+    }
+}
+
+/// What verbs without a result print.
+fn silence((): ()) -> String {
+    String::new()
 }
 
 // === impl Verb ===

@@ -203,17 +203,58 @@ fn input_is_checked_before_the_verb_and_the_verb_before_the_version() {
 }
 
 #[test]
-fn verbs_that_a_plugin_has_nothing_for_succeed() {
+fn where_nothing_was_made_status_and_gc_make_nothing() {
     let host = Host::new();
-    let conf = json!({"name": "n", "cniVersion": "1.1.0"});
-    for (plugin, verb) in [
-        ("bridge", "STATUS"),
-        ("host-local", "STATUS"),
-        ("bridge", "GC"),
-        ("flannel", "CHECK"),
-    ] {
-        let call = host.call(plugin, verb).env("CNI_NETNS", "/nowhere");
-        call.conf(&conf).make().silent_success();
+    let mut conf = host.flannel_conf();
+    for plugin in ["bridge", "flannel", "host-local"] {
+        for (verb, list) in [
+            ("STATUS", json!(null)),
+            ("GC", json!(null)),
+            ("GC", json!([])),
+        ] {
+            conf["cni.dev/valid-attachments"] = list;
+            let call = host.call(plugin, verb).conf(&conf);
+            call.make().silent_success();
+        }
+    }
+    assert!(host.files("networks").is_empty() && host.files("flannel.d").is_empty());
+    assert_eq!(host.netns.links(), ["lo"]);
+}
+
+#[test]
+fn a_check_needs_what_the_add_answered() {
+    let host = Host::new();
+    let mut conf = host.flannel_conf();
+    let check = |plugin: &'static str, conf: &Value| {
+        let call = host.call(plugin, "CHECK").env("CNI_NETNS", "/nowhere");
+        call.conf(conf).make().error()
+    };
+    for plugin in ["bridge", "flannel", "host-local"] {
+        let missing = (7, "Required prevResult missing".into(), String::new());
+        assert_eq!(check(plugin, &conf), missing, "{plugin}");
+    }
+    conf["prevResult"] = json!({"ips": [{"address": "ten"}]});
+    let text = "could not parse prevResult: ips[0].address: invalid CIDR address: ten";
+    for plugin in ["bridge", "flannel", "host-local"] {
+        assert_eq!(check(plugin, &conf), (6, text.into(), String::new()));
+    }
+}
+
+#[test]
+fn a_data_directory_that_can_be_none_is_not_available() {
+    let host = Host::new();
+    let mut conf = host.flannel_conf();
+    conf["ipam"]["dataDir"] = json!(host.path("subnet.env"));
+    for plugin in ["bridge", "flannel", "host-local"] {
+        let (code, message, _) = if plugin == "bridge" {
+            let mut conf = conf.clone();
+            conf["ipam"]["type"] = "host-local".into();
+            host.call(plugin, "STATUS").conf(&conf).make().error()
+        } else {
+            host.call(plugin, "STATUS").conf(&conf).make().error()
+        };
+        assert_eq!(code, 50, "{message}");
+        assert!(message.ends_with("subnet.env is no directory"), "{message}");
     }
 }
 
@@ -289,7 +330,16 @@ fn what_is_not_supported_is_refused_by_name() {
             r#"delegate.type: "ptp" can't be delegated to"#,
         ),
         ("vlan", json!(7), "vlan: not supported yet"),
-        ("ipMasq", json!(true), "ipMasq: not supported yet"),
+        (
+            "ipMasqBackend",
+            json!("nftables"),
+            r#"ipMasqBackend: "nftables": not supported yet"#,
+        ),
+        (
+            "ipMasqBackend",
+            json!("ipchains"),
+            r#"unknown ipmasq backend "ipchains""#,
+        ),
         (
             "name",
             json!("x"),

@@ -10,14 +10,17 @@ use std::{
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use kernel::Family;
 
-use crate::model::{ByFamily, LEASE_TTL};
+use crate::{
+    model::{ByFamily, LEASE_TTL},
+    plan::Rules,
+};
 
 /// What every environment variable of flannel begins with.
 const ENVIRONMENT: &str = "FLANNELD_";
 
 /// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
 /// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 21] = [
+const UNSUPPORTED: [&str; 17] = [
     "etcd-cafile",
     "etcd-certfile",
     "etcd-keyfile",
@@ -26,10 +29,6 @@ const UNSUPPORTED: [&str; 21] = [
     "iface-can-reach",
     "iface-regex",
     "ip-blackhole-route",
-    "ip-masq",
-    "ip-masq-fully-random-disable",
-    "iptables-forward-rules",
-    "iptables-resync",
     "kube-annotation-prefix",
     "kube-api-url",
     "kube-subnet-mgr",
@@ -78,6 +77,25 @@ pub struct Options {
     /// IPv6 address that other nodes reach this one by, if not the interface's own
     #[arg(long, value_name = "IP")]
     pub public_ipv6: Option<Ipv6Addr>,
+
+    /// Masquerade what pods send out of the network
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub ip_masq: bool,
+
+    /// Do not choose the ports of masqueraded connections at random
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub ip_masq_fully_random_disable: bool,
+
+    /// Have rules that let packets of pods be forwarded
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    pub iptables_forward_rules: bool,
+
+    /// How often the rules for masquerading and forwarding are looked at, in seconds, also in nftables
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub iptables_resync: u64,
 
     /// File that tells the CNI plugin the subnet
     #[arg(long, value_name = "PATH", default_value = "/run/flannel/subnet.env")]
@@ -144,6 +162,20 @@ impl Options {
         }
     }
 
+    /// Which rules the packet filter should have.
+    pub const fn rules(&self) -> Rules {
+        Rules {
+            masquerade: self.ip_masq,
+            fully_random: !self.ip_masq_fully_random_disable,
+            forward: self.iptables_forward_rules,
+        }
+    }
+
+    /// How often the rules are looked at.
+    pub const fn resync(&self) -> Duration {
+        Duration::from_secs(self.iptables_resync)
+    }
+
     /// The addresses that other nodes reach this one by, as far as they are given.
     pub fn public(&self) -> ByFamily<IpAddr> {
         let ipv4 = self.public_ip.map(|ip| (Family::V4, ip.into()));
@@ -199,6 +231,15 @@ fn is_given(arguments: &[String], name: &str) -> bool {
         let given = argument.strip_prefix("--").unwrap_or_default();
         given.split('=').next() == Some(name)
     })
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("want true or false".into()),
+    }
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -278,6 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn booleans_are_gos() {
+        for (arguments, environment, masquerade, forward) in [
+            (&[][..], &[][..], false, true),
+            (&["-ip-masq"], &[], true, true),
+            (
+                &["--ip-masq=T", "-iptables-forward-rules=0"],
+                &[],
+                true,
+                false,
+            ),
+            (
+                &["--ip-masq=false"],
+                &[("FLANNELD_IP_MASQ", "true")],
+                false,
+                true,
+            ),
+            (&[], &[("FLANNELD_IP_MASQ", "1")], true, true),
+        ] {
+            let rules = parse(arguments, environment).unwrap().rules();
+            assert_eq!((rules.masquerade, rules.forward), (masquerade, forward));
+        }
+    }
+
+    #[test]
     fn a_flag_wins_over_the_environment() {
         let environment = [
             ("FLANNELD_IFACE", "eth1"),
@@ -296,9 +361,14 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (arguments, environment, name) in [
-            (&["-ip-masq=true"][..], &[][..], "--ip-masq"),
-            (&["--kube-subnet-mgr"], &[], "--kube-subnet-mgr"),
-            (&[], &[("FLANNELD_IP_MASQ", "true")], "FLANNELD_IP_MASQ"),
+            (&["--kube-subnet-mgr"][..], &[][..], "--kube-subnet-mgr"),
+            (
+                &[],
+                &[("FLANNELD_IFACE_REGEX", "e.*")],
+                "FLANNELD_IFACE_REGEX",
+            ),
+            (&["-ip-masq=yes"], &[], "--ip-masq"),
+            (&["-iptables-resync=0"], &[], "--iptables-resync"),
             (&["--etcd-endpoints=https://a:1"], &[], "--etcd-endpoints"),
             (&["--etcd-prefix=/"], &[], "--etcd-prefix"),
             (&["--public-ip=fd00::1"], &[], "--public-ip"),

@@ -44,6 +44,15 @@ fn restored_rules_are_saved_and_others_stay() {
 }
 
 #[test]
+fn the_plain_programs_know_their_backend() {
+    for family in Family::ALL {
+        let plain = Iptables::of_node(family).unwrap();
+        let named = Iptables::find(family, plain.backend()).unwrap();
+        assert_eq!(plain.family(), named.family());
+    }
+}
+
+#[test]
 fn a_refused_line_is_named_and_nothing_is_changed() {
     let node = TestNamespace::new("iptables-refused");
     for (family, backend) in everything() {

@@ -131,6 +131,7 @@ fn settings_read_back_as_they_were_set() {
             promiscuous: Some(on),
             all_multicast: Some(on),
             tx_queue_len: Some(if on { 500 } else { 1000 }),
+            alias: Some(if on { "of c1".into() } else { String::new() }),
             ..LinkSettings::default()
         };
         set(&mut handle, port, settings);
@@ -143,6 +144,9 @@ fn settings_read_back_as_they_were_set() {
         assert_eq!(details.port, Some(expected));
         assert_eq!((details.promiscuous, details.all_multicast), (on, on));
         assert_eq!(details.tx_queue_len, if on { 500 } else { 1000 });
+        assert_eq!(details.alias.as_deref(), on.then_some("of c1"));
+        let aliased = handle.aliased_links().unwrap();
+        assert_eq!(aliased.len(), usize::from(on));
     }
     let free = LinkSettings {
         master: Some(IfIndex(0)),

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnetwork::IpNetwork;
-use kernel::nft::Handle;
+use kernel::{Family, conntrack, nft::Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    flows::Flows,
     model::{Catalogue, Change, ObjectName},
+    plan::nftables::NodeRules,
     reconcile::{Outcome, Reconciler},
     report::{self, Occasion},
     source::{Manifests, manifests::StartError},
@@ -28,8 +29,8 @@ pub struct Settings {
     pub manifests: PathBuf,
     /// The name of this node in the objects.
     pub node: String,
-    /// The cluster's pod networks.
-    pub cluster_cidrs: Vec<IpNetwork>,
+    /// What of the rules is the same for all Services, of IPv4 and IPv6.
+    pub rules: [NodeRules; 2],
     /// How often everything is compared with the kernel.
     pub sync_period: Duration,
 }
@@ -53,6 +54,7 @@ pub enum Error {
 struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
+    flows: Flows,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -73,7 +75,9 @@ impl Daemon {
 
     /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
+        report::unserved(&changes);
         let services = self.take(changes);
+        self.flows.note(&services);
         if self.starting || !services.is_empty() {
             let occasion = Occasion::Change(services.len());
             self.sync(occasion, |reconciler, catalogue| {
@@ -111,6 +115,7 @@ impl Daemon {
         }
         self.starting = false;
         self.failures = 0;
+        report::forgot(&self.flows.forget_stale(&self.catalogue));
     }
 }
 
@@ -123,9 +128,14 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kernel = Handle::open()?;
     let (mut manifests, all) = Manifests::open(&settings.manifests)?;
+    let [v4, v6] = &settings.rules;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, settings.node, &settings.cluster_cidrs),
+        reconciler: Reconciler::new(kernel, settings.node, |family| match family {
+            Family::V4 => v4.clone(),
+            Family::V6 => v6.clone(),
+        }),
+        flows: Flows::new(conntrack::Handle::open()?),
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kernel::nft::Handle;
+use kernel::{Family, nft::Handle};
 use service_proxy::{
     daemon::{self, Settings},
     options::Options,
@@ -43,10 +43,11 @@ fn run(options: Options) -> anyhow::Result<()> {
         return Ok(());
     }
     let node = options.node()?;
+    let rules = Family::ALL.map(|family| options.rules(family));
     let settings = Settings {
         manifests: options.manifests.context("--manifests is needed")?,
         node,
-        cluster_cidrs: options.cluster_cidr.unwrap_or_default().0,
+        rules,
         sync_period: options.sync_period,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -4,7 +4,9 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use ipnetwork::IpNetwork;
-use kernel::Family;
+use kernel::{Family, IfName};
+
+use crate::plan::nftables::{NodePortAddresses, NodeRules, Pods};
 
 /// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -24,6 +26,35 @@ pub struct Options {
     #[arg(long, value_name = "CIDR[,CIDR]")]
     pub cluster_cidr: Option<ClusterCidr>,
 
+    /// How connections from pods of this node are known: they reach all endpoints and are not masqueraded.
+    #[arg(long, value_name = "MODE", default_value = "ClusterCIDR")]
+    pub detect_local_mode: DetectLocalMode,
+
+    /// With --detect-local-mode=BridgeInterface: the bridge that pods are behind.
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_if_eq("detect_local_mode", "BridgeInterface")
+    )]
+    pub pod_bridge_interface: Option<IfName>,
+
+    /// With --detect-local-mode=InterfaceNamePrefix: how the names of pods' interfaces begin.
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        required_if_eq("detect_local_mode", "InterfaceNamePrefix")
+    )]
+    pub pod_interface_name_prefix: Option<IfName>,
+
+    /// Masquerade every connection to a cluster IP, those of pods too.
+    #[arg(long)]
+    pub masquerade_all: bool,
+
+    /// Networks of the node's addresses that NodePorts are served on; of a family without any, on all
+    /// addresses but loopback.
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', value_parser = node_port_network)]
+    pub nodeport_addresses: Vec<IpNetwork>,
+
     /// What Services are turned into.
     #[arg(long, value_name = "MODE", default_value = "nftables")]
     pub proxy_mode: ProxyMode,
@@ -42,6 +73,20 @@ pub struct Options {
 pub enum ProxyMode {
     /// nftables maps.
     Nftables,
+}
+
+/// How connections from pods of this node are known (service-proxy F27).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DetectLocalMode {
+    /// By --cluster-cidr.
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// By --pod-bridge-interface.
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// By --pod-interface-name-prefix.
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
 }
 
 /// Networks, one per family at the most.
@@ -78,6 +123,35 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What of the rules is the same for all Services of a family.
+    pub fn rules(&self, family: Family) -> NodeRules {
+        let of_family = |network: &IpNetwork| Family::of_network(network) == family;
+        let pods = match self.detect_local_mode {
+            DetectLocalMode::ClusterCidr => {
+                let cidrs = self.cluster_cidr.iter().flat_map(|cidrs| &cidrs.0);
+                cidrs.copied().find(of_family).map(Pods::Network)
+            }
+            DetectLocalMode::BridgeInterface => self.pod_bridge_interface.clone().map(Pods::Bridge),
+            DetectLocalMode::InterfaceNamePrefix => {
+                let prefix = self.pod_interface_name_prefix.clone();
+                prefix.map(Pods::InterfacePrefix)
+            }
+        };
+        let networks = self.nodeport_addresses.iter().copied();
+        let networks: Vec<_> = networks.filter(of_family).collect();
+        NodeRules {
+            pods,
+            masquerade_all: self.masquerade_all,
+            node_ports: if networks.is_empty() {
+                NodePortAddresses::All
+            } else {
+                NodePortAddresses::In(networks)
+            },
+        }
+    }
+}
+
 // === impl ClusterCidr ===
 
 impl FromStr for ClusterCidr {
@@ -98,6 +172,10 @@ impl FromStr for ClusterCidr {
         }
         Ok(Self(networks))
     }
+}
+
+fn node_port_network(text: &str) -> Result<IpNetwork, Invalid> {
+    network(text.trim()).ok_or_else(|| Invalid::Network(text.to_owned()))
 }
 
 /// A network, without host bits; a prefix length has to be there.

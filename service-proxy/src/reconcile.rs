@@ -5,17 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, diff},
 };
 
 use crate::{
-    model::{Catalogue, ObjectName},
+    model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{Plan, TABLE},
+        nftables::{Contest, NodeRules, Plan, TABLE},
     },
 };
 
@@ -45,6 +44,8 @@ pub struct Outcome {
     pub sent: Sent,
     /// What went wrong, family by family; it is put right by the next [`Reconciler::resync`].
     pub failures: Vec<kernel::Error>,
+    /// Addresses that several Services have, where that is new.
+    pub contests: Vec<Contest>,
 }
 
 /// How much was sent.
@@ -61,19 +62,16 @@ pub struct Sent {
 // === impl Reconciler ===
 
 impl<K: Nftables> Reconciler<K> {
-    /// Works on a kernel for a node; `cluster_cidrs` are the cluster's pod networks, one per family at the
-    /// most (F26).
-    pub fn new(kernel: K, node: impl Into<String>, cluster_cidrs: &[IpNetwork]) -> Self {
-        let local = |family| {
-            cluster_cidrs
-                .iter()
-                .copied()
-                .find(|cidr| Family::of_network(cidr) == family)
-        };
+    /// Works on a kernel for a node, with the rules that are the same for all Services.
+    pub fn new(
+        kernel: K,
+        node: impl Into<String>,
+        mut rules: impl FnMut(Family) -> NodeRules,
+    ) -> Self {
         Self {
             kernel,
             node: node.into(),
-            plans: Family::ALL.map(|family| Plan::new(family, local(family))),
+            plans: Family::ALL.map(|family| Plan::new(family, rules(family))),
             in_step: BTreeSet::new(),
         }
     }
@@ -81,15 +79,20 @@ impl<K: Nftables> Reconciler<K> {
     /// Takes in what has become of Services, and lets the kernel follow.
     pub fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
+        let here = Here {
+            node: &self.node,
+            zone: None,
+        };
         for plan in &mut self.plans {
             let family = plan.family();
             let now = services.iter().map(|name| {
                 let service = catalogue.service(name);
                 let slices = catalogue.slices_of(name);
-                let frontends = service.map(|it| frontends(it, slices, family, &self.node));
+                let frontends = service.map(|it| frontends(it, slices, family, here));
                 (name.clone(), frontends.unwrap_or_default())
             });
-            let delta = plan.update(now.collect::<BTreeMap<_, _>>());
+            let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
+            outcome.contests.append(&mut delta.contests);
             let known = self.in_step.contains(&family) && !delta.outgrown;
             // What the kernel refuses is compared with all that it has; that can only be drift.
             let followed =
@@ -104,7 +107,7 @@ impl<K: Nftables> Reconciler<K> {
     /// Compares everything with the kernel, and puts right what differs.
     pub fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
-        for plan in &self.plans {
+        for plan in &mut self.plans {
             synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
         }
         outcome
@@ -163,12 +166,12 @@ pub fn clean_up(kernel: &mut Handle) -> kernel::Result<Vec<Family>> {
 /// Reads a whole table and sends what differs from the plan.
 fn synchronise<K: Nftables>(
     kernel: &mut K,
-    plan: &Plan,
+    plan: &mut Plan,
     in_step: &mut BTreeSet<Family>,
     outcome: &mut Outcome,
 ) {
-    in_step.remove(&plan.family());
-    match compare(kernel, plan.table())
+    let adopt = !in_step.remove(&plan.family());
+    match compare(kernel, plan, adopt)
         .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
     {
         Ok(()) => {
@@ -178,8 +181,17 @@ fn synchronise<K: Nftables>(
     }
 }
 
-fn compare<K: Nftables>(kernel: &mut K, mut table: Table) -> kernel::Result<Vec<Transaction>> {
-    let observed = kernel.read(table.family, &table.name)?;
+/// What differs. Slots are taken over unless the plan knows those that it has given.
+fn compare<K: Nftables>(
+    kernel: &mut K,
+    plan: &mut Plan,
+    adopt: bool,
+) -> kernel::Result<Vec<Transaction>> {
+    let observed = kernel.read(plan.family(), TABLE)?;
+    if let Some(have) = observed.as_ref().filter(|_| adopt) {
+        plan.adopt(have);
+    }
+    let mut table = plan.table();
     if let Some(have) = &observed {
         keep_room(have, &mut table);
     }

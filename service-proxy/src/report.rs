@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use nix::errno::Errno;
 
 use crate::{
-    model::Catalogue,
+    model::{Catalogue, Change},
     reconcile::{Outcome, Sent},
 };
 
@@ -46,6 +46,9 @@ impl fmt::Display for Sent {
 
 /// Tells what came of a sync that took so long.
 pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took: Duration) {
+    for contest in &outcome.contests {
+        tracing::warn!("{contest}");
+    }
     for failure in &outcome.failures {
         tracing::error!("{occasion}: {failure}; {}", advice(failure));
     }
@@ -61,6 +64,33 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
             catalogue.slices(),
             took.as_secs_f64() * 1e3
         );
+    }
+}
+
+/// Warns of what Services ask for and do not get, once for each change of one.
+pub fn unserved(changes: &[Change]) {
+    for change in changes {
+        if let Change::Service(name, Some(service)) = change {
+            for field in &service.unserved {
+                tracing::warn!(
+                    "Service {name}: {field} is of no effect with this program; everything else of the \
+                     Service is served"
+                );
+            }
+        }
+    }
+}
+
+/// Tells how many tracked flows were forgotten, if any.
+pub fn forgot(outcome: &kernel::Result<usize>) {
+    match outcome {
+        Ok(0) => {}
+        Ok(flows) => tracing::info!("forgot {flows} UDP flows to endpoints that serve no longer"),
+        Err(error) => tracing::error!(
+            "forget UDP flows to endpoints that serve no longer: {error}; until the next sync, clients with \
+             such flows may get no answer; the kernel needs nf_conntrack_netlink, and this program \
+             CAP_NET_ADMIN"
+        ),
     }
 }
 

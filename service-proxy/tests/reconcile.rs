@@ -11,9 +11,10 @@ use std::{
     thread,
 };
 
+use ipnetwork::IpNetwork;
 use kernel::{
     Family,
-    nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction},
+    nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction, Value},
 };
 use nix::{
     errno::Errno,
@@ -22,12 +23,25 @@ use nix::{
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 use service_proxy::{
     model::{
-        Catalogue, Change, Endpoint, EndpointSlice, ObjectKey, ObjectName, Protocol, Service,
-        ServicePort, SlicePort,
+        Catalogue, Change, Endpoint, EndpointSlice, Hints, ObjectKey, ObjectName, Protocol,
+        Service, ServicePort, SlicePort, TrafficPolicy,
     },
-    plan::nftables::TABLE,
+    plan::nftables::{NodePortAddresses, NodeRules, Pods, TABLE},
     reconcile::{Nftables, Outcome, Reconciler},
 };
+
+/// IPv4 by networks, IPv6 by default.
+fn rules(family: Family) -> NodeRules {
+    let network = |text: &str| text.parse().unwrap();
+    match family {
+        Family::V4 => NodeRules {
+            pods: Some(Pods::Network(network("10.244.0.0/16"))),
+            masquerade_all: false,
+            node_ports: NodePortAddresses::In(["192.0.2.0/24", "192.0.2.1/32"].map(network).into()),
+        },
+        Family::V6 => NodeRules::default(),
+    }
+}
 
 /// The fake kernel, with moods.
 #[derive(Clone, Debug, Default)]
@@ -113,11 +127,10 @@ impl Kernel {
 impl Cluster {
     fn new() -> Self {
         let kernel = Kernel::default();
-        let cidrs = ["10.244.0.0/16".parse().unwrap()];
         Self {
             objects: BTreeMap::new(),
             catalogue: Catalogue::default(),
-            reconciler: Reconciler::new(kernel.clone(), "node1", &cidrs),
+            reconciler: Reconciler::new(kernel.clone(), "node1", rules),
             kernel,
         }
     }
@@ -141,13 +154,46 @@ impl Cluster {
     }
 
     fn assert_settled(&mut self) {
-        assert_eq!(self.kernel.tables(), self.cold_start());
+        assert_eq!(
+            renumbered(self.kernel.tables()),
+            renumbered(self.cold_start())
+        );
         let again = self.reconciler.resync();
         assert!(
             again.sent.is_empty() && again.failures.is_empty(),
             "{again:?}"
         );
     }
+}
+
+/// The tables with endpoints in slots by their own order: which slot an endpoint has depends on what was
+/// before. Fails where slots have gaps.
+fn renumbered(mut tables: Vec<ObservedTable>) -> Vec<ObservedTable> {
+    for table in &mut tables {
+        let sets = table.sets.iter_mut();
+        for (_, set) in
+            sets.filter(|(name, _)| name.ends_with("endpoints") && *name != "no-endpoints")
+        {
+            let ObservedSet::Known(set) = set else {
+                panic!("{set:?}");
+            };
+            let mut endpoints: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for (mut key, element) in std::mem::take(&mut set.elements) {
+                let slot = key.pop();
+                let known = endpoints.entry(key).or_default();
+                assert_eq!(slot, Some(Value::Number(known.len().try_into().unwrap())));
+                known.push(element);
+            }
+            for (key, mut elements) in endpoints {
+                elements.sort_by_key(|element| format!("{element:?}"));
+                for (slot, element) in (0..).zip(elements) {
+                    let key = [&key[..], &[Value::Number(slot)]].concat();
+                    set.elements.insert(key, element);
+                }
+            }
+        }
+    }
+    tables
 }
 
 fn name(text: impl Into<String>) -> ObjectName {
@@ -171,22 +217,48 @@ fn ports() -> impl Strategy<Value = Vec<(&'static str, Protocol, u16)>> {
     subsequence(all, 0..=3)
 }
 
+fn policy() -> impl Strategy<Value = TrafficPolicy> {
+    prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)]
+}
+
+/// Few lists of networks, so that some Services have the same.
+fn source_ranges() -> impl Strategy<Value = Vec<IpNetwork>> {
+    let all = ["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"].map(|range| range.parse().unwrap());
+    subsequence(all.to_vec(), 0..=3)
+}
+
 fn service() -> impl Strategy<Value = Change> {
-    let known = (cluster_ips(), ports());
+    let known = (
+        cluster_ips(),
+        ports(),
+        [cluster_ips(), cluster_ips()],
+        source_ranges(),
+        [policy(), policy()],
+        option::of(0..3_u16),
+    );
     (0..4_u8, option::weighted(0.8, known)).prop_map(|(number, known)| {
         let name = name(format!("s{number}"));
-        let service = known.map(|(cluster_ips, ports)| Service {
-            name: name.clone(),
-            cluster_ips,
-            ports: ports
-                .into_iter()
-                .map(|(name, protocol, port)| ServicePort {
-                    name: name.into(),
-                    protocol,
-                    port,
-                })
-                .collect(),
-        });
+        let service = known.map(
+            |(cluster_ips, ports, others, ranges, policies, node_ports)| Service {
+                name: name.clone(),
+                cluster_ips,
+                external_ips: others[0].clone(),
+                load_balancer_ips: others[1].clone(),
+                source_ranges: ranges,
+                internal: policies[0],
+                external: policies[1],
+                unserved: Vec::new(),
+                ports: ports
+                    .into_iter()
+                    .map(|(name, protocol, port)| ServicePort {
+                        name: name.into(),
+                        protocol,
+                        port,
+                        node_port: node_ports.map(|number| 30_000 + number + port),
+                    })
+                    .collect(),
+            },
+        );
         Change::Service(name, service.map(Arc::new))
     })
 }
@@ -196,8 +268,12 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
         Just("node1".to_owned()),
         Just("node2".to_owned())
     ]);
-    (0..5_u8, any::<[bool; 3]>(), nodes).prop_map(
-        move |(host, [ready, serving, terminating], node)| {
+    let hints = option::of(subsequence(
+        vec!["node1".to_owned(), "node2".to_owned()],
+        0..=2,
+    ));
+    (0..5_u8, any::<[bool; 3]>(), nodes, hints).prop_map(
+        move |(host, [ready, serving, terminating], node, hints)| {
             let address = match family {
                 Family::V4 => Ipv4Addr::new(10, 244, 0, host).into(),
                 Family::V6 => Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, host.into()).into(),
@@ -208,6 +284,12 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
                 serving,
                 terminating,
                 node,
+                hints: hints.map(|nodes| {
+                    Box::new(Hints {
+                        nodes,
+                        zones: Vec::new(),
+                    })
+                }),
             }
         },
     )
@@ -291,6 +373,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
         name: String::new(),
         protocol: Protocol::Tcp,
         port,
+        node_port: None,
     };
     let address = |host: u32| {
         IpAddr::from(Ipv4Addr::from(
@@ -313,6 +396,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
                 serving: true,
                 terminating: false,
                 node: Some("node2".into()),
+                hints: None,
             })
             .collect(),
     });
@@ -325,6 +409,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
             Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 0)) + u32::from(number)).into(),
         ],
         ports: vec![port(80)],
+        ..Service::default()
     };
     changes.push(Change::Service(
         service.name.clone(),
@@ -339,7 +424,8 @@ fn a_set_that_is_outgrown_is_made_anew_and_stays_large() {
     let work = || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut catalogue = Catalogue::default();
-        let mut reconciler = Reconciler::new(Handle::open().unwrap(), "node1", &[]);
+        let mut reconciler =
+            Reconciler::new(Handle::open().unwrap(), "node1", |_| NodeRules::default());
         let mut kernel = Handle::open().unwrap();
         let mut change = |changes: Vec<Change>| {
             let services = changes
@@ -385,4 +471,46 @@ fn a_change_costs_what_it_changes() {
         (2, 1, 1)
     );
     assert!(cluster.change(large(7, 11)).sent.is_empty());
+
+    // The first of eleven goes: the last has its slot now, and there are ten slots again.
+    let mut less = large(7, 11);
+    if let Change::EndpointSlice(_, Some(slice)) = &mut less[0] {
+        Arc::get_mut(slice).unwrap().endpoints.remove(0);
+    }
+    let outcome = cluster.change(less);
+    assert_eq!((outcome.sent.added, outcome.sent.deleted), (2, 3));
+    let before = cluster.kernel.tables();
+
+    // A proxy that starts now takes over the slots as they are.
+    let mut next = Cluster::new();
+    next.kernel = cluster.kernel.clone();
+    next.reconciler = Reconciler::new(cluster.kernel.clone(), "node1", rules);
+    let outcome = next.change(cluster.objects.values().cloned().collect());
+    assert!(outcome.sent.is_empty(), "{outcome:?}");
+    assert_eq!(next.kernel.tables(), before);
+}
+
+#[test]
+fn services_with_one_address_are_told_of_once() {
+    let mut cluster = Cluster::new();
+    let same = |number: u16| {
+        let mut changes = large(number, 1);
+        if let Some(Change::Service(_, Some(service))) = changes.last_mut() {
+            Arc::get_mut(service).unwrap().cluster_ips = vec![Ipv4Addr::new(10, 96, 1, 1).into()];
+        }
+        changes
+    };
+    assert_eq!(cluster.change(same(2)).contests, []);
+    let contests = cluster.change(same(1)).contests;
+    let told: Vec<_> = contests.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with(
+            "10.96.1.1 TCP port 80 is of Service default/large1 and of default/large2 too"
+        ),
+        "{told:?}"
+    );
+    assert_eq!(cluster.change(same(1)).contests, []);
+    let more = vec![large(2, 2).remove(0)];
+    assert_eq!(cluster.change(more).contests, []);
 }

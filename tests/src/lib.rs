@@ -23,6 +23,7 @@ mod plan;
 mod programs;
 mod wait;
 
+pub mod apiserver;
 pub mod demo;
 pub mod server;
 pub mod status;

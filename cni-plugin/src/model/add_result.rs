@@ -21,26 +21,38 @@ pub struct AddResult {
 }
 
 /// An interface that an ADD made or used.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Interface {
     /// Its name.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub name: String,
     /// Its Ethernet address.
+    #[serde(default, deserialize_with = "empty_is_none")]
     pub mac: Option<Mac>,
-    /// Its MTU in bytes.
+    /// Its MTU in bytes; 0 where nobody said it.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub mtu: u32,
     /// The path of the network namespace it is in; empty for the host's.
+    #[serde(default, deserialize_with = "null_is_default")]
     pub sandbox: String,
+    /// The path of its socket, for interfaces that are files (vhost-user); passed on as it came.
+    #[serde(rename = "socketPath", default, deserialize_with = "null_is_default")]
+    pub socket_path: String,
+    /// The PCI address of its device; passed on as it came.
+    #[serde(rename = "pciID", default, deserialize_with = "null_is_default")]
+    pub pci_id: String,
 }
 
 /// An address of the container.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct IpConfig {
     /// The address with the prefix length of its subnet.
     pub address: Cidr,
-    /// The gateway of the subnet.
-    pub gateway: IpAddr,
+    /// The gateway of the subnet, if it has one.
+    #[serde(default, deserialize_with = "optional_address")]
+    pub gateway: Option<IpAddr>,
     /// The index of its interface in [`AddResult::interfaces`]; `None` in the result of an IPAM plugin.
+    #[serde(default)]
     pub interface: Option<u32>,
 }
 
@@ -119,8 +131,14 @@ pub struct Dns {
 impl AddResult {
     /// The gateway of the first address of a family.
     pub fn gateway(&self, family: Family) -> Option<IpAddr> {
-        let mut gateways = self.ips.iter().map(|ip| ip.gateway);
+        let mut gateways = self.ips.iter().filter_map(|ip| ip.gateway);
         gateways.find(|gateway| Family::of(gateway) == family)
+    }
+
+    /// Whether it has an address of a family.
+    pub fn has(&self, family: Family) -> bool {
+        let mut ips = self.ips.iter();
+        ips.any(|ip| Family::of_network(&ip.address.0) == family)
     }
 }
 
@@ -169,6 +187,14 @@ impl Dns {
             }
         }
         dns
+    }
+}
+
+/// For serde: a text that may be empty, as Go writes for what it does not know.
+fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
     }
 }
 

@@ -11,15 +11,7 @@ const DEFAULT_BRIDGE: &str = "cni0";
 
 /// Keys of the reference plugin that this one does not know yet. Refused where they ask for anything:
 /// a network that silently lacks its VLAN is worse than none.
-const UNSUPPORTED: [&str; 7] = [
-    "forceAddress",
-    "vlan",
-    "vlanTrunk",
-    "macspoofchk",
-    "enabledad",
-    "disableContainerInterface",
-    "portIsolation",
-];
+const UNSUPPORTED: [&str; 3] = ["vlan", "vlanTrunk", "macspoofchk"];
 
 /// Keys of the bridge plugin.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +35,23 @@ pub struct BridgeConf {
     /// Whether the bridge itself takes frames for others; another way to the same end as `hairpin_mode`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub promisc_mode: bool,
+    /// Whether the container's packets leave the node under the node's address.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub ip_masq: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    ip_masq_backend: String,
+    /// Whether the bridge loses the address of another subnet, to get the gateway's.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub force_address: bool,
+    /// Whether the container can't talk to other isolated ones of the bridge.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub port_isolation: bool,
+    /// Whether the kernel looks for others with the container's IPv6 addresses before it uses them.
+    #[serde(rename = "enabledad", default, deserialize_with = "null_is_default")]
+    pub enable_dad: bool,
+    /// Whether the container's interface stays down, for somebody else to set up; without addresses.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub disable_container_interface: bool,
     /// Name servers for the container; where there are none, those of `ipam` count.
     #[serde(default, deserialize_with = "null_is_default")]
     pub dns: Dns,
@@ -85,10 +94,21 @@ impl BridgeConf {
                 "cannot set hairpin mode and promiscuous mode at the same time",
             ));
         }
-        if asked("ipMasq") {
+        if read.disable_container_interface && read.ipam_type().is_some() {
             return Err(Error::config(
-                "ipMasq: not supported yet by this build; set it to false and let flannel-agent --ip-masq do it",
+                "cannot use IPAM when DisableContainerInterface flag is set",
             ));
+        }
+        match read.ip_masq_backend.as_str() {
+            "" | "iptables" => {}
+            "nftables" => {
+                return Err(Error::config(
+                    "ipMasqBackend: \"nftables\": not supported yet by this build; use \"iptables\", or set ipMasq to false and let flannel-agent --ip-masq do it",
+                ));
+            }
+            other => {
+                return Err(Error::config(format!("unknown ipmasq backend {other:?}")));
+            }
         }
         match UNSUPPORTED.into_iter().find(|key| asked(key)) {
             Some(key) => Err(Error::config(format!(
@@ -179,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name_unless_it_asks_for_nothing() {
-        for key in UNSUPPORTED.into_iter().chain(["ipMasq"]) {
+        for key in UNSUPPORTED {
             let error = BridgeConf::for_add(&conf(json!({key: true}))).unwrap_err();
             assert_eq!(error.code, Code::InvalidConfig);
             assert!(error.message.starts_with(key), "{error}");
@@ -202,6 +222,10 @@ mod tests {
             (
                 json!({"bridge": "far-too-long-a-name"}),
                 r#"failed to load netconf: bridge: interface name "far-too-long-a-name" is too long: at most 15 bytes"#,
+            ),
+            (
+                json!({"ipMasqBackend": "ipchains"}),
+                r#"unknown ipmasq backend "ipchains""#,
             ),
             (
                 json!({"hairpinMode": true, "promiscMode": true}),

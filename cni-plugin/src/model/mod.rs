@@ -10,9 +10,11 @@ mod ip_text;
 mod ipam_conf;
 mod net_conf;
 mod owner;
+mod prev_result;
 mod range_set;
 mod spec_version;
 mod subnet_env;
+mod valid_attachments;
 
 pub use add_result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use args::Args;
@@ -29,3 +31,4 @@ pub use range_set::RawRange;
 pub use range_set::{Range, RangeSet, number};
 pub use spec_version::SpecVersion;
 pub use subnet_env::SubnetEnv;
+pub use valid_attachments::ValidAttachments;

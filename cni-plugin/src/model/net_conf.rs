@@ -3,7 +3,14 @@
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Code, Error};
+use super::{AddResult, Code, Error, SpecVersion};
+
+/// Keys that are not configuration, but come with each call.
+const PER_CALL: [&str; 3] = [
+    "prevResult",
+    "cni.dev/valid-attachments",
+    "cni.dev/attachments",
+];
 
 /// A configuration: its name and version checked, the rest as JSON that each plugin takes its own view of.
 /// `prevResult` and what else is not known stays in it.
@@ -67,12 +74,36 @@ impl NetConf {
         })
     }
 
-    /// The same network with another plugin's configuration, as for a delegate.
-    pub fn for_delegate(&self, object: Map<String, Value>) -> Self {
+    /// The same network with another plugin's configuration, as for a delegate. What the runtime says of
+    /// this very call goes along: `prevResult` and the attachments in use.
+    pub fn for_delegate(&self, mut object: Map<String, Value>) -> Self {
+        for key in PER_CALL {
+            match self.get(key) {
+                Some(value) => object.insert(key.into(), value.clone()),
+                None => object.remove(key),
+            };
+        }
         Self {
             json: Value::Object(object),
             ..self.clone()
         }
+    }
+
+    /// What the plugins before this one made; `None` for the first one of a chain.
+    pub fn prev_result(&self) -> Result<Option<AddResult>, Error> {
+        let version = SpecVersion::of_conf(&self.version)?;
+        self.get("prevResult")
+            .map(|json| AddResult::parse(json, version, "prevResult"))
+            .transpose()
+    }
+
+    /// What the plugins up to this one made, for a CHECK.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn required_prev_result(&self) -> Result<AddResult, Error> {
+        self.prev_result()?
+            .ok_or_else(|| Error::config("Required prevResult missing"))
     }
 
     /// The network's name.

@@ -1,6 +1,6 @@
 //! Who holds a reserved address: the content of a host-local address file.
 
-use super::Attachment;
+use super::{Attachment, ValidAttachments};
 
 /// Between container id and interface name, also on Linux (host-local's `LineBreak`).
 const LINE_BREAK: &str = "\r\n";
@@ -63,6 +63,19 @@ impl Owner {
     pub fn is(&self, attachment: &Attachment) -> bool {
         self.container_id == attachment.container_id
             && self.if_name.as_deref() == Some(attachment.if_name.as_str())
+    }
+
+    /// Whether it is in use, or may be: the file names a container of which an interface is.
+    pub fn is_one_of(&self, valid: &ValidAttachments) -> bool {
+        match &self.if_name {
+            Some(if_name) => valid.contains(&self.container_id, if_name),
+            None => valid.contains_container(&self.container_id),
+        }
+    }
+
+    /// Container id and interface name, where the file names both.
+    pub fn names(&self) -> Option<(&str, &str)> {
+        Some((&self.container_id, self.if_name.as_deref()?))
     }
 
     /// Whether it may be this attachment: the file names its container and no interface.

@@ -12,7 +12,7 @@ use kernel::{
     },
 };
 
-use crate::model::{self, AddResult, Cidr};
+use crate::model::{self, AddResult, BridgeConf, Cidr};
 
 /// The first two bytes of Ethernet addresses that are made of an IP address, as CNI's bridge plugin and
 /// OVN make them; locally administered.
@@ -46,8 +46,12 @@ pub enum PlanError {
 
 /// The gateway's addresses with the prefix lengths of their subnets: what the bridge should have.
 pub fn gateways(result: &AddResult) -> Result<Vec<IpNetwork>, PlanError> {
-    let network = |ip: &model::IpConfig| IpNetwork::new(ip.gateway, ip.address.0.prefix());
-    Ok(result.ips.iter().map(network).collect::<Result<_, _>>()?)
+    let network = |ip: &model::IpConfig| {
+        let gateway = ip.gateway?;
+        Some(IpNetwork::new(gateway, ip.address.0.prefix()))
+    };
+    let networks = result.ips.iter().filter_map(network);
+    Ok(networks.collect::<Result<_, _>>()?)
 }
 
 /// Adds a default route for each family of the result that has no route of its own to everywhere.
@@ -78,32 +82,51 @@ pub fn new_bridge(name: IfName, mtu: Option<u32>, gateways: &[IpNetwork]) -> Cha
     })
 }
 
-/// What an existing bridge lacks of the gateway's addresses, given those that it has.
+/// What an existing bridge lacks of the gateway's addresses, given those that it has. An address of another
+/// subnet is taken from it where `may_go` allows that.
 pub fn complete_bridge(
     bridge: &Link,
     observed: &[Address],
     gateways: &[IpNetwork],
+    may_go: impl Fn(IpNetwork) -> bool,
 ) -> Result<Vec<Change>, PlanError> {
     let mut changes = Vec::new();
     for gateway in gateways {
         if observed.iter().any(|it| it.address == *gateway) {
             continue;
         }
-        if observed.iter().any(|it| excludes(it.address, *gateway)) {
-            return Err(PlanError::OtherAddress {
-                bridge: bridge.name.to_string(),
-                wanted: *gateway,
-            });
+        for other in observed.iter().filter(|it| excludes(it.address, *gateway)) {
+            if !may_go(other.address) {
+                return Err(PlanError::OtherAddress {
+                    bridge: bridge.name.to_string(),
+                    wanted: *gateway,
+                });
+            }
+            changes.push(Change::DeleteAddress(other.clone()));
         }
-        changes.push(Change::ReplaceAddress(Address::global(
-            bridge.index,
-            *gateway,
-        )));
+        let address = Address::global(bridge.index, *gateway);
+        changes.push(Change::ReplaceAddress(address));
     }
     if !bridge.up {
         changes.push(set_up(bridge.index));
     }
     Ok(changes)
+}
+
+/// Whether an address of a bridge is that of a subnet that this node had earlier in the same network: the
+/// first one of a subnet that the container's routes lead to.
+pub fn is_of_older_subnet(address: IpNetwork, result: &AddResult) -> bool {
+    let first = match address {
+        IpNetwork::V4(it) => it.nth(1).map(IpAddr::V4),
+        IpNetwork::V6(it) => it.iter().nth(1).map(IpAddr::V6),
+    };
+    let is_inside = |route: &model::Route| {
+        let network = route.dst.masked().0;
+        network.prefix() > 0
+            && network.prefix() < address.prefix()
+            && network.contains(address.ip())
+    };
+    first == Some(address.ip()) && result.routes.iter().any(is_inside)
 }
 
 /// A veth pair from a port of the bridge to the container, made in both namespaces at once.
@@ -140,13 +163,14 @@ pub fn promiscuous(bridge: IfIndex) -> Change {
     Change::SetLink(bridge, settings)
 }
 
-/// Lets frames leave by the port that they came in by.
-pub fn hairpin(port: IfIndex) -> Change {
-    let settings = LinkSettings {
-        hairpin: Some(true),
+/// What the host's end of a pair gets once it is a port of the bridge.
+pub fn port_settings(conf: &BridgeConf, alias: Option<String>) -> LinkSettings {
+    LinkSettings {
+        alias,
+        hairpin: conf.hairpin_mode.then_some(true),
+        isolated: conf.port_isolation.then_some(true),
         ..Default::default()
-    };
-    Change::SetLink(port, settings)
+    }
 }
 
 /// Settings of the host that let it forward for the container: keys below `/proc/sys`, to be `1`.
@@ -155,15 +179,18 @@ pub fn forwarding(result: &AddResult) -> Vec<&'static str> {
         (Family::V4, "net/ipv4/ip_forward"),
         (Family::V6, "net/ipv6/conf/all/forwarding"),
     ];
-    let used = keys
-        .into_iter()
-        .filter(|(family, _)| result.gateway(*family).is_some());
+    let used = keys.into_iter().filter(|(family, _)| result.has(*family));
     used.map(|(_, key)| key).collect()
 }
 
 /// Settings of the container's interface, before it has addresses: key below `/proc/sys`, and value.
-pub fn container_settings(result: &AddResult, interface: &IfName) -> Vec<(String, &'static str)> {
-    let has = |family| result.gateway(family).is_some();
+/// With `detect_duplicates` the kernel asks around for others with its IPv6 addresses before it uses them.
+pub fn container_settings(
+    result: &AddResult,
+    interface: &IfName,
+    detect_duplicates: bool,
+) -> Vec<(String, &'static str)> {
+    let has = |family| result.has(family);
     let mut settings = Vec::new();
     if has(Family::V4) {
         // Neighbours that know the address from an earlier container learn of the new one.
@@ -175,7 +202,9 @@ pub fn container_settings(result: &AddResult, interface: &IfName) -> Vec<(String
         let keys = [
             ("disable_ipv6", "0"),
             // The allocator knows that the address is unique; detecting it would take a second.
-            ("accept_dad", "0"),
+            ("accept_dad", if detect_duplicates { "1" } else { "0" }),
+            // The container's own probes, come back by a hairpin, are no duplicate (RFC 7527).
+            ("enhanced_dad", "1"),
             // Keep the addresses when somebody sets the interface down and up.
             ("keep_addr_on_down", "1"),
             ("ndisc_notify", "1"),
@@ -187,11 +216,18 @@ pub fn container_settings(result: &AddResult, interface: &IfName) -> Vec<(String
 }
 
 /// Addresses, routes and up: all that the container's interface needs.
-pub fn container(result: &AddResult, interface: IfIndex) -> Result<Vec<Change>, PlanError> {
-    let addresses = result
-        .ips
-        .iter()
-        .map(|ip| Change::ReplaceAddress(Address::global(interface, ip.address.0)));
+pub fn container(
+    result: &AddResult,
+    interface: IfIndex,
+    detect_duplicates: bool,
+) -> Result<Vec<Change>, PlanError> {
+    let addresses = result.ips.iter().map(|ip| {
+        let address = Address::global(interface, ip.address.0);
+        Change::ReplaceAddress(Address {
+            no_dad: address.no_dad && !detect_duplicates,
+            ..address
+        })
+    });
     let routes = result.routes.iter().map(|route| {
         check(route)?;
         let gateway = route.gw.or_else(|| result.gateway(route.family()));
@@ -302,7 +338,7 @@ mod tests {
     fn result(addresses: &[(&str, &str)], routes: &[model::Route]) -> AddResult {
         let ip = |(address, gateway): &(&str, &str)| IpConfig {
             address: address.parse().unwrap(),
-            gateway: gateway.parse().unwrap(),
+            gateway: gateway.parse().ok(),
             interface: Some(2),
         };
         AddResult {
@@ -344,7 +380,7 @@ mod tests {
     fn the_bridge_gets_what_it_lacks_and_nothing_else() {
         let gateways = gateways(&result(&DUAL, &[])).unwrap();
         let has = |address: &str| Address::global(BRIDGE, net(address));
-        let changes = complete_bridge(&bridge(true), &[], &gateways).unwrap();
+        let changes = complete_bridge(&bridge(true), &[], &gateways, |_| false).unwrap();
         assert_eq!(
             texts(&changes),
             [
@@ -359,10 +395,10 @@ mod tests {
             has("fd00:0:0:17::1/64"),
         ];
         assert_eq!(
-            complete_bridge(&bridge(true), &complete, &gateways).unwrap(),
+            complete_bridge(&bridge(true), &complete, &gateways, |_| false).unwrap(),
             []
         );
-        let changes = complete_bridge(&bridge(false), &complete, &gateways).unwrap();
+        let changes = complete_bridge(&bridge(false), &complete, &gateways, |_| false).unwrap();
         assert_eq!(texts(&changes), ["ip link set if5 up"]);
     }
 
@@ -374,7 +410,8 @@ mod tests {
             ("fd00::1/32", "fd00:0:0:17::1/64"),
         ] {
             let observed = [Address::global(BRIDGE, net(observed))];
-            let error = complete_bridge(&bridge(true), &observed, &[net(wanted)]).unwrap_err();
+            let error =
+                complete_bridge(&bridge(true), &observed, &[net(wanted)], |_| false).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -385,13 +422,47 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_another_subnet_goes_where_it_may() {
+        let observed = [Address::global(BRIDGE, net("10.1.18.1/24"))];
+        let wanted = [net("10.1.17.1/24")];
+        let changes = complete_bridge(&bridge(true), &observed, &wanted, |_| true).unwrap();
+        assert_eq!(
+            texts(&changes),
+            [
+                "ip address delete 10.1.18.1/24 dev if5",
+                "ip address replace 10.1.17.1/24 dev if5",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_older_subnet_is_one_of_the_same_network() {
+        let result = result(&DUAL, &[to("10.1.0.0/16", None), to("fd00::/48", None)]);
+        for (address, is_older) in [
+            ("10.1.18.1/24", true),
+            ("fd00:0:0:18::1/64", true),
+            ("10.1.18.2/24", false),
+            ("10.1.0.1/16", false),
+            ("192.168.1.1/24", false),
+        ] {
+            assert_eq!(
+                is_of_older_subnet(net(address), &result),
+                is_older,
+                "{address}"
+            );
+        }
+        let everywhere = super::tests::result(&DUAL, &[to("0.0.0.0/0", None)]);
+        assert!(!is_of_older_subnet(net("192.168.1.1/24"), &everywhere));
+    }
+
+    #[test]
     fn the_container_gets_addresses_then_goes_up_then_gets_routes() {
         let routes = [
             to("10.1.0.0/16", None),
             to("0.0.0.0/0", Some("10.1.17.9")),
             to("fd00::/48", None),
         ];
-        let changes = container(&result(&DUAL, &routes), IfIndex(2)).unwrap();
+        let changes = container(&result(&DUAL, &routes), IfIndex(2), false).unwrap();
         let texts = texts(&changes);
         assert_eq!(texts[0], "ip address replace 10.1.17.2/24 dev if2");
         assert_eq!(texts[1], "ip address replace fd00:0:0:17::2/64 dev if2");
@@ -404,11 +475,11 @@ mod tests {
     #[test]
     fn a_route_to_another_family_is_on_the_link_and_one_with_extras_is_refused() {
         let other = [to("fd00::/48", None)];
-        let changes = container(&result(&DUAL[..1], &other), IfIndex(2)).unwrap();
+        let changes = container(&result(&DUAL[..1], &other), IfIndex(2), false).unwrap();
         assert!(texts(&changes)[2].starts_with("ip route replace fd00::/48 dev if2"));
         let mut route = to("10.9.0.0/16", None);
         route.advmss = Some(1000);
-        let error = container(&result(&DUAL, &[route]), IfIndex(2)).unwrap_err();
+        let error = container(&result(&DUAL, &[route]), IfIndex(2), false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "ipam.routes: advmss of the route to 10.9.0.0/16: not supported yet by this build; remove it"
@@ -434,7 +505,7 @@ mod tests {
     #[test]
     fn settings_are_those_of_the_families_in_use() {
         let keys = |addresses: &[(&str, &str)]| -> Vec<String> {
-            container_settings(&result(addresses, &[]), &"eth0".parse().unwrap())
+            container_settings(&result(addresses, &[]), &"eth0".parse().unwrap(), false)
                 .into_iter()
                 .map(|(key, _)| key)
                 .collect()

@@ -57,6 +57,8 @@ pub fn for_add(
 pub fn for_del(conf: &NetConf, flannel: &FlannelConf) -> Result<Map<String, Value>, DelegateError> {
     let mut delegate = frame(conf, flannel)?;
     delegate.insert("ipam".into(), ipam(flannel).into());
+    // The ADD may have masqueraded: that depended on the node.
+    delegate.entry("ipMasq").or_insert(true.into());
     Ok(delegate)
 }
 
@@ -199,7 +201,7 @@ mod tests {
         let delegate = for_del(&conf, &conf.view().unwrap()).unwrap();
         assert_eq!(
             Value::from(delegate),
-            json!({"name": "cbr0", "type": "bridge", "ipam": {"dataDir": "/d", "type": "host-local"}})
+            json!({"name": "cbr0", "type": "bridge", "ipMasq": true, "ipam": {"dataDir": "/d", "type": "host-local"}})
         );
     }
 }

@@ -5,13 +5,17 @@ use serde_json::{Map, Value};
 
 use super::{Plugin, delegate};
 use crate::{
-    model::{AddResult, Attachment, Code, Error, FlannelConf, NetConf},
+    model::{AddResult, Attachment, Code, Error, FlannelConf, NetConf, ValidAttachments},
     plan,
-    source::{self, Scratch},
+    source::{self, Environment, Scratch},
 };
 
 /// Delegates with the node's subnets; what was delegated is saved before anything is made.
-pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
+pub fn add(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<AddResult, Error> {
     let flannel: FlannelConf = conf.view()?;
     let env = source::read_subnet_env(&flannel.subnet_file)?;
     let object = plan::delegate::for_add(conf, &flannel, &env).map_err(Error::config)?;
@@ -19,7 +23,7 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
     let scratch = Scratch::of(attachment, &flannel.data_dir);
     let before = scratch.load()?;
     scratch.save(&object)?;
-    let added = plugin.add(attachment, &conf.for_delegate(object));
+    let added = plugin.add(environment, attachment, &conf.for_delegate(object));
     added.map_err(|error| {
         // A second ADD of what is there fails, and must not cost the first one its file.
         let restored = match before {
@@ -34,43 +38,84 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
 }
 
 /// Delegates with what the ADD delegated with; where that is lost, with what the configuration still says.
-pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
+pub fn del(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
     let scratch = Scratch::of(attachment, &flannel.data_dir);
     let by_conf = || plan::delegate::for_del(conf, &flannel).map_err(Error::config);
     match scratch.load()? {
         // All interfaces of a container have one file: this is that of another network's.
         Some(object) if object.get("name") != Some(&conf.name().into()) => {
-            delegate_del(attachment, conf, by_conf()?)
+            delegate_del(environment, attachment, conf, by_conf()?)
         }
         Some(object) => {
-            delegate_del(attachment, conf, object)?;
+            delegate_del(environment, attachment, conf, object)?;
             scratch.remove()
         }
         None => {
-            delegate_del(attachment, conf, by_conf()?)?;
+            delegate_del(environment, attachment, conf, by_conf()?)?;
             scratch.remove()
         }
     }
 }
 
-/// An ADD can succeed once the agent has written its file.
-pub fn status(conf: &NetConf) -> Result<(), Error> {
+/// Has the delegate look, by what the ADD delegated with; where that is lost, by what an ADD would delegate
+/// with today.
+pub fn check(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
-    source::read_subnet_env(&flannel.subnet_file)
-        .map(|_| ())
-        .map_err(|error| Error {
-            code: Code::NotAvailable,
-            ..error
-        })
+    conf.required_prev_result()?;
+    let saved = Scratch::of(attachment, &flannel.data_dir)
+        .load()?
+        .filter(|object| object.get("name") == Some(&conf.name().into()));
+    let object = match saved {
+        Some(object) => object,
+        None => {
+            let env = source::read_subnet_env(&flannel.subnet_file)?;
+            plan::delegate::for_add(conf, &flannel, &env).map_err(Error::config)?
+        }
+    };
+    let plugin = plugin_of(&object)?;
+    plugin.check(environment, attachment, &conf.for_delegate(object))
+}
+
+/// Has the delegate clean up, then forgets what was delegated for containers that are gone.
+pub fn gc(
+    environment: &Environment,
+    valid: &ValidAttachments,
+    conf: &NetConf,
+) -> Result<(), Error> {
+    let flannel: FlannelConf = conf.view()?;
+    let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
+    plugin_of(&object)?.gc(environment, valid, &conf.for_delegate(object))?;
+    let is_in_use = |id: &str| valid.contains_container(id);
+    Scratch::remove_left(&flannel.data_dir, conf.name(), is_in_use)
+}
+
+/// An ADD can succeed once the agent has written its file, if the delegate can.
+pub fn status(environment: &Environment, conf: &NetConf) -> Result<(), Error> {
+    let flannel: FlannelConf = conf.view()?;
+    source::read_subnet_env(&flannel.subnet_file).map_err(|error| Error {
+        code: Code::NotAvailable,
+        ..error
+    })?;
+    let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
+    plugin_of(&object)?.status(environment, &conf.for_delegate(object))
 }
 
 fn delegate_del(
+    environment: &Environment,
     attachment: &Attachment,
     conf: &NetConf,
     object: Map<String, Value>,
 ) -> Result<(), Error> {
-    plugin_of(&object)?.del(attachment, &conf.for_delegate(object))
+    plugin_of(&object)?.del(environment, attachment, &conf.for_delegate(object))
 }
 
 fn plugin_of(object: &Map<String, Value>) -> Result<Plugin, Error> {

@@ -133,7 +133,7 @@ fn ip_config(address: IpAddr, range: &Range) -> Result<IpConfig, Error> {
         ipnetwork::IpNetwork::new(address, range.subnet.prefix()).map_err(Error::config)?;
     Ok(IpConfig {
         address: Cidr(address),
-        gateway: range.gateway,
+        gateway: Some(range.gateway),
         interface: None,
     })
 }

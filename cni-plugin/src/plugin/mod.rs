@@ -3,10 +3,14 @@
 mod bridge;
 mod flannel;
 mod host_local;
+mod reservations;
 
 use std::ffi::OsStr;
 
-use crate::model::{AddResult, Attachment, Error, NetConf};
+use crate::{
+    model::{AddResult, Attachment, Error, NetConf, ValidAttachments},
+    source::Environment,
+};
 
 /// A plugin of this binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,30 +43,69 @@ impl Plugin {
         Self::ALL.into_iter().find(|plugin| plugin.name() == name)
     }
 
-    /// Makes an attachment, or leaves everything as it was.
-    pub fn add(self, attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
+    /// Makes an attachment, or leaves everything as it was. A plugin that is not the first one of its chain
+    /// answers with `prevResult` and what it made itself.
+    pub fn add(
+        self,
+        environment: &Environment,
+        attachment: &Attachment,
+        conf: &NetConf,
+    ) -> Result<AddResult, Error> {
         match self {
-            Self::Bridge => bridge::add(attachment, conf),
-            Self::Flannel => flannel::add(attachment, conf),
+            Self::Bridge => bridge::add(environment, attachment, conf),
+            Self::Flannel => flannel::add(environment, attachment, conf),
             Self::HostLocal => host_local::add(attachment, conf),
         }
     }
 
     /// Removes what is there of an attachment; all is well if nothing is.
-    pub fn del(self, attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
+    pub fn del(
+        self,
+        environment: &Environment,
+        attachment: &Attachment,
+        conf: &NetConf,
+    ) -> Result<(), Error> {
         match self {
-            Self::Bridge => bridge::del(attachment, conf),
-            Self::Flannel => flannel::del(attachment, conf),
+            Self::Bridge => bridge::del(environment, attachment, conf),
+            Self::Flannel => flannel::del(environment, attachment, conf),
             Self::HostLocal => host_local::del(attachment, conf),
         }
     }
 
-    /// Whether an ADD could succeed now. Changes nothing: runtimes ask every few seconds.
-    pub fn status(self, conf: &NetConf) -> Result<(), Error> {
+    /// Whether all that the ADD made is still there; the error names what is not.
+    pub fn check(
+        self,
+        environment: &Environment,
+        attachment: &Attachment,
+        conf: &NetConf,
+    ) -> Result<(), Error> {
         match self {
-            Self::Flannel => flannel::status(conf),
-            // What they need, they make.
-            Self::Bridge | Self::HostLocal => Ok(()),
+            Self::Bridge => bridge::check(environment, attachment, conf),
+            Self::Flannel => flannel::check(environment, attachment, conf),
+            Self::HostLocal => reservations::check(attachment, conf),
+        }
+    }
+
+    /// Removes what is left of attachments that are not in use any more. What can't be read is kept.
+    pub fn gc(
+        self,
+        environment: &Environment,
+        valid: &ValidAttachments,
+        conf: &NetConf,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Bridge => bridge::gc(environment, valid, conf),
+            Self::Flannel => flannel::gc(environment, valid, conf),
+            Self::HostLocal => reservations::gc(valid, conf),
+        }
+    }
+
+    /// Whether an ADD could succeed now. Changes nothing: runtimes ask every few seconds.
+    pub fn status(self, environment: &Environment, conf: &NetConf) -> Result<(), Error> {
+        match self {
+            Self::Bridge => bridge::status(environment, conf),
+            Self::Flannel => flannel::status(environment, conf),
+            Self::HostLocal => reservations::status(conf),
         }
     }
 }

@@ -5,4 +5,4 @@ mod result;
 mod text;
 
 pub use result::result;
-pub use text::{about, error, unknown_name, versions};
+pub use text::{about, error, installed, unknown_name, usage, versions};

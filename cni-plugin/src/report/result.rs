@@ -28,7 +28,12 @@ struct Result100<'a> {
 struct Interface100<'a> {
     #[serde(flatten)]
     interface: Interface030<'a>,
+    #[serde(skip_serializing_if = "is_zero")]
     mtu: u32,
+    #[serde(rename = "socketPath", skip_serializing_if = "str::is_empty")]
+    socket_path: &'a str,
+    #[serde(rename = "pciID", skip_serializing_if = "str::is_empty")]
+    pci_id: &'a str,
 }
 
 #[derive(Serialize)]
@@ -36,7 +41,8 @@ struct Ip100 {
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<u32>,
     address: Cidr,
-    gateway: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
 }
 
 /// 0.3.0 to 0.4.0, in the order of Go's fields.
@@ -84,7 +90,8 @@ struct Result010<'a> {
 #[derive(Serialize)]
 struct Ip010 {
     ip: Cidr,
-    gateway: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<IpAddr>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     routes: Vec<Route>,
 }
@@ -140,6 +147,8 @@ impl<'a> Interface100<'a> {
         Self {
             interface: Interface030::new(interface),
             mtu: interface.mtu,
+            socket_path: &interface.socket_path,
+            pci_id: &interface.pci_id,
         }
     }
 }
@@ -205,6 +214,15 @@ impl Ip010 {
     }
 }
 
+/// For serde: Go leaves out numbers that say nothing.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it by reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,10 +233,11 @@ mod tests {
             mac: Some(mac.parse().unwrap()),
             mtu: 1450,
             sandbox: sandbox.into(),
+            ..Interface::default()
         };
         let ip = |address: &str, gateway: &str| IpConfig {
             address: address.parse().unwrap(),
-            gateway: gateway.parse().unwrap(),
+            gateway: gateway.parse().ok(),
             interface: Some(2),
         };
         let route = |dst: &str, gw: Option<&str>| {

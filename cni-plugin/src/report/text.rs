@@ -1,6 +1,6 @@
 //! Everything that is printed but results.
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, path::PathBuf};
 
 use serde_json::json;
 
@@ -8,6 +8,7 @@ use super::go_json;
 use crate::{
     model::{Error, SpecVersion},
     plugin::Plugin,
+    source::Placed,
 };
 
 /// The error object. Without `cniVersion`, as libcni prints it.
@@ -43,4 +44,25 @@ pub fn unknown_name(name: &OsStr) -> String {
         "{name:?} is no plugin of this binary: copy or link it to one of the names {}, and call it by that\n",
         Plugin::ALL.map(Plugin::name).join(", ")
     )
+}
+
+/// For a person who called the binary by its own name, and not as it is to be called by that.
+pub fn usage() -> String {
+    format!(
+        "usage: cni-plugin install DIR\n\n\
+         Puts this binary into DIR (/opt/cni/bin) under the names {}, in the place of what is there.\n\
+         Under those names it is a CNI plugin.\n",
+        Plugin::ALL.map(Plugin::name).join(", ")
+    )
+}
+
+/// What was installed, a line for each name.
+pub fn installed(installed: &[(PathBuf, Placed)]) -> String {
+    installed
+        .iter()
+        .map(|(path, placed)| match placed {
+            Placed::Linked => format!("installed {}\n", path.display()),
+            Placed::Copied => format!("installed {} (a copy of its own)\n", path.display()),
+        })
+        .collect()
 }

@@ -69,10 +69,45 @@ impl Scratch {
             .map_err(|error| self.failed("remove", &error))
     }
 
+    /// Removes the files of a network's containers that `is_in_use` does not know, by container id. What can't
+    /// be read as a delegate's configuration may be anybody's, and stays.
+    pub fn remove_left(
+        dir: &Path,
+        network: &str,
+        is_in_use: impl Fn(&str) -> bool,
+    ) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::io(format!("read {}", dir.display()), &error);
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // A temporary file (`.ID.IFNAME`) is one that an ADD was killed over.
+            let is_in_use = match name.strip_prefix('.') {
+                Some(rest) => rest.rsplit_once('.').is_some_and(|(id, _)| is_in_use(id)),
+                None => is_in_use(&name),
+            };
+            if is_in_use || !is_of_network(&path, network) {
+                continue;
+            }
+            atomic_file::remove_if_there(&path)
+                .map_err(|error| Error::io(format!("remove {}", path.display()), &error))?;
+        }
+        Ok(())
+    }
+
     fn failed(&self, verb: &str, error: &io::Error) -> Error {
         let path = self.path.display();
         Error::io(format!("{verb} the delegate's configuration {path}"), error)
     }
+}
+
+fn is_of_network(path: &Path, network: &str) -> bool {
+    let content = fs::read(path).unwrap_or_default();
+    let object: Map<String, Value> = serde_json::from_slice(&content).unwrap_or_default();
+    object.get("name").and_then(Value::as_str) == Some(network)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
-    model::{ByFamily, Claim, Guard, Held, Snapshot},
+    model::{Attributes, ByFamily, Claim, Guard, Held, Snapshot},
     plan::Claimant,
     report::Notices,
     source::etcd::{Error, Outcome, Registry},
@@ -39,14 +39,16 @@ enum Attempt {
 // === impl Keeper ===
 
 impl Keeper {
-    /// Keeps a lease for ever, and tells which. `previous` are the subnets that the node had before.
+    /// Keeps a lease for ever, and tells which. `previous` are the subnets that the node had before;
+    /// `own` tells when there is something else to be said in the lease.
     pub async fn run(
-        &self,
+        &mut self,
         previous: ByFamily<IpNetwork>,
+        mut own: watch::Receiver<Attributes>,
         mut snapshots: watch::Receiver<Option<Snapshot>>,
         sender: &watch::Sender<Option<Held>>,
     ) -> Infallible {
-        let mut held = self.acquire(None, &previous).await;
+        let mut held = self.acquire(&previous).await;
         let mut due = Instant::now() + self.renew_after;
         let mut revision = 0;
         let mut contested = Backoff::default();
@@ -56,12 +58,17 @@ impl Keeper {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {
                     contested.reset();
-                    held = self.acquire(None, before.key.subnets()).await;
+                    held = self.take(Some(before), true, before.key.subnets()).await;
                     // Also where nothing was written, as for a reservation.
                     due = Instant::now() + self.renew_after;
                 }
                 () = disagreement(&before, &mut revision, &mut snapshots) => {
-                    held = self.acquire(Some(before), before.key.subnets()).await;
+                    held = self.take(Some(before), false, before.key.subnets()).await;
+                }
+                Ok(()) = own.changed() => {
+                    contested.reset();
+                    self.claimant.own = own.borrow_and_update().clone();
+                    held = self.take(Some(before), true, before.key.subnets()).await;
                 }
             }
             // A lease that was lost is written anew; otherwise the snapshot was behind.
@@ -74,13 +81,23 @@ impl Keeper {
         }
     }
 
-    /// Gets a lease, however long it takes. `settled` is one that is no matter for renewal if it still
-    /// stands as it was written.
-    pub async fn acquire(&self, mut settled: Option<Held>, previous: &ByFamily<IpNetwork>) -> Held {
+    /// Gets a first lease, however long it takes.
+    pub async fn acquire(&self, previous: &ByFamily<IpNetwork>) -> Held {
+        self.take(None, true, previous).await
+    }
+
+    /// Gets a lease, however long it takes. `before` is the one held so far; if it still stands as it was
+    /// written, it is written again only if it `must` be.
+    async fn take(
+        &self,
+        mut before: Option<Held>,
+        must: bool,
+        previous: &ByFamily<IpNetwork>,
+    ) -> Held {
         let mut backoff = Backoff::default();
         let mut notices = Notices::default();
         loop {
-            match self.attempt(&mut settled, previous).await {
+            match self.attempt(&mut before, must, previous).await {
                 Ok(Attempt::Held(held)) => {
                     if notices.clear() {
                         tracing::info!("lease {} is held", held.key);
@@ -100,20 +117,23 @@ impl Keeper {
         }
     }
 
-    /// Clears `settled` when that turns out to be lost, so that this is said once.
+    /// Clears `before` when that turns out to be lost, so that this is said once.
     async fn attempt(
         &self,
-        settled: &mut Option<Held>,
+        before: &mut Option<Held>,
+        must: bool,
         previous: &ByFamily<IpNetwork>,
     ) -> Result<Attempt, Error> {
         let snapshot = self.registry.leases().await?;
-        if let Some(held) = settled.take() {
-            if snapshot.has(&held) {
-                return Ok(Attempt::Held(held));
+        match *before {
+            Some(held) if snapshot.has(&held) && !must => return Ok(Attempt::Held(held)),
+            Some(held) if !snapshot.has(&held) => {
+                self.log_loss(&held, &snapshot);
+                *before = None;
             }
-            self.log_loss(&held, &snapshot);
+            _ => {}
         }
-        let claim = match self.claimant.claim(previous, &snapshot) {
+        let claim = match self.claimant.claim(before.as_ref(), previous, &snapshot) {
             Ok(claim) => claim,
             Err(full) => return Ok(Attempt::Full(full.to_string())),
         };

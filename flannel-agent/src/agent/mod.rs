@@ -1,28 +1,26 @@
 //! The agent as a whole: from its options to the loops that never end.
 
+mod drift;
 mod keeper;
+mod packet_filter;
 mod reconciler;
+mod site;
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use kernel::{Family, route::Handle};
 use tokio::sync::watch;
 
+pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
-pub use reconciler::{Overlay, Reconciler};
+pub use packet_filter::PacketFilter;
+pub use reconciler::Reconciler;
+pub use site::{Overlay, Site, Unusable};
 
 use crate::{
-    model::{
-        Attributes, Backend, BackendData, ByFamily, InvalidNetConf, NetConf, Underlay, Vtep,
-        VxlanConf,
-    },
+    model::{InvalidNetConf, NetConf, Underlay},
     options::{InvalidMargin, Options},
-    plan::{self, Claimant, Device, NoDevice, NoInterface},
+    plan::{self, Claimant, NoInterface},
     report::{self, CannotListen, Health, Notices},
     source::{
         self,
@@ -59,7 +57,10 @@ pub enum Error {
     Interface(#[from] NoInterface),
     /// The configuration and the interface do not go together.
     #[error(transparent)]
-    Device(#[from] NoDevice),
+    Site(#[from] Unusable),
+    /// The kernel does not tell what happens in it.
+    #[error(transparent)]
+    Drift(#[from] CannotWatch),
     /// The kernel does not tell what the agent has to know at start.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -99,25 +100,36 @@ async fn work(
     health: Health,
 ) -> Result<Infallible, Error> {
     let conf = wait_for_conf(registry).await?;
-    let Backend::Vxlan(vxlan) = &conf.backend;
-    log_underlay(&conf, &underlay);
     let node = source::node_id(underlay.public.get(Family::V4));
-    let devices = devices(&mut kernel, &conf, vxlan, &underlay, &node)?;
-    let own = own_attributes(&underlay, &devices);
-    let keeper = Keeper {
+    // Before anything is read that it tells changes of.
+    let drift = Drift::open()?;
+    let site = Site::new(&mut kernel, options, &conf, underlay, node.clone())?;
+    site.log();
+    let networks = conf
+        .pools
+        .iter()
+        .map(|(family, pool)| (family, pool.network()));
+    let mut packet_filter = PacketFilter::new(
+        conf.packet_filter,
+        options.rules(),
+        networks.collect(),
+        options.resync(),
+    )?;
+    let (own_sender, own) = watch::channel(site.own());
+    let mut keeper = Keeper {
         registry: registry.clone(),
         claimant: Claimant {
             pools: conf.pools,
             node,
-            own: own.clone(),
+            own: site.own(),
         },
         renew_after,
     };
     let mut reconciler = Reconciler::new(
         kernel,
-        overlays(&conf, devices),
-        own,
-        options.subnet_file.clone(),
+        site,
+        own_sender,
+        options,
         registry.leases_prefix(),
         health,
     );
@@ -126,8 +138,9 @@ async fn work(
     let previous = report::previous_subnets(&options.subnet_file);
     tokio::select! {
         never = etcd::follow(registry, &snapshot_sender) => match never {},
-        never = keeper.run(previous, snapshots.clone(), &held_sender) => match never {},
-        never = reconciler.run(held, snapshots) => match never {},
+        never = keeper.run(previous, own, snapshots.clone(), &held_sender) => match never {},
+        never = packet_filter.run(held.clone()) => match never {},
+        never = reconciler.run(drift, held, snapshots) => match never {},
     }
 }
 
@@ -174,75 +187,5 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
             Err(error) => notices.set([format!("{error}; trying again, see --etcd-endpoints")]),
         }
         tokio::time::sleep(CONFIG_INTERVAL).await;
-    }
-}
-
-/// The device of each enabled family. One that stands in the kernel and can be kept keeps its Ethernet
-/// address, which peers know.
-fn devices(
-    kernel: &mut Handle,
-    conf: &NetConf,
-    vxlan: &VxlanConf,
-    underlay: &Underlay,
-    node: &str,
-) -> Result<ByFamily<Device>, Error> {
-    let mut devices = ByFamily::default();
-    for (family, _) in conf.pools.iter() {
-        let mac = plan::vtep_mac(node, family, vxlan.vni);
-        let device = Device::new(family, vxlan, underlay, mac)?;
-        let standing = kernel.link_by_name(&device.name)?;
-        devices.insert(family, device.with_mac_of(standing.as_ref()));
-    }
-    Ok(devices)
-}
-
-/// What the node says in its lease.
-fn own_attributes(underlay: &Underlay, devices: &ByFamily<Device>) -> Attributes {
-    let vtep = |device: &Device| Vtep {
-        vni: device.vxlan.vni,
-        mac: device.mac,
-    };
-    let public = |family| Some((family, *underlay.public.get(family)?));
-    Attributes {
-        public: devices
-            .iter()
-            .filter_map(|(family, _)| public(family))
-            .collect(),
-        backend: BackendData::Vxlan(
-            devices
-                .iter()
-                .map(|(family, it)| (family, vtep(it)))
-                .collect(),
-        ),
-    }
-}
-
-fn overlays(conf: &NetConf, devices: ByFamily<Device>) -> ByFamily<Overlay> {
-    devices
-        .iter()
-        .filter_map(|(family, device)| {
-            let overlay = Overlay {
-                device: device.clone(),
-                network: conf.pools.get(family)?.network(),
-            };
-            Some((family, overlay))
-        })
-        .collect()
-}
-
-fn log_underlay(conf: &NetConf, underlay: &Underlay) {
-    let text = |address: Option<&IpAddr>| address.map_or_else(|| "none".into(), IpAddr::to_string);
-    for (family, _) in conf.pools.iter() {
-        let Underlay {
-            name,
-            mtu,
-            addresses,
-            public,
-            ..
-        } = underlay;
-        let (address, public) = (text(addresses.get(family)), text(public.get(family)));
-        tracing::info!(
-            "{family} between nodes: interface {name}, address {address}, public address {public}, MTU {mtu}"
-        );
     }
 }

@@ -2,38 +2,44 @@
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
-use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     route::{Change, Handle, IfIndex, Link},
     sysctl,
 };
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 
+use super::{Drift, Overlay, Site};
 use crate::{
-    model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
-    plan::{self, Device, Tables},
+    model::{Attributes, Held, Snapshot, SubnetEnv},
+    options::Options,
+    plan::{self, Device, Peers, Tables, Watched},
     report::{self, CannotWrite, Health, Notices},
+    source,
 };
 
 /// How often the kernel is looked at when nothing has happened.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The overlay of one family.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    /// Its device.
-    pub device: Device,
-    /// The network that all nodes share.
-    pub network: IpNetwork,
-}
+/// How long to wait after an announced change: most do not come alone.
+const DEBOUNCE: Duration = Duration::from_millis(5);
+
+/// The least time between two reconciles after announced changes, so that another program that undoes
+/// ours does not keep both busy.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Brings the kernel in line.
 pub struct Reconciler {
     kernel: Handle,
-    overlays: ByFamily<Overlay>,
-    own: Attributes,
+    site: Site,
+    own: watch::Sender<Attributes>,
+    watched: Watched,
+    cleaned: bool,
     subnet_file: PathBuf,
+    ip_masq: bool,
     leases_prefix: String,
     health: Health,
     notices: Notices,
@@ -67,21 +73,24 @@ pub enum Error {
 // === impl Reconciler ===
 
 impl Reconciler {
-    /// A reconciler for the devices of each family; `own` is what the node says in its lease, and
-    /// `leases_prefix` what the keys of leases begin with.
+    /// A reconciler; `own` is told what the node says in its lease, and `leases_prefix` is what the keys
+    /// of leases begin with.
     pub fn new(
         kernel: Handle,
-        overlays: ByFamily<Overlay>,
-        own: Attributes,
-        subnet_file: PathBuf,
+        site: Site,
+        own: watch::Sender<Attributes>,
+        options: &Options,
         leases_prefix: String,
         health: Health,
     ) -> Self {
         Self {
             kernel,
-            overlays,
+            site,
             own,
-            subnet_file,
+            watched: Watched::default(),
+            cleaned: false,
+            subnet_file: options.subnet_file.clone(),
+            ip_masq: options.ip_masq,
             leases_prefix,
             health,
             notices: Notices::default(),
@@ -89,22 +98,34 @@ impl Reconciler {
         }
     }
 
-    /// Reconciles at every change and at intervals, for ever; first when there are both a lease and a
-    /// complete snapshot.
+    /// Reconciles at every change, of leases and in the kernel, and at intervals, for ever; first when
+    /// there are both a lease and a complete snapshot.
     pub async fn run(
         &mut self,
+        mut drift: Drift,
         mut held: watch::Receiver<Option<Held>>,
         mut snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
         let mut timer = tokio::time::interval(INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due: Option<Instant> = None;
+        let mut earliest = Instant::now();
         loop {
-            // The senders live as long as the agent; without them the timer alone goes on.
+            // The senders live as long as the agent; without them the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => {}
                 Ok(()) = snapshots.changed() => {}
                 _ = timer.tick() => {}
+                () = drift.next(&self.watched), if due.is_none() => {
+                    due = Some(earliest.max(Instant::now() + DEBOUNCE));
+                    continue;
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(earliest)), if due.is_some() => {
+                    earliest = Instant::now() + PAUSE;
+                }
             }
+            due = None;
+            drift.forget();
             let held = *held.borrow_and_update();
             let snapshot = snapshots.borrow_and_update();
             if let (Some(held), Some(snapshot)) = (held, snapshot.as_ref()) {
@@ -132,7 +153,7 @@ impl Reconciler {
         }
     }
 
-    /// Devices first, then `subnet.env`, then all that stands on the devices, as flannel does.
+    /// One reconcile, and what there is to be said of it.
     fn reconcile(&mut self, held: &Held, snapshot: &Snapshot) -> Result<(), Error> {
         let mut notices: Vec<_> = snapshot
             .invalid()
@@ -140,21 +161,74 @@ impl Reconciler {
                 format!("{}{name} in etcd is ignored: {fault}", self.leases_prefix)
             })
             .collect();
-        let mut devices = Vec::new();
-        for (family, overlay) in self.overlays.clone().iter() {
-            devices.push((family, overlay.clone(), self.device(&overlay.device)?));
+        match self.site.follow(&mut self.kernel) {
+            Ok(true) => {
+                self.own.send_replace(self.site.own());
+            }
+            Ok(false) => {}
+            Err(error) => notices.push(error.to_string()),
         }
+        let outcome = self.bring_in_line(held, snapshot, &mut notices);
+        self.notices.set(notices);
+        outcome
+    }
+
+    /// Devices first, then `subnet.env`, then all that stands on the devices, as flannel does.
+    fn bring_in_line(
+        &mut self,
+        held: &Held,
+        snapshot: &Snapshot,
+        notices: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        self.watched.names = vec![self.site.underlay().name.clone()];
+        self.watched.devices.clear();
+        let overlays = self.site.overlays().clone();
+        self.watched.networks = overlays.iter().map(|(_, it)| it.network).collect();
+        let mut devices = Vec::new();
+        for (family, overlay) in overlays.iter() {
+            self.watched.names.push(overlay.device.name.clone());
+            let interface = self.device(&overlay.device)?;
+            self.watched.devices.push(interface);
+            devices.push((family, overlay, interface));
+        }
+        self.clean()?;
         let written = report::write_subnet_file(&self.subnet_file, &self.subnet_env(held))?;
         if written {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
         }
+        let own = self.site.own();
         let mut outcome = Ok(());
         for (family, overlay, interface) in devices {
-            let tables = self.tables(family, &overlay, interface, held, snapshot, &mut notices);
+            let peers = plan::peers(family, &own, &held.key, snapshot);
+            let tables = self.tables(family, overlay, interface, held, peers, notices);
             outcome = outcome.and(tables);
         }
-        self.notices.set(notices);
         outcome
+    }
+
+    /// Removes, once, the devices that an earlier configuration has left behind.
+    fn clean(&mut self) -> Result<(), Error> {
+        if self.cleaned {
+            return Ok(());
+        }
+        let host = source::read_links(&mut self.kernel)?;
+        let networks = self.site.overlays();
+        let networks = networks.iter().map(|(family, it)| (family, it.network));
+        let outdated = plan::outdated_devices(
+            &host,
+            self.site.node(),
+            &networks.collect(),
+            &self.watched.names,
+        );
+        for link in outdated {
+            tracing::info!(
+                "{} is left from an earlier configuration: removing it",
+                link.name
+            );
+            self.kernel.apply(&[Change::DeleteLink(link.index)])?;
+        }
+        self.cleaned = true;
+        Ok(())
     }
 
     /// Makes the device as it should be, and answers with its index.
@@ -182,13 +256,12 @@ impl Reconciler {
         overlay: &Overlay,
         interface: IfIndex,
         held: &Held,
-        snapshot: &Snapshot,
+        peers: Peers,
         notices: &mut Vec<String>,
     ) -> Result<(), Error> {
         let Some(subnet) = held.key.subnet(family) else {
             return Ok(());
         };
-        let peers = plan::peers(family, &self.own, &held.key, snapshot);
         let want = plan::wanted(family, interface, subnet, &peers.by_subnet);
         let have = self.standing(family, interface)?;
         let diff = plan::diff(&have, &want, interface, overlay.network);
@@ -233,7 +306,7 @@ impl Reconciler {
     }
 
     fn subnet_env(&self, held: &Held) -> SubnetEnv {
-        let overlays = || self.overlays.iter();
+        let overlays = || self.site.overlays().iter();
         SubnetEnv {
             networks: overlays()
                 .map(|(family, it)| (family, it.network))
@@ -244,6 +317,7 @@ impl Reconciler {
                 .map(|(_, it)| it.device.mtu)
                 .min()
                 .unwrap_or_default(),
+            ip_masq: self.ip_masq,
         }
     }
 }

@@ -24,6 +24,15 @@ pub struct VxlanConf {
     pub learning: bool,
 }
 
+/// What keeps the rules for masquerading and forwarding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketFilter {
+    /// nftables: unless the configuration says otherwise.
+    Nftables,
+    /// iptables, by flannel's rules: where `EnableNFTables` is false.
+    Iptables,
+}
+
 // === impl VxlanConf ===
 
 impl VxlanConf {
@@ -32,9 +41,14 @@ impl VxlanConf {
 
     /// The name of the device of a family.
     pub fn device_name(&self, family: Family) -> Result<IfName, InvalidIfName> {
+        Self::name_of_device(family, self.vni)
+    }
+
+    /// The name of the device of a family for a network identifier.
+    pub fn name_of_device(family: Family, vni: Vni) -> Result<IfName, InvalidIfName> {
         match family {
-            Family::V4 => format!("flannel.{}", self.vni),
-            Family::V6 => format!("flannel-v6.{}", self.vni),
+            Family::V4 => format!("flannel.{vni}"),
+            Family::V6 => format!("flannel-v6.{vni}"),
         }
         .parse()
     }

@@ -12,7 +12,7 @@ mod pool;
 mod snapshot;
 mod subnet_env;
 
-pub use backend::{Backend, VxlanConf};
+pub use backend::{Backend, PacketFilter, VxlanConf};
 pub use by_family::ByFamily;
 pub use claim::{Claim, Guard};
 pub use host::{Host, Underlay};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use kernel::{Family, InvalidIfName, InvalidVni, Vni};
 
-use super::{Backend, ByFamily, InvalidPool, Pool, VxlanConf, go_json};
+use super::{Backend, ByFamily, InvalidPool, PacketFilter, Pool, VxlanConf, go_json};
 
 /// A checked network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct NetConf {
     pub pools: ByFamily<Pool>,
     /// How subnets reach each other.
     pub backend: Backend,
+    /// `EnableNFTables`: with flannel iptables is the default, here nftables is.
+    pub packet_filter: PacketFilter,
 }
 
 /// Why a network configuration can't be used. The texts are flannel's, where it has one.
@@ -57,6 +59,7 @@ pub enum InvalidNetConf {
 struct Wire {
     enableipv4: bool,
     enableipv6: bool,
+    enablenftables: bool,
     network: Option<Ipv4Network>,
     subnetlen: u8,
     subnetmin: Option<Ipv4Addr>,
@@ -99,7 +102,16 @@ impl NetConf {
         for (family, _) in pools.iter() {
             vxlan.device_name(family)?;
         }
-        Ok(Self { pools, backend })
+        let packet_filter = if wire.enablenftables {
+            PacketFilter::Nftables
+        } else {
+            PacketFilter::Iptables
+        };
+        Ok(Self {
+            pools,
+            backend,
+            packet_filter,
+        })
     }
 }
 
@@ -110,6 +122,7 @@ impl Default for Wire {
         Self {
             enableipv4: true,
             enableipv6: false,
+            enablenftables: true,
             network: None,
             subnetlen: 0,
             subnetmin: None,

@@ -19,6 +19,8 @@ pub struct SubnetEnv {
     pub subnets: ByFamily<IpNetwork>,
     /// MTU for pods, in bytes.
     pub mtu: u32,
+    /// Whether the agent masquerades, so that the CNI plugin need not.
+    pub ip_masq: bool,
 }
 
 // === impl SubnetEnv ===
@@ -49,7 +51,7 @@ impl fmt::Display for SubnetEnv {
             writeln!(f, "{prefix}SUBNET={gateway}/{}", subnet.prefix())?;
         }
         writeln!(f, "FLANNEL_MTU={}", self.mtu)?;
-        writeln!(f, "FLANNEL_IPMASQ=false")
+        writeln!(f, "FLANNEL_IPMASQ={}", self.ip_masq)
     }
 }
 
@@ -83,6 +85,7 @@ mod tests {
             networks: by_family(networks),
             subnets: by_family(subnets),
             mtu: 1450,
+            ip_masq: false,
         }
     }
 

@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use super::hash::hash;
-use crate::model::{Attributes, ByFamily, Claim, Entry, Guard, LeaseKey, Pool, Snapshot};
+use crate::model::{Attributes, ByFamily, Claim, Entry, Guard, Held, LeaseKey, Pool, Snapshot};
 
 /// No subnet is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,14 +36,18 @@ impl Claimant {
     /// beginning from a place that depends on nothing but the node. So a node gets its subnet back even
     /// if both etcd and the node have forgotten it, and nodes that start together rarely want the same.
     ///
+    /// What stands as this node wrote it (`written`) is its own whatever address it says, so that a node
+    /// keeps its subnet when its address changes.
+    ///
     /// # Errors
     /// If no subnet is free.
     pub fn claim(
         &self,
+        written: Option<&Held>,
         previous: &ByFamily<IpNetwork>,
         snapshot: &Snapshot,
     ) -> Result<Claim, Full> {
-        let mine = self.mine(previous, snapshot);
+        let mine = self.mine(written, previous, snapshot);
         if let Some((key, entry)) = mine.filter(|(key, _)| fits(&self.pools, key)) {
             return Ok(Claim {
                 key,
@@ -83,17 +87,28 @@ impl Claimant {
     /// along with the value.
     fn mine<'a>(
         &self,
+        written: Option<&Held>,
         previous: &ByFamily<IpNetwork>,
         snapshot: &'a Snapshot,
     ) -> Option<(LeaseKey, &'a Entry)> {
+        let is_as_written = |key: &LeaseKey, entry: &Entry| {
+            written.is_some_and(|it| it.key == *key && it.mod_revision == entry.mod_revision)
+        };
         let is_mine = |key: &LeaseKey, entry: &Entry| match &entry.lease {
+            _ if is_as_written(key, entry) => true,
             Ok(lease) => lease.attributes.is_same_node(&self.own),
             Err(_) => key.subnets() == previous,
         };
         snapshot
             .keys()
             .filter(|(key, entry)| is_mine(key, entry))
-            .min_by_key(|(key, entry)| (!fits(&self.pools, key), !entry.is_reservation()))
+            .min_by_key(|(key, entry)| {
+                (
+                    !fits(&self.pools, key),
+                    !entry.is_reservation(),
+                    !is_as_written(key, entry),
+                )
+            })
     }
 }
 
@@ -210,7 +225,7 @@ mod tests {
     fn claim_of_1(conf: &str, previous: &[&str], entries: &[(&str, u32, i64)]) -> (String, Guard) {
         let claimant = claimant(conf, "node 1", 1);
         let claim = claimant
-            .claim(&subnets(previous), &snapshot(entries))
+            .claim(None, &subnets(previous), &snapshot(entries))
             .unwrap();
         (claim.key.to_string(), claim.guard)
     }
@@ -233,6 +248,26 @@ mod tests {
             mod_revision: 7,
             reservation,
         }
+    }
+
+    #[test]
+    fn a_lease_stays_the_nodes_own_under_another_address() {
+        let entries = snapshot(&[("10.5.34.0-24", 1, 99), ("10.5.9.0-24", 2, 98)]);
+        let claimant = claimant(V4, "node 1", 3);
+        let claim = |mod_revision| {
+            let written = Held {
+                key: "10.5.34.0-24".parse().unwrap(),
+                mod_revision,
+                reservation: false,
+            };
+            let none = ByFamily::default();
+            claimant.claim(Some(&written), &none, &entries).unwrap()
+        };
+        assert_eq!(claim(7).key.to_string(), "10.5.34.0-24");
+        assert_eq!(claim(7).guard, unchanged(false));
+        // Somebody else has written it since.
+        assert_ne!(claim(6).key.to_string(), "10.5.34.0-24");
+        assert_eq!(claim(6).guard, free());
     }
 
     #[test]
@@ -325,12 +360,14 @@ mod tests {
             ("10.5.3.0-24", 4, 9),
         ];
         let none = ByFamily::default();
-        let full = claimant.claim(&none, &snapshot(&leases)).unwrap_err();
+        let full = claimant.claim(None, &none, &snapshot(&leases)).unwrap_err();
         assert_eq!(
             full.to_string(),
             "all 3 IPv4 subnets of 10.5.0.0/22 are leased"
         );
-        let claim = claimant.claim(&none, &snapshot(&leases[..2])).unwrap();
+        let claim = claimant
+            .claim(None, &none, &snapshot(&leases[..2]))
+            .unwrap();
         assert_eq!(claim.key.to_string(), "10.5.3.0-24");
     }
 
@@ -340,7 +377,7 @@ mod tests {
             .map(|n| {
                 let claimant = claimant(V4, &format!("machine/192.168.64.{n}"), n);
                 claimant
-                    .claim(&ByFamily::default(), &Snapshot::default())
+                    .claim(None, &ByFamily::default(), &Snapshot::default())
                     .unwrap()
                     .key
             })
@@ -367,7 +404,7 @@ mod tests {
                 .collect();
             let entries: Vec<_> = names.iter().map(|(name, node)| (name.as_str(), *node, 9)).collect();
             let snapshot = snapshot(&entries);
-            match claimant.claim(&ByFamily::default(), &snapshot) {
+            match claimant.claim(None, &ByFamily::default(), &snapshot) {
                 Ok(claim) => {
                     let subnet = claim.key.subnet(Family::V4).unwrap();
                     prop_assert!(pool.holds(subnet));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use kernel::{
-    Family,
+    Family, IfName,
     route::{Address, IfIndex, Link, Route},
 };
 
@@ -15,6 +15,9 @@ pub enum NoInterface {
     /// None of the wanted ones is there.
     #[error("--iface: no interface has the name or address {0}; the node has {1}")]
     NotFound(String, String),
+    /// The one that was chosen is not there any more.
+    #[error("interface {0}, which the overlay stands on, is gone; waiting until it is back")]
+    Gone(IfName),
     /// Nothing says which one.
     #[error(
         "there is no default route to choose the interface by; name it with --iface (the node has {0})"
@@ -47,6 +50,27 @@ pub fn choose_interface(
             .find_map(|wanted| named(host, wanted))
             .ok_or_else(|| NoInterface::NotFound(wanted.join(" or "), names(host)))?
     };
+    underlay(host, link, wanted, public)
+}
+
+/// What has become of an interface that was chosen before: it may have another index, MTU or address.
+pub fn follow_interface(
+    host: &Host,
+    name: &IfName,
+    wanted: &[String],
+    public: &ByFamily<IpAddr>,
+) -> Result<Underlay, NoInterface> {
+    let link = host.links.iter().find(|link| link.name == *name);
+    let link = link.ok_or_else(|| NoInterface::Gone(name.clone()))?;
+    underlay(host, link, wanted, public)
+}
+
+fn underlay(
+    host: &Host,
+    link: &Link,
+    wanted: &[String],
+    public: &ByFamily<IpAddr>,
+) -> Result<Underlay, NoInterface> {
     let addresses = addresses(host, link, wanted, public);
     if addresses.get(Family::V4).is_none() {
         return Err(NoInterface::NoAddress(link.name.to_string()));

@@ -86,6 +86,7 @@ mod tests {
             networks: subnets,
             subnets,
             mtu: 1450,
+            ip_masq: false,
         };
         assert!(previous_subnets(&path).is_empty());
         assert!(write_subnet_file(&path, &env).unwrap());
@@ -105,6 +106,7 @@ mod tests {
             networks: ByFamily::default(),
             subnets: ByFamily::default(),
             mtu: 0,
+            ip_masq: false,
         };
         let error = write_subnet_file(&path.join("subnet.env"), &env)
             .unwrap_err()

@@ -34,7 +34,7 @@ pub struct TestNamespace {
 /// The hub that all nodes are connected to, with an etcd on it.
 pub struct Lab {
     test: String,
-    hub: TestNamespace,
+    pub hub: TestNamespace,
     pub etcd: Etcd,
 }
 
@@ -47,6 +47,7 @@ pub struct Etcd {
 
 /// A node: a namespace with an uplink, perhaps with an agent.
 pub struct Node {
+    test: String,
     pub number: u8,
     pub host: TestNamespace,
     pub directory: TempDir,
@@ -278,6 +279,7 @@ impl Lab {
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         Node {
+            test: self.test.clone(),
             number,
             host,
             directory,
@@ -290,6 +292,43 @@ impl Lab {
 // === impl Node ===
 
 impl Node {
+    /// A pod with this address, whose gateway is the node.
+    pub fn pod(&self, pod: &str, gateway: &str) -> TestNamespace {
+        let made = TestNamespace::new(&self.test, &format!("pod{}", self.number));
+        let mut kernel = self.host.kernel();
+        let peer = VethPeer {
+            name: "eth0".parse().unwrap(),
+            namespace: Some(made.namespace.as_raw_fd()),
+            mac: None,
+            mtu: None,
+        };
+        let link = NewLink {
+            name: "pod0".parse().unwrap(),
+            kind: NewLinkKind::Veth(peer),
+            mac: None,
+            mtu: None,
+            up: true,
+            master: None,
+        };
+        kernel.apply(&[Change::AddLink(link)]).unwrap();
+        let pod0 = index(&mut kernel, "pod0");
+        kernel
+            .apply(&[address(pod0, &format!("{gateway}/24"))])
+            .unwrap();
+        let mut kernel = made.kernel();
+        let eth0 = index(&mut kernel, "eth0");
+        kernel
+            .apply(&[
+                up(eth0),
+                address(eth0, &format!("{pod}/24")),
+                default_route(eth0, gateway),
+            ])
+            .unwrap();
+        let forward = || kernel::sysctl::set("net/ipv4/ip_forward", "1").unwrap();
+        self.host.namespace.run(forward).unwrap();
+        made
+    }
+
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
         let log = fs::File::options()
@@ -397,6 +436,7 @@ pub fn agent_command() -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_flannel-agent")));
     command
         .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command

@@ -53,10 +53,7 @@ async fn keeper(conf: &str, node: u8) -> Keeper {
 }
 
 async fn acquire(conf: &str, node: u8) -> Held {
-    keeper(conf, node)
-        .await
-        .acquire(None, &ByFamily::default())
-        .await
+    keeper(conf, node).await.acquire(&ByFamily::default()).await
 }
 
 fn granted_ttl(etcd: &Etcd, kv: &KeyValue) -> i64 {
@@ -73,7 +70,7 @@ fn race(test: &str, conf: &str) -> (TestNamespace, Etcd) {
         let mut nodes = JoinSet::new();
         for node in 1..=12 {
             let keeper = keeper(conf, node).await;
-            nodes.spawn(async move { keeper.acquire(None, &ByFamily::default()).await });
+            nodes.spawn(async move { keeper.acquire(&ByFamily::default()).await });
         }
         nodes.join_all().await
     });
@@ -228,7 +225,7 @@ fn a_full_network_is_waited_for() {
     let held = host.block_on(async || {
         let keeper = keeper(FOUR, 9).await;
         let none = ByFamily::default();
-        let acquiring = keeper.acquire(None, &none);
+        let acquiring = keeper.acquire(&none);
         tokio::pin!(acquiring);
         let waited = tokio::time::timeout(Duration::from_millis(300), &mut acquiring).await;
         assert!(waited.is_err(), "{waited:?}");

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod healing;
 mod lab;
 mod leases;
+mod masquerade;
 mod nodes;
 mod program;
 mod start;

@@ -37,7 +37,7 @@ fn bad_options_end_the_start() {
             1,
             "Invalid subnet-lease-renew-margin option, out of acceptable range",
         ),
-        ("flag", &["-ip-masq=true"], 2, "--ip-masq"),
+        ("flag", &["-kube-subnet-mgr=true"], 2, "--kube-subnet-mgr"),
         (
             "iface",
             &["--iface=nic7"],

@@ -51,6 +51,24 @@ impl Iptables {
         }
     }
 
+    /// Finds the plain programs of a family, those that everybody on the node runs who names no backend,
+    /// whichever that is.
+    ///
+    /// # Errors
+    /// If there are none in PATH.
+    pub fn of_node(family: Family) -> Result<Self> {
+        let plain = Self {
+            family,
+            backend: Backend::Legacy,
+            infix: "",
+        };
+        let version = plain.run("", &["--version"], "")?;
+        Ok(Self {
+            backend: Backend::of_version(&version),
+            ..plain
+        })
+    }
+
     /// The family.
     pub fn family(&self) -> Family {
         self.family

@@ -2,9 +2,9 @@
 
 use super::{align, array_at};
 
-const HEADER_LEN: usize = 4;
+pub(crate) const HEADER_LEN: usize = 4;
 /// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
+pub(crate) const NESTED: u16 = 0x8000;
 /// `NLA_TYPE_MASK`.
 const KIND_MASK: u16 = 0x3fff;
 

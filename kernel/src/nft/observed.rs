@@ -35,6 +35,9 @@ pub struct ObservedChain {
 /// A rule that stands in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRule {
+    /// What the kernel knows it by, for as long as it stands: a number that no other rule of the table has
+    /// had.
+    pub handle: u64,
     /// What it does.
     pub expressions: Vec<Expr>,
     /// `comment "..."`.

@@ -1,5 +1,7 @@
 //! What rules are made of, in the words of nft(8).
 
+use std::net::SocketAddr;
+
 use super::Value;
 
 /// One statement of a rule.
@@ -31,6 +33,8 @@ pub enum Statement {
         /// The map of the same table.
         map: String,
     },
+    /// `dnat to ADDRESS:PORT`: a constant new destination, of the table's family.
+    Dnat(SocketAddr),
     /// `masquerade`, with `fully-random` if so asked.
     Masquerade {
         /// Choose the source port at random.
@@ -68,6 +72,10 @@ pub enum Operator {
     Is(Value),
     /// Not equal to a value, or outside a network.
     IsNot(Value),
+    /// For [`Field::InputInterface`] and [`Field::OutputInterface`]: the name begins so (`"veth*"`).
+    StartsWith(crate::IfName),
+    /// The name does not begin so.
+    StartsNotWith(crate::IfName),
     /// For [`Field::CtState`], [`Field::CtStatus`] and [`Field::Mark`]: any of the bits is set.
     HasAny(u32),
     /// For [`Field::CtState`], [`Field::CtStatus`] and [`Field::Mark`]: none of the bits is set.

@@ -31,6 +31,9 @@ pub enum Command {
     DeleteChain(String),
     /// `add rule`: appends a rule.
     AddRule(String, Rule),
+    /// `delete rule handle`: removes the rule that was read with this
+    /// [`handle`](super::ObservedRule::handle) from a chain; fails where there is none.
+    DeleteRule(String, u64),
     /// `add set` or `add map`, then its elements. A set that exists must be of the same type; its size stays
     /// as it is.
     AddSet(String, Set),

@@ -148,6 +148,7 @@ impl fmt::Display for LinkSettings {
         write_setting(f, " txqueuelen ", self.tx_queue_len)?;
         write_setting(f, " promisc ", self.promiscuous.map(on_off))?;
         write_setting(f, " allmulticast ", self.all_multicast.map(on_off))?;
+        write_setting(f, " alias ", self.alias.as_ref())?;
         write_setting(f, " name ", self.name.as_ref())?;
         write_setting(f, " netns /proc/self/fd/", self.namespace)?;
         let vlan_filtering = self.vlan_filtering.map(u8::from);

@@ -19,6 +19,8 @@ pub struct LinkDetails {
     /// `IFLA_LINK_NETNSID`: the namespace that a veth's peer or the device below is in, by its number
     /// in this namespace (`ip netns list-id`); `None` if it is this one.
     pub parent_namespace: Option<i32>,
+    /// Its alias (`ip link set DEV alias TEXT`).
+    pub alias: Option<String>,
     /// For a bridge: whether ports see those VLANs only that they are members of.
     pub vlan_filtering: Option<bool>,
     /// For a bridge port: its settings.
@@ -62,6 +64,7 @@ impl LinkDetails {
             all_multicast: flags.contains(LinkFlags::Allmulti),
             tx_queue_len: 0,
             parent_namespace: None,
+            alias: None,
             vlan_filtering: None,
             port: None,
         };
@@ -70,6 +73,7 @@ impl LinkDetails {
                 LinkAttribute::OperState(state) => details.state = (*state).into(),
                 LinkAttribute::TxQueueLen(len) => details.tx_queue_len = *len,
                 LinkAttribute::LinkNetNsId(id) => details.parent_namespace = Some(*id),
+                LinkAttribute::IfAlias(text) => details.alias = Some(text.clone()),
                 LinkAttribute::LinkInfo(infos) => details.read_infos(infos),
                 _ => {}
             }

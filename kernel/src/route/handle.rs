@@ -55,6 +55,21 @@ impl Handle {
         Ok(messages.iter().filter_map(as_link).collect())
     }
 
+    /// Every interface that has an alias, with it.
+    pub fn aliased_links(&mut self) -> Result<Vec<(Link, String)>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(without_statistics());
+        let messages = self.dump("ip link show", &RouteNetlinkMessage::GetLink(message))?;
+        let aliased = messages.iter().filter_map(|message| {
+            let RouteNetlinkMessage::NewLink(message) = message else {
+                return None;
+            };
+            let alias = LinkDetails::from_message(message).alias?;
+            Some((Link::from_message(message)?, alias))
+        });
+        Ok(aliased.collect())
+    }
+
     /// The interface of a name, if there is one.
     pub fn link_by_name(&mut self, name: &IfName) -> Result<Option<Link>> {
         let mut message = LinkMessage::default();

@@ -182,6 +182,8 @@ pub struct LinkSettings {
     pub all_multicast: Option<bool>,
     /// Length of its transmit queue in packets.
     pub tx_queue_len: Option<u32>,
+    /// Its alias: a text for people and programs that the kernel keeps, at most 255 bytes; empty to remove it.
+    pub alias: Option<String>,
     /// A new name. Kernels before 6.2 rename no interface that is up.
     pub name: Option<IfName>,
     /// The namespace that it moves to, as an open file descriptor of this process. It arrives down,

@@ -33,6 +33,7 @@ impl LinkSettings {
                 .map(|master| LinkAttribute::Controller(master.0)),
         );
         attributes.extend(self.tx_queue_len.map(LinkAttribute::TxQueueLen));
+        attributes.extend(self.alias.clone().map(LinkAttribute::IfAlias));
         attributes.extend(
             self.name
                 .as_ref()

@@ -17,11 +17,13 @@ pub fn observed(table: &Table) -> Option<ObservedTable> {
     without_generation(fake.read(table.family, &table.name))
 }
 
-/// The rest of two observations can be compared.
+/// The rest of two observations can be compared: without what the kernel counts.
 pub fn without_generation(table: Option<ObservedTable>) -> Option<ObservedTable> {
-    table.map(|table| ObservedTable {
-        generation: 0,
-        ..table
+    table.map(|mut table| {
+        table.generation = 0;
+        let rules = table.chains.values_mut().flat_map(|chain| &mut chain.rules);
+        rules.for_each(|rule| rule.handle = 0);
+        table
     })
 }
 

@@ -7,5 +7,6 @@ mod large;
 mod layout;
 mod listing;
 mod refusals;
+mod rules;
 mod sandbox;
 mod tables;

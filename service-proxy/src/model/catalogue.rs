@@ -171,8 +171,7 @@ mod tests {
     fn service(service: &str) -> Change {
         let service = Service {
             name: name(service),
-            cluster_ips: Vec::new(),
-            ports: Vec::new(),
+            ..Service::default()
         };
         Change::Service(service.name.clone(), Some(Arc::new(service)))
     }

@@ -45,4 +45,15 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node that it is on, where that is known.
     pub node: Option<String>,
+    /// Whom it should serve, where the control plane has said so (F13). Boxed, as most have none.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// Whom an endpoint should serve, if all endpoints of the Service say so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forZones`.
+    pub zones: Vec<String>,
+    /// `forNodes`.
+    pub nodes: Vec<String>,
 }

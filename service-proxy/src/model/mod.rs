@@ -12,8 +12,8 @@ mod service;
 
 pub use address::parse_address;
 pub use catalogue::{Catalogue, Change, ObjectKey};
-pub use choice::{Candidate, candidates, cluster_endpoints};
-pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
+pub use choice::{Candidate, Choice, Here, candidates, choose};
+pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SlicePort};
 pub use name::{ObjectName, ServicePortName};
 pub use protocol::{Protocol, UnknownProtocol};
-pub use service::{Service, ServicePort};
+pub use service::{Service, ServicePort, TrafficPolicy};

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Protocol;
 
 /// The name of a namespaced object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// Its namespace.
     pub namespace: String,

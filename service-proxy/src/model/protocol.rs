@@ -29,6 +29,13 @@ impl Protocol {
             Self::Sctp => 132,
         }
     }
+
+    /// The protocol of a number in the IP header; `None` for those that no Service has.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|protocol| protocol.number() == number)
+    }
 }
 
 impl FromStr for Protocol {
@@ -68,6 +75,7 @@ mod tests {
                 (protocol.to_string().as_str(), protocol.number()),
                 (text, number)
             );
+            assert_eq!(Protocol::from_number(number), Some(protocol));
         }
         assert_eq!(
             "tcp".parse::<Protocol>(),

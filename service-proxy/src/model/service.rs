@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use super::{ObjectName, Protocol, ServicePortName};
 
 /// A Service that the proxy has to serve; those without cluster IP are not among them (F3, F9).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
@@ -15,6 +16,29 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// Addresses outside the cluster that lead to it, of both families (F19).
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses of its load balancer that are served on the node, of both families; those with `ipMode:
+    /// Proxy` are not among them (F18).
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Who may connect to the load balancer's addresses; empty: anybody (F20).
+    pub source_ranges: Vec<IpNetwork>,
+    /// Which endpoints its cluster IPs lead to (F10).
+    pub internal: TrafficPolicy,
+    /// Which endpoints its other addresses lead to (F11, F12).
+    pub external: TrafficPolicy,
+    /// Fields of its `spec` that ask for what this program does not do.
+    pub unserved: Vec<&'static str>,
+}
+
+/// Which endpoints connections may go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrafficPolicy {
+    /// Any of the cluster.
+    #[default]
+    Cluster,
+    /// Those on the node that the connection comes to.
+    Local,
 }
 
 /// A port of a Service.
@@ -26,6 +50,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// The port number that clients connect to.
     pub port: u16,
+    /// The port of every node that leads to it, if there is one (F16, F21).
+    pub node_port: Option<u16>,
 }
 
 // === impl Service ===
@@ -66,7 +92,7 @@ mod tests {
             let service = Service {
                 name: ObjectName::new("default", "web"),
                 cluster_ips,
-                ports: Vec::new(),
+                ..Service::default()
             };
             assert_eq!(
                 Family::ALL.map(|family| service.cluster_ip(family)),

@@ -1,23 +1,33 @@
 //! What each address of a Service leads to.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
+use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use crate::model::{
-    Candidate, EndpointSlice, Protocol, Service, ServicePort, ServicePortName, candidates,
-    cluster_endpoints,
+    Candidate, Choice, EndpointSlice, Here, Protocol, Service, ServicePort, ServicePortName,
+    TrafficPolicy, candidates, choose,
 };
 
-/// An address, protocol and port that clients connect to.
+/// What clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
     /// The address.
-    pub address: IpAddr,
+    pub address: Address,
     /// The protocol.
     pub protocol: Protocol,
     /// The port.
     pub port: u16,
+}
+
+/// The address that clients connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// One of the Service's own.
+    Own(IpAddr),
+    /// Any of the node's that NodePorts are served on.
+    Node,
 }
 
 /// Where connections to a frontend go.
@@ -25,8 +35,36 @@ pub struct Frontend {
 pub struct Balance {
     /// The Service port, for people.
     pub name: ServicePortName,
-    /// The endpoints that connections are spread over evenly; none: connections are refused.
+    /// How connections come in.
+    pub entrance: Entrance,
+    /// The endpoints that connections are spread over evenly.
     pub backends: Vec<Backend>,
+    /// Of [`Entrance::ExternalLocal`], the endpoints for connections from outside: those on this node.
+    pub local: Vec<Backend>,
+    /// What becomes of connections that there is no endpoint for.
+    pub otherwise: Otherwise,
+    /// Who may connect, if not anybody (F20).
+    pub sources: Option<Vec<IpNetwork>>,
+}
+
+/// How connections come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entrance {
+    /// By a cluster IP.
+    Internal,
+    /// From outside, to any endpoint: masqueraded, so that answers come back by this node (F12).
+    External,
+    /// From outside, to endpoints on this node only, which see the client's address (F11).
+    ExternalLocal,
+}
+
+/// What becomes of connections that there is no endpoint for (1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Otherwise {
+    /// They are refused at once: there is none anywhere.
+    Refuse,
+    /// They are dropped without a word: there are some, but not here.
+    Drop,
 }
 
 /// An endpoint as a dataplane sees it.
@@ -40,46 +78,143 @@ pub struct Backend {
     pub here: bool,
 }
 
+// === impl Frontend ===
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, port, .. } = self;
+        match self.address {
+            Address::Own(address) => write!(f, "{address} {protocol} port {port}"),
+            Address::Node => write!(f, "NodePort {protocol} {port}"),
+        }
+    }
+}
+
+// === impl Balance ===
+
+impl Balance {
+    /// Whether there are connections that no endpoint takes.
+    pub fn is_lacking(&self) -> bool {
+        self.backends.is_empty()
+            || (self.entrance == Entrance::ExternalLocal && self.local.is_empty())
+    }
+}
+
 /// The frontends of a Service in one family, as seen from a node.
 pub fn frontends<'a>(
     service: &Service,
     slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
     family: Family,
-    node: &str,
+    here: Here<'_>,
 ) -> BTreeMap<Frontend, Balance> {
-    let Some(address) = service.cluster_ip(family) else {
+    let Some(cluster_ip) = service.cluster_ip(family) else {
         return BTreeMap::new();
     };
     let slices = slices.filter(|slice| slice.family == family);
     let mut frontends = BTreeMap::new();
     for port in &service.ports {
-        let frontend = Frontend {
-            address,
-            protocol: port.protocol,
-            port: port.port,
+        let candidates = candidates(port, slices.clone());
+        let choice = choose(&candidates, here);
+        let mut add = |address, number, balance| {
+            let frontend = Frontend {
+                address,
+                protocol: port.protocol,
+                port: number,
+            };
+            // The API server refuses a Service with one port twice; of a manifest the first counts.
+            frontends.entry(frontend).or_insert(balance);
         };
-        // The API server refuses a Service with one port twice; of a manifest the first counts.
-        frontends
-            .entry(frontend)
-            .or_insert_with(|| balance(service, port, slices.clone(), node));
+        add(
+            Address::Own(cluster_ip),
+            port.port,
+            internal(service, port, &choice, here),
+        );
+        let external = external(service, port, &choice, here);
+        for (address, sources) in external_addresses(service, family) {
+            let balance = Balance {
+                sources,
+                ..external.clone()
+            };
+            add(Address::Own(address), port.port, balance);
+        }
+        if let Some(number) = port.node_port {
+            add(Address::Node, number, external);
+        }
     }
     frontends
 }
 
-fn balance<'a>(
+/// The addresses outside the cluster, each with who may connect to it if not anybody.
+fn external_addresses(
     service: &Service,
-    port: &ServicePort,
-    slices: impl Iterator<Item = &'a EndpointSlice>,
-    node: &str,
-) -> Balance {
-    let chosen = cluster_endpoints(&candidates(port, slices));
+    family: Family,
+) -> impl Iterator<Item = (IpAddr, Option<Vec<IpNetwork>>)> {
+    let sources = sources(service, family);
+    let balancers = service.load_balancer_ips.iter();
+    let balancers = balancers.map(move |address| (*address, sources.clone()));
+    let others = service.external_ips.iter().map(|address| (*address, None));
+    balancers
+        .chain(others)
+        .filter(move |(address, _)| Family::of(address) == family)
+}
+
+/// Who may connect to the load balancer's addresses; `None`: anybody, as no range is given, or one that
+/// holds everybody. Ranges of the other family are of no account (F4, F20).
+fn sources(service: &Service, family: Family) -> Option<Vec<IpNetwork>> {
+    let own = service.source_ranges.iter().copied();
+    let own = own.filter(|range| Family::of_network(range) == family);
+    let mut own: Vec<_> = own.collect();
+    own.sort_unstable();
+    own.dedup();
+    let everybody = own.iter().any(|range| range.prefix() == 0);
+    (!own.is_empty() && !everybody).then_some(own)
+}
+
+/// How a cluster IP is seen.
+fn internal(service: &Service, port: &ServicePort, choice: &Choice<'_>, here: Here<'_>) -> Balance {
+    let chosen = match service.internal {
+        TrafficPolicy::Cluster => &choice.cluster,
+        TrafficPolicy::Local => &choice.local,
+    };
     Balance {
         name: service.port_name(port),
-        backends: chosen
-            .iter()
-            .map(|candidate| backend(candidate, node))
-            .collect(),
+        entrance: Entrance::Internal,
+        backends: backends(chosen, here),
+        local: Vec::new(),
+        otherwise: otherwise(choice),
+        sources: None,
     }
+}
+
+/// How all other addresses are seen.
+fn external(service: &Service, port: &ServicePort, choice: &Choice<'_>, here: Here<'_>) -> Balance {
+    let (entrance, local) = match service.external {
+        TrafficPolicy::Cluster => (Entrance::External, Vec::new()),
+        TrafficPolicy::Local => (Entrance::ExternalLocal, backends(&choice.local, here)),
+    };
+    Balance {
+        name: service.port_name(port),
+        entrance,
+        backends: backends(&choice.cluster, here),
+        local,
+        otherwise: otherwise(choice),
+        sources: None,
+    }
+}
+
+fn otherwise(choice: &Choice<'_>) -> Otherwise {
+    if choice.is_empty() {
+        Otherwise::Refuse
+    } else {
+        Otherwise::Drop
+    }
+}
+
+fn backends(candidates: &[Candidate<'_>], here: Here<'_>) -> Vec<Backend> {
+    candidates
+        .iter()
+        .map(|candidate| backend(candidate, here.node))
+        .collect()
 }
 
 fn backend(candidate: &Candidate<'_>, node: &str) -> Backend {
@@ -101,6 +236,11 @@ mod tests {
     use super::*;
     use crate::model::{Endpoint, ObjectName, SlicePort};
 
+    const HERE: Here<'_> = Here {
+        node: "n1",
+        zone: None,
+    };
+
     fn endpoint(address: &str, node: Option<&str>) -> Endpoint {
         Endpoint {
             address: address.parse().unwrap(),
@@ -108,6 +248,7 @@ mod tests {
             serving: true,
             terminating: false,
             node: node.map(Into::into),
+            hints: None,
         }
     }
 
@@ -131,6 +272,7 @@ mod tests {
             name: name.into(),
             protocol,
             port,
+            node_port: None,
         };
         let service = Service {
             name: ObjectName::new("shop", "web"),
@@ -140,6 +282,7 @@ mod tests {
                 port("dns", Protocol::Udp, 80),
                 port("again", Protocol::Tcp, 80),
             ],
+            ..Service::default()
         };
         let slices = [
             slice(
@@ -160,13 +303,13 @@ mod tests {
             ),
             (Family::V6, "fd00:96::1", &[("fd00::1", true)]),
         ] {
-            let found = frontends(&service, slices.iter(), family, "n1");
+            let found = frontends(&service, slices.iter(), family, HERE);
             let found: Vec<_> = found
                 .iter()
                 .map(|(frontend, balance)| {
                     assert_eq!(
                         (frontend.address, frontend.port),
-                        (address.parse().unwrap(), 80)
+                        (Address::Own(address.parse().unwrap()), 80)
                     );
                     (
                         frontend.protocol,
@@ -187,6 +330,92 @@ mod tests {
                     (Protocol::Udp, "shop/web:dns".into(), vec![]),
                 ]
             );
+        }
+    }
+
+    /// What each address of a Service leads to: the last byte of endpoints, those of the node behind a bar.
+    #[test]
+    fn traffic_policies_by_address() {
+        use TrafficPolicy::{Cluster, Local};
+        let (here, there) = (("10.0.0.1", Some("n1")), ("10.0.0.2", Some("n2")));
+        for (policies, listed, cluster_ip, others) in [
+            (
+                (Cluster, Cluster),
+                &[here, there][..],
+                "Internal 1 2 | Drop",
+                "External 1 2 | Drop",
+            ),
+            (
+                (Local, Cluster),
+                &[here, there],
+                "Internal 1 | Drop",
+                "External 1 2 | Drop",
+            ),
+            (
+                (Cluster, Local),
+                &[here, there],
+                "Internal 1 2 | Drop",
+                "ExternalLocal 1 2 | 1 Drop",
+            ),
+            (
+                (Local, Local),
+                &[there],
+                "Internal | Drop",
+                "ExternalLocal 2 | Drop",
+            ),
+            (
+                (Local, Local),
+                &[],
+                "Internal | Refuse",
+                "ExternalLocal | Refuse",
+            ),
+        ] {
+            let service = Service {
+                cluster_ips: vec!["10.96.0.1".parse().unwrap()],
+                ports: vec![ServicePort {
+                    name: "http".into(),
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                    node_port: Some(30080),
+                }],
+                external_ips: vec!["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()],
+                load_balancer_ips: vec!["203.0.113.9".parse().unwrap()],
+                source_ranges: vec!["10.0.0.0/8".parse().unwrap()],
+                internal: policies.0,
+                external: policies.1,
+                ..Service::default()
+            };
+            let endpoints = listed
+                .iter()
+                .map(|(address, node)| endpoint(address, *node));
+            let slices = [slice(Family::V4, endpoints.collect())];
+            let found = frontends(&service, slices.iter(), Family::V4, HERE);
+            let hosts = |backends: &[Backend]| -> String {
+                let last = |backend: &Backend| format!("{} ", &backend.address.to_string()[7..]);
+                backends.iter().map(last).collect()
+            };
+            let found: Vec<_> = found
+                .iter()
+                .map(|(frontend, balance)| {
+                    let Balance {
+                        entrance,
+                        otherwise,
+                        ..
+                    } = balance;
+                    let (all, local) = (hosts(&balance.backends), hosts(&balance.local));
+                    let text = format!("{entrance:?} {all}| {local}{otherwise:?}");
+                    (frontend.to_string(), text, balance.sources.is_some())
+                })
+                .collect();
+            let row =
+                |address: &str, text: &str, ranges| (address.to_owned(), text.to_owned(), ranges);
+            let expected = [
+                row("10.96.0.1 TCP port 80", cluster_ip, false),
+                row("192.0.2.9 TCP port 80", others, false),
+                row("203.0.113.9 TCP port 80", others, true),
+                row("NodePort TCP 30080", others, false),
+            ];
+            assert_eq!(found, expected, "{policies:?}");
         }
     }
 }

@@ -5,5 +5,7 @@
 
 mod frontend;
 pub mod nftables;
+mod stale;
 
-pub use frontend::{Backend, Balance, Frontend, frontends};
+pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
+pub use stale::UdpServices;

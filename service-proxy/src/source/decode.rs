@@ -5,16 +5,17 @@
 
 use std::{fmt::Display, net::IpAddr};
 
+use ipnetwork::IpNetwork;
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort, ServiceSpec},
-        discovery::v1::{Endpoint, EndpointPort, EndpointSlice},
+        discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kernel::Family;
 
-use crate::model::{self, ObjectName, Protocol, parse_address};
+use crate::model::{self, ObjectName, Protocol, TrafficPolicy, parse_address};
 
 /// Label of Services that another proxy serves.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -75,6 +76,18 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
         ports: ports
             .map(|(index, port)| service_port(index, port))
             .collect::<Result<_, _>>()?,
+        external_ips: addresses("spec.externalIPs", spec.external_ips.iter().flatten())?,
+        load_balancer_ips: load_balancer_ips(service)?,
+        source_ranges: source_ranges(spec)?,
+        internal: policy(
+            "spec.internalTrafficPolicy",
+            spec.internal_traffic_policy.as_deref(),
+        )?,
+        external: policy(
+            "spec.externalTrafficPolicy",
+            spec.external_traffic_policy.as_deref(),
+        )?,
+        unserved: unserved(spec),
     }))
 }
 
@@ -163,12 +176,78 @@ fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Invalid> {
     Ok(found)
 }
 
+fn addresses<'a>(
+    field: &str,
+    texts: impl Iterator<Item = &'a String>,
+) -> Result<Vec<IpAddr>, Invalid> {
+    texts.map(|text| address(field, text)).collect()
+}
+
+/// The load balancer's addresses that packets still have when they come to a node (F18).
+fn load_balancer_ips(service: &Service) -> Result<Vec<IpAddr>, Invalid> {
+    let status = service.status.as_ref();
+    let ingress = status
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|balancer| balancer.ingress.as_ref());
+    let served = ingress
+        .into_iter()
+        .flatten()
+        .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+    let texts = served.filter_map(|ingress| ingress.ip.as_ref());
+    addresses(
+        "status.loadBalancer.ingress.ip",
+        texts.filter(|text| !text.is_empty()),
+    )
+}
+
+fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
+    let field = "spec.loadBalancerSourceRanges";
+    let ranges = spec.load_balancer_source_ranges.iter().flatten();
+    ranges
+        .map(|text| {
+            let network = text.trim().parse::<IpNetwork>().ok();
+            let network = network.filter(|_| text.contains('/'));
+            network.ok_or_else(|| {
+                Invalid::new(field, format!("{text:?} is no network such as 10.0.0.0/8"))
+            })
+        })
+        .collect()
+}
+
+/// Fields that ask for what this program does not do.
+fn unserved(spec: &ServiceSpec) -> Vec<&'static str> {
+    let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
+    let checked = spec.health_check_node_port.is_some_and(|port| port != 0);
+    [
+        (sticky, "spec.sessionAffinity"),
+        (checked, "spec.healthCheckNodePort"),
+    ]
+    .into_iter()
+    .filter_map(|(asked, field)| asked.then_some(field))
+    .collect()
+}
+
+fn policy(field: &str, text: Option<&str>) -> Result<TrafficPolicy, Invalid> {
+    match text {
+        None | Some("" | "Cluster") => Ok(TrafficPolicy::Cluster),
+        Some("Local") => Ok(TrafficPolicy::Local),
+        Some(other) => Err(Invalid::new(
+            field,
+            format!("{other:?} is none of Cluster, Local"),
+        )),
+    }
+}
+
 fn service_port(index: usize, item: &ServicePort) -> Result<model::ServicePort, Invalid> {
     let field = |name: &str| format!("spec.ports[{index}].{name}");
     Ok(model::ServicePort {
         name: port_name(&field("name"), item.name.as_deref().unwrap_or_default())?,
         protocol: protocol(&field("protocol"), item.protocol.as_deref())?,
         port: port(&field("port"), item.port)?,
+        node_port: match item.node_port {
+            None | Some(0) => None,
+            Some(number) => Some(port(&field("nodePort"), number)?),
+        },
     })
 }
 
@@ -206,6 +285,16 @@ fn endpoint(index: usize, item: &Endpoint, family: Family) -> Result<model::Endp
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: item.node_name.clone(),
+        hints: item.hints.as_ref().map(hints),
+    })
+}
+
+fn hints(hints: &EndpointHints) -> Box<model::Hints> {
+    let zones = hints.for_zones.iter().flatten();
+    let nodes = hints.for_nodes.iter().flatten();
+    Box::new(model::Hints {
+        zones: zones.map(|zone| zone.name.clone()).collect(),
+        nodes: nodes.map(|node| node.name.clone()).collect(),
     })
 }
 
@@ -312,6 +401,56 @@ mod tests {
     }
 
     #[test]
+    fn addresses_and_policies_of_a_service() {
+        let object = json!({
+            "metadata": {"namespace": "ns1", "name": "svc1"},
+            "spec": {
+                "clusterIP": "10.96.0.1",
+                "ports": [{"port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 0}],
+                "externalIPs": ["192.0.2.001", "fd00::9"],
+                "loadBalancerSourceRanges": [" 10.0.0.0/8", "0.0.0.0/0 "],
+                "internalTrafficPolicy": "Local",
+                "externalTrafficPolicy": "Local",
+                "sessionAffinity": "ClientIP",
+                "healthCheckNodePort": 31000,
+            },
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "203.0.113.1"},
+                {"ip": "203.0.113.2", "ipMode": "VIP"},
+                {"ip": "203.0.113.3", "ipMode": "Proxy"},
+                {"hostname": "example.org"},
+            ]}},
+        });
+        let found = service(&serde_json::from_value(object).unwrap())
+            .unwrap()
+            .unwrap();
+        let texts = |addresses: &[IpAddr]| -> Vec<String> {
+            addresses.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(&found.external_ips), ["192.0.2.1", "fd00::9"]);
+        assert_eq!(
+            texts(&found.load_balancer_ips),
+            ["203.0.113.1", "203.0.113.2"]
+        );
+        let ranges: Vec<_> = found
+            .source_ranges
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(ranges, ["10.0.0.0/8", "0.0.0.0/0"]);
+        assert_eq!(
+            (found.internal, found.external),
+            (TrafficPolicy::Local, TrafficPolicy::Local)
+        );
+        let node_ports: Vec<_> = found.ports.iter().map(|port| port.node_port).collect();
+        assert_eq!(node_ports, [Some(30080), None]);
+        assert_eq!(
+            found.unserved,
+            ["spec.sessionAffinity", "spec.healthCheckNodePort"]
+        );
+    }
+
+    #[test]
     fn a_bad_service_names_the_field() {
         for (spec, error) in [
             (
@@ -325,6 +464,22 @@ mod tests {
             (
                 json!({"clusterIP": "10.96.0.1", "ports": [{"port": 0}]}),
                 "spec.ports[0].port: 0 is no port from 1 to 65535",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "nodePort": 70000}]}),
+                "spec.ports[0].nodePort: 70000 is no port from 1 to 65535",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "externalIPs": ["x"]}),
+                "spec.externalIPs: \"x\" is no IP address",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "loadBalancerSourceRanges": ["10.0.0.1"]}),
+                "spec.loadBalancerSourceRanges: \"10.0.0.1\" is no network such as 10.0.0.0/8",
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "externalTrafficPolicy": "Near"}),
+                "spec.externalTrafficPolicy: \"Near\" is none of Cluster, Local",
             ),
             (
                 json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80, "protocol": "ICMP"}]}),

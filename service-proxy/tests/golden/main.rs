@@ -4,12 +4,19 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use ipnetwork::IpNetwork;
 use kernel::{Family, nft};
 use service_proxy::{
-    model::{Catalogue, ObjectName},
-    plan::{frontends, nftables::Plan},
+    model::{Catalogue, Here, ObjectName},
+    plan::{
+        frontends,
+        nftables::{NodePortAddresses, NodeRules, Plan, Pods},
+    },
     source::manifests::{Format, parse},
+};
+
+const HERE: Here<'_> = Here {
+    node: "node1",
+    zone: None,
 };
 
 const MANIFEST: &str = include_str!("cluster.yaml");
@@ -21,13 +28,18 @@ fn assert_golden(family: Family, local: Option<&str>, file: &str, golden: &str) 
     let changes = parsed.objects.into_values();
     let services: BTreeSet<ObjectName> =
         changes.flat_map(|change| catalogue.apply(change)).collect();
-    let mut plan = Plan::new(family, local.map(|text| text.parse::<IpNetwork>().unwrap()));
+    let rules = NodeRules {
+        pods: local.map(|text| Pods::Network(text.parse().unwrap())),
+        masquerade_all: false,
+        node_ports: NodePortAddresses::All,
+    };
+    let mut plan = Plan::new(family, rules);
     plan.update(
         services
             .into_iter()
             .map(|name| {
                 let service = catalogue.service(&name).unwrap();
-                let frontends = frontends(service, catalogue.slices_of(&name), family, "node1");
+                let frontends = frontends(service, catalogue.slices_of(&name), family, HERE);
                 (name, frontends)
             })
             .collect(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod external;
 mod manifest;
 mod network;
 mod proxy;
@@ -282,4 +283,130 @@ fn the_number_of_rules_does_not_grow_with_services() {
     write(3..300);
     eventually("the last Service to answer", || answers(299));
     assert_eq!(rules(), few);
+}
+
+/// What `nft list ruleset` prints can be loaded again, and does what it did.
+#[test]
+fn the_listing_can_be_loaded_and_is_ours_still() {
+    let network = Network::new();
+    let service = web(Family::V4);
+    network.write(&service);
+    let mut proxy = Proxy::start(&network);
+    proxy.terminate();
+    let listing = network.nft("list ruleset");
+    let file = network.manifests().join("ruleset");
+    fs::write(&file, format!("flush ruleset\n{listing}")).unwrap();
+    network.nft(&format!("include \"{}\"", file.display()));
+    assert_eq!(network.nft("list ruleset"), listing);
+    assert_served(&network, Place::Client, service.socket(), false);
+    let restarted = Proxy::start(&network);
+    assert!(
+        restarted
+            .log()
+            .contains("first sync: 0 elements added, 0 deleted, 0 other"),
+        "{}",
+        restarted.log()
+    );
+}
+
+/// Connections that are made while endpoints come and go are all answered: each commit finds some on their
+/// way through the rules.
+#[test]
+fn no_connection_is_lost_to_a_commit() {
+    let network = Network::new();
+    let mut service = web(Family::V4);
+    network.write(&service);
+    let proxy = Proxy::start(&network);
+    let to = service.socket();
+    let all = service.endpoints.clone();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut asked = 0;
+            while proxy.log().matches("Services changed").count() < 5 {
+                asked += network
+                    .ask_many(Place::Client, Transport::Tcp, to, MANY)
+                    .len();
+            }
+            asked
+        });
+        for round in 0.. {
+            if asked.is_finished() {
+                break;
+            }
+            service.endpoints = all[..[3, 1][round % 2]].to_vec();
+            network.write(&service);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(asked.join().unwrap() > 0);
+    });
+}
+
+/// A client that sends from one port for ever reaches another endpoint when its own has gone (F34).
+fn datagrams_find_another_endpoint(family: Family) {
+    let network = Network::new();
+    let mut service = web(family);
+    network.write(&service);
+    let cluster_ip = service.socket();
+    let _proxy = Proxy::start(&network);
+    let client = network.datagrams(Place::Client, cluster_ip);
+    let first = client.ask().unwrap().name;
+    assert_eq!(client.ask().unwrap().name, first);
+
+    let index = PODS.iter().position(|pod| pod.name() == first).unwrap();
+    service.endpoints.remove(index);
+    network.write(&service);
+    let second = || client.ask().unwrap().name;
+    eventually("another endpoint", || second() != first);
+    assert_eq!(second(), second());
+
+    service.endpoints.clear();
+    network.write(&service);
+    eventually("a refusal", || client.ask().is_err());
+
+    service.endpoints = vec![Listed::ready(PODS[index], family)];
+    network.write(&service);
+    eventually("the first one to be back", || {
+        client.ask().is_ok_and(|answer| answer.name == first)
+    });
+}
+
+#[test]
+fn datagrams_find_another_endpoint_v4() {
+    datagrams_find_another_endpoint(Family::V4);
+}
+
+#[test]
+fn datagrams_find_another_endpoint_v6() {
+    datagrams_find_another_endpoint(Family::V6);
+}
+
+/// A commit seen half-way: the way to three slots of which two have gone.
+fn a_slot_that_has_gone_is_no_loss(family: Family) {
+    let network = Network::new();
+    let service = web(family);
+    network.write(&service);
+    let mut proxy = Proxy::start(&network);
+    proxy.terminate();
+    let word = match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    };
+    let address = service.cluster_ip;
+    let slots = [1, 2].map(|slot| format!("{address} . tcp . 80 . {slot}"));
+    let slots = slots.join(", ");
+    network.nft(&format!(
+        "delete element {word} tweed-proxy endpoints {{ {slots} }}"
+    ));
+    let answers = network.ask_many(Place::Client, Transport::Tcp, service.socket(), MANY);
+    assert_eq!(names(&answers).len(), 1);
+}
+
+#[test]
+fn a_slot_that_has_gone_is_no_loss_v4() {
+    a_slot_that_has_gone_is_no_loss(Family::V4);
+}
+
+#[test]
+fn a_slot_that_has_gone_is_no_loss_v6() {
+    a_slot_that_has_gone_is_no_loss(Family::V6);
 }

@@ -12,6 +12,12 @@ pub struct Service {
     pub name: String,
     pub cluster_ip: IpAddr,
     pub endpoints: Vec<Listed>,
+    /// Further lines of its `spec`.
+    pub spec: String,
+    /// The address of its load balancer.
+    pub load_balancer: Option<IpAddr>,
+    /// The port of every node.
+    pub node_port: Option<u16>,
 }
 
 /// An endpoint as a slice lists it.
@@ -19,6 +25,7 @@ pub struct Service {
 pub struct Listed {
     address: IpAddr,
     conditions: &'static str,
+    node: &'static str,
 }
 
 // === impl Listed ===
@@ -29,6 +36,7 @@ impl Listed {
         Self {
             address: pod.address(family),
             conditions: "ready: true",
+            node: "node",
         }
     }
 
@@ -37,6 +45,15 @@ impl Listed {
         Self {
             address: pod.address(family),
             conditions: "ready: false, serving: true, terminating: true",
+            node: "node",
+        }
+    }
+
+    /// The same on another node, as far as anybody knows.
+    pub fn elsewhere(self) -> Self {
+        Self {
+            node: "other",
+            ..self
         }
     }
 }
@@ -49,6 +66,9 @@ impl Service {
             name: name.to_owned(),
             cluster_ip,
             endpoints: endpoints.into(),
+            spec: String::new(),
+            load_balancer: None,
+            node_port: None,
         }
     }
 
@@ -63,11 +83,22 @@ impl Service {
             name, cluster_ip, ..
         } = self;
         let family = Family::of(cluster_ip);
+        let spec = &self.spec;
+        let node_port = match self.node_port {
+            Some(number) => format!(", nodePort: {number}"),
+            None => String::new(),
+        };
+        let status = match self.load_balancer {
+            Some(address) => {
+                format!("status: {{loadBalancer: {{ingress: [{{ip: \"{address}\"}}]}}}}\n")
+            }
+            None => String::new(),
+        };
         let endpoints: Vec<_> = self
             .endpoints
             .iter()
-            .map(|Listed { address, conditions }| {
-                format!("- {{addresses: [\"{address}\"], nodeName: node, conditions: {{{conditions}}}}}\n")
+            .map(|Listed { address, conditions, node }| {
+                format!("- {{addresses: [\"{address}\"], nodeName: {node}, conditions: {{{conditions}}}}}\n")
             })
             .collect();
         let list = if endpoints.is_empty() {
@@ -82,8 +113,9 @@ impl Service {
              spec:\n\
              \x20 clusterIP: \"{cluster_ip}\"\n\
              \x20 ports:\n\
-             \x20 - {{name: web, port: 80, targetPort: {PORT}}}\n\
-             \x20 - {{name: dns, port: 80, targetPort: {PORT}, protocol: UDP}}\n\
+             \x20 - {{name: web, port: 80, targetPort: {PORT}{node_port}}}\n\
+             \x20 - {{name: dns, port: 80, targetPort: {PORT}, protocol: UDP{node_port}}}\n\
+             {spec}{status}\
              ---\n\
              apiVersion: discovery.k8s.io/v1\n\
              kind: EndpointSlice\n\
@@ -94,6 +126,14 @@ impl Service {
              - {{name: dns, port: {PORT}, protocol: UDP}}\n\
              endpoints: {list}"
         )
+    }
+}
+
+/// An address that is nobody's, by number.
+pub fn external_ip(family: Family, number: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(203, 0, 113, number).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x203, 0, 0, 0, 0, 0, number.into()).into(),
     }
 }
 

@@ -22,7 +22,7 @@ use kernel::{
 
 use crate::{
     manifest::Service,
-    server::{self, Answer, Connection, Transport},
+    server::{self, Answer, Connection, Datagrams, Transport},
 };
 
 /// The pods that serve.
@@ -196,6 +196,14 @@ impl Network {
     pub fn connect(&self, from: Place, to: SocketAddr) -> Connection {
         self.namespace(from)
             .run(|| Connection::open(to))
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Takes a port to send datagrams from.
+    pub fn datagrams(&self, from: Place, to: SocketAddr) -> Datagrams {
+        self.namespace(from)
+            .run(|| Datagrams::open(to))
             .unwrap()
             .unwrap()
     }

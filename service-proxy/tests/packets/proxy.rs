@@ -27,13 +27,19 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it on the node and waits until it has made its first sync.
     pub fn start(network: &Network) -> Self {
+        Self::start_with(network, &["--cluster-cidr", CLUSTER_CIDR])
+    }
+
+    /// The same, with options of its own.
+    pub fn start_with(network: &Network, options: &[&str]) -> Self {
         let log = network.manifests().join("proxy.log");
         let mut command = program();
         command
             .arg("--manifests")
             .arg(network.manifests())
             .args(["--hostname-override", "node", "--proxy-mode", "nftables"])
-            .args(["--cluster-cidr", CLUSTER_CIDR, "--sync-period", "500ms"])
+            .args(["--sync-period", "500ms"])
+            .args(options)
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap());
         let child = network

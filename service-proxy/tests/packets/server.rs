@@ -37,6 +37,34 @@ pub struct Connection {
     stream: BufReader<TcpStream>,
 }
 
+/// Datagrams from one port.
+pub struct Datagrams {
+    socket: UdpSocket,
+}
+
+// === impl Datagrams ===
+
+impl Datagrams {
+    /// Takes a port.
+    pub fn open(to: SocketAddr) -> io::Result<Self> {
+        let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
+            .parse()
+            .unwrap();
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(to)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends one and waits for the answer.
+    pub fn ask(&self) -> io::Result<Answer> {
+        self.socket.send(b"who\n")?;
+        let mut buffer = [0; 64];
+        let length = self.socket.recv(&mut buffer)?;
+        Answer::parse(&String::from_utf8_lossy(&buffer[..length]))
+    }
+}
+
 // === impl Answer ===
 
 impl Answer {
@@ -105,21 +133,8 @@ pub fn serve(namespace: &Namespace, name: &'static str) {
 pub fn ask(transport: Transport, to: SocketAddr) -> io::Result<Answer> {
     match transport {
         Transport::Tcp => Connection::open(to)?.exchange(),
-        Transport::Udp => ask_udp(to),
+        Transport::Udp => Datagrams::open(to)?.ask(),
     }
-}
-
-fn ask_udp(to: SocketAddr) -> io::Result<Answer> {
-    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
-        .parse()
-        .unwrap();
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.send(b"who\n")?;
-    let mut buffer = [0; 64];
-    let length = socket.recv(&mut buffer)?;
-    Answer::parse(&String::from_utf8_lossy(&buffer[..length]))
 }
 
 fn answer_lines(stream: TcpStream, name: &str) {

@@ -1,10 +1,19 @@
 //! The lab's command line.
 
-use std::process::exit;
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::exit,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use lab::{Lab, Plan, Programs, demo, server, status};
+use lab::{
+    Lab, Plan, Programs,
+    apiserver::{ApiServer, Options},
+    demo, server, status,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A cluster of network namespaces that runs Tweed's real programs.
@@ -53,6 +62,21 @@ enum Command {
         #[arg(long)]
         port: u16,
     },
+    /// Serve the Kubernetes API from memory, for clients under test; /_lab/ makes it go wrong.
+    Apiserver {
+        /// The address and port to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The bearer token to ask for.
+        #[arg(long)]
+        token: Option<String>,
+        /// Seconds between bookmarks.
+        #[arg(long, default_value_t = 60)]
+        bookmark_interval: u32,
+        /// Where to write a kubeconfig file.
+        #[arg(long)]
+        kubeconfig: Option<PathBuf>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -76,7 +100,31 @@ fn main() -> Result<()> {
             demo::run(keep)
         }
         Command::Serve { name, port } => runtime()?.block_on(server::serve(name, port)),
+        Command::Apiserver {
+            listen,
+            token,
+            bookmark_interval,
+            kubeconfig,
+        } => {
+            let options = Options {
+                token,
+                bookmark_interval: Duration::from_secs(bookmark_interval.max(1).into()),
+                ..Options::default()
+            };
+            serve_api(listen, options, kubeconfig)
+        }
     }
+}
+
+fn serve_api(listen: SocketAddr, options: Options, kubeconfig: Option<PathBuf>) -> Result<()> {
+    let listener = TcpListener::bind(listen).with_context(|| format!("listen on {listen}"))?;
+    let server = ApiServer::start_on(listener, options)?;
+    if let Some(path) = kubeconfig {
+        server.kubeconfig(&path)?;
+    }
+    println!("serving {}", server.url());
+    server.wait();
+    Ok(())
 }
 
 fn up(name: &str, nodes: u8) -> Result<()> {

@@ -120,7 +120,12 @@ fn numgen(view: View<'_>) -> Option<Expr> {
 }
 
 fn immediate(view: View<'_>) -> Option<Expr> {
-    (view.u32(IMMEDIATE_TO)? == number::VERDICT_REGISTER).then_some(())?;
+    if view.u32(IMMEDIATE_TO)? != number::VERDICT_REGISTER {
+        return Some(Expr::Immediate {
+            to: register(view, IMMEDIATE_TO)?,
+            value: data(view, IMMEDIATE_DATA)?,
+        });
+    }
     let verdict = view.nest(IMMEDIATE_DATA)?.nest(DATA_VERDICT)?;
     decode_verdict(verdict).map(Expr::Verdict)
 }

@@ -74,6 +74,10 @@ fn content(expr: &Expr) -> (&str, Attributes) {
                 list.u32(NUMGEN_KIND, number::RANDOM).u32(NUMGEN_OFFSET, 0),
             )
         }
+        Expr::Immediate { to, value } => (
+            "immediate",
+            put(list, IMMEDIATE_TO, *to).nest(IMMEDIATE_DATA, data(value)),
+        ),
         Expr::Verdict(verdict) => {
             let data = Attributes::default().nest(DATA_VERDICT, encode_verdict(verdict));
             (

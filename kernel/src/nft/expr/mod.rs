@@ -88,6 +88,13 @@ pub enum Expr {
         /// Where it goes.
         to: Register,
     },
+    /// Loads a constant.
+    Immediate {
+        /// Where it goes.
+        to: Register,
+        /// As it is in memory.
+        value: Vec<u8>,
+    },
     /// Decides.
     Verdict(Verdict),
     /// Translates the destination.
@@ -251,6 +258,10 @@ mod tests {
             },
             Expr::Verdict(Verdict::Goto("somewhere".into())),
             Expr::Verdict(Verdict::Return),
+            Expr::Immediate {
+                to: register(4),
+                value: vec![0, 80],
+            },
             Expr::Dnat {
                 family: 2,
                 address: register(0),
@@ -293,7 +304,7 @@ mod tests {
         }
 
         #[test]
-        fn any_damage_can_be_decoded(kind in 0usize..18, place: proptest::sample::Index, byte: u8) {
+        fn any_damage_can_be_decoded(kind in 0usize..19, place: proptest::sample::Index, byte: u8) {
             let mut bytes = encode(&every_kind()[kind]).finish().unwrap();
             *place.get_mut(&mut bytes) = byte;
             drop(decode(View::new(&bytes)));

@@ -105,6 +105,7 @@ impl Attempt {
             Step::FlushChain(name) => self.chain_mut(name).map(|chain| chain.rules.clear()),
             Step::DeleteChain(name) => self.delete_chain(name),
             Step::AddRule(chain, rule) => self.add_rule(chain, rule),
+            Step::DeleteRule(chain, handle) => self.delete_rule(chain, *handle),
             Step::AddSet(name, set) => self.add_set(name, set),
             Step::DeleteSet(name) => self.delete_set(name),
             Step::AddElements(set, elements) => elements
@@ -183,11 +184,22 @@ impl Attempt {
         let (family, table) = (self.family, self.table_mut()?);
         let expressions = lower(rule, family)?;
         rule::check(table, rule, &expressions)?;
+        let rules = table.chains.values().flat_map(|chain| &chain.rules);
+        let last = rules.map(|rule| rule.handle).max();
         let rule = ObservedRule {
+            handle: last.map_or(1, |last| last + 1),
             expressions,
             comment: rule.comment.clone(),
         };
         self.chain_mut(chain)?.rules.push(rule);
+        Ok(())
+    }
+
+    fn delete_rule(&mut self, chain: &str, handle: u64) -> Refused {
+        let rules = &mut self.chain_mut(chain)?.rules;
+        let place = rules.iter().position(|rule| rule.handle == handle);
+        let place = place.ok_or_else(|| refuse(Errno::ENOENT, "no such rule"))?;
+        rules.remove(place);
         Ok(())
     }
 

@@ -19,6 +19,8 @@ pub(super) fn lower_match(comparison: &Match, family: Family) -> Option<Vec<Expr
         Operator::IsNot(Value::Network(network)) => in_network(field, network, true, family),
         Operator::Is(value) => equal(field, value, false, family),
         Operator::IsNot(value) => equal(field, value, true, family),
+        Operator::StartsWith(name) => starts_with(field, name, false, family),
+        Operator::StartsNotWith(name) => starts_with(field, name, true, family),
         Operator::HasAny(bits) => any_bit(field, *bits, true, family),
         Operator::HasNone(bits) => any_bit(field, *bits, false, family),
         Operator::IsLocal => is_local(field, false, family),
@@ -68,6 +70,21 @@ fn in_network(
     }
     let mask = Value::Address(network.mask()).encode().ok()?;
     Some(vec![load, bitwise(mask), compare(address, negated)])
+}
+
+/// Compares as many bytes of the name as the prefix has.
+fn starts_with(
+    field: Field,
+    prefix: &crate::IfName,
+    negated: bool,
+    family: Family,
+) -> Option<Vec<Expr>> {
+    matches!(field, Field::InputInterface | Field::OutputInterface).then(|| {
+        vec![
+            load(field, family, Register::FIRST),
+            compare(prefix.as_str().as_bytes().to_vec(), negated),
+        ]
+    })
 }
 
 fn any_bit(field: Field, bits: u32, any: bool, family: Family) -> Option<Vec<Expr>> {

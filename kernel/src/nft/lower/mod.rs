@@ -2,10 +2,12 @@
 
 mod comparison;
 
+use std::net::SocketAddr;
+
 use comparison::lower_match;
 
 use super::{
-    CtKey, Expr, Field, Header, Invalid, LookupTarget, MetaKey, Register, Rule, Statement,
+    CtKey, Expr, Field, Header, Invalid, LookupTarget, MetaKey, Register, Rule, Statement, Value,
     text::InFamily, wire::protocol_family,
 };
 use crate::{Family, netlink::align};
@@ -14,6 +16,8 @@ use crate::{Family, netlink::align};
 const RANDOM_FULLY: u32 = 0x10;
 /// `NFT_REJECT_ICMP_UNREACH`.
 const REJECT_UNREACHABLE: u32 = 0;
+/// Length of a wide register in bytes.
+const WIDE_LEN: usize = 16;
 /// The longest comment that nft(8) takes.
 const COMMENT_LEN: usize = 128;
 
@@ -76,6 +80,10 @@ fn lower_statement(statement: &Statement, family: Family) -> Result<Vec<Expr>, I
             expressions.extend(concatenate(fields)?);
             expressions.push(look_up(map, LookupTarget::Register(Register::FIRST), false));
             expressions.push(dnat(family).ok_or_else(|| Invalid::Registers(in_words()))?);
+        }
+        Statement::Dnat(destination) => {
+            let lowered = dnat_to(*destination, family);
+            expressions.extend(lowered.ok_or_else(|| Invalid::Comparison(in_words()))?);
         }
         Statement::Masquerade { fully_random } => expressions.push(Expr::Masquerade {
             flags: if *fully_random { RANDOM_FULLY } else { 0 },
@@ -178,6 +186,27 @@ fn dnat(family: Family) -> Option<Expr> {
     })
 }
 
+/// Translates to a constant. The port is where nft puts it, in the second register of 128 bits; `None` if
+/// the address is of another family.
+fn dnat_to(destination: SocketAddr, family: Family) -> Option<[Expr; 3]> {
+    (Family::of(&destination.ip()) == family).then_some(())?;
+    let port = Register::after(WIDE_LEN, 2)?;
+    let load = |to, value: Value| {
+        let value = value.encode().ok()?;
+        Some(Expr::Immediate { to, value })
+    };
+    Some([
+        load(Register::FIRST, Value::Address(destination.ip()))?,
+        load(port, Value::Port(destination.port()))?,
+        Expr::Dnat {
+            family: u32::from(protocol_family(family)),
+            address: Register::FIRST,
+            port,
+            flags: 0,
+        },
+    ])
+}
+
 /// Offsets of source and destination into the network header (RFC 791, RFC 8200).
 const fn address_offsets(family: Family) -> (u32, u32) {
     match family {
@@ -217,7 +246,7 @@ impl Field {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::{Match, Operator, Value};
+    use crate::nft::{Match, Operator};
 
     fn lower_one(statement: Statement, family: Family) -> Result<Vec<Expr>, Invalid> {
         lower(

@@ -64,6 +64,9 @@ impl fmt::Display for StepText<'_> {
                     InFamily(*rule, self.family)
                 )
             }
+            Step::DeleteRule(chain, handle) => {
+                write!(f, "delete rule {table} {chain} handle {handle}")
+            }
             Step::AddSet(name, set) => {
                 let kind = if set.data.is_some() { "map" } else { "set" };
                 write!(f, "add {kind} {table} {name} {}", Definition(set))
@@ -189,6 +192,7 @@ mod tests {
                 Command::AddRule("c".into(), rule),
                 Command::AddSet("s".into(), set),
                 Command::DeleteElements("s".into(), marks(2)),
+                Command::DeleteRule("c".into(), 5),
                 Command::FlushChain("c".into()),
                 Command::DeleteChain("c".into()),
                 Command::DeleteSet("s".into()),
@@ -202,6 +206,7 @@ mod tests {
             add set ip6 t s { type mark; size 9; }\n\
             add element ip6 t s { 0x00000007 }\n\
             delete element ip6 t s { 0x00000000, 0x00000001 }\n\
+            delete rule ip6 t c handle 5\n\
             flush chain ip6 t c\n\
             delete chain ip6 t c\n\
             delete set ip6 t s\n\

@@ -64,6 +64,7 @@ impl fmt::Display for InFamily<'_, Statement> {
                 let fields = InFamily(fields.as_slice(), family);
                 write!(f, "dnat {} to {fields} map @{map}", family_name(family))
             }
+            Statement::Dnat(destination) => write!(f, "dnat to {destination}"),
             Statement::Masquerade {
                 fully_random: false,
             } => f.write_str("masquerade"),
@@ -91,6 +92,8 @@ impl fmt::Display for InFamily<'_, Match> {
             }
             Operator::Is(value) => write!(f, "{field} {value}"),
             Operator::IsNot(value) => write!(f, "{field} != {value}"),
+            Operator::StartsWith(name) => write!(f, "{field} {}", prefix(name)),
+            Operator::StartsNotWith(name) => write!(f, "{field} != {}", prefix(name)),
             Operator::HasAny(bits) => write!(f, "{field} & {bits:#010x} != 0"),
             Operator::HasNone(bits) => write!(f, "{field} & {bits:#010x} == 0"),
             Operator::IsLocal => write!(f, "{field} local"),
@@ -124,6 +127,11 @@ impl fmt::Display for InFamily<'_, Field> {
             Field::Random { modulus } => write!(f, "numgen random mod {modulus}"),
         }
     }
+}
+
+/// The beginning of an interface name, in quotation marks.
+fn prefix(name: &crate::IfName) -> String {
+    format!("\"{}*\"", name.as_str().replace('*', "\\*"))
 }
 
 /// nft makes one instruction of both operations, as [`lower`](super::lower) does.

@@ -1,15 +1,12 @@
 //! Netlink attributes: length, kind, payload, padded to four bytes (netlink(7), `struct nlattr`).
 
 use crate::{
-    netlink::{align, array_at},
+    netlink::{
+        align, array_at,
+        attribute::{self, HEADER_LEN, NESTED},
+    },
     nft::Invalid,
 };
-
-const HEADER_LEN: usize = 4;
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
-/// `NLA_TYPE_MASK`.
-const KIND_MASK: u16 = 0x3fff;
 
 /// Attributes that are being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,14 +76,7 @@ impl<'a> View<'a> {
 
     /// Every attribute with its kind.
     pub(in crate::nft) fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            let len = usize::from(u16::from_ne_bytes(array_at(rest, 0)?));
-            let kind = u16::from_ne_bytes(array_at(rest, 2)?);
-            let payload = rest.get(HEADER_LEN..len)?;
-            rest = rest.get(align(len)..).unwrap_or_default();
-            Some((kind & KIND_MASK, payload))
-        })
+        attribute::attributes(self.0)
     }
 
     /// The nested lists of one kind.
@@ -97,9 +87,7 @@ impl<'a> View<'a> {
     }
 
     pub(in crate::nft) fn find(self, kind: u16) -> Option<&'a [u8]> {
-        self.iter()
-            .find(|(other, _)| *other == kind)
-            .map(|(_, payload)| payload)
+        attribute::find(self.0, kind)
     }
 
     pub(in crate::nft) fn nest(self, kind: u16) -> Option<Self> {
@@ -121,8 +109,7 @@ impl<'a> View<'a> {
 
 /// The text before the first NUL, if it is UTF-8.
 pub(super) fn until_nul(bytes: &[u8]) -> Option<String> {
-    let text = bytes.split(|byte| *byte == 0).next()?;
-    String::from_utf8(text.to_vec()).ok()
+    attribute::text(bytes).map(str::to_owned)
 }
 
 #[cfg(test)]

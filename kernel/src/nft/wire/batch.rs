@@ -4,7 +4,7 @@ use super::{
     Attributes, HEADER_LEN, SUBSYSTEM,
     chain::{add_chain, delete_chain},
     element::{add_elements, delete_elements},
-    rule::{add_rule, flush_chain},
+    rule::{add_rule, delete_rule, flush_chain},
     set::{add_set, delete_set},
     table::{add_table, delete_table},
 };
@@ -33,6 +33,7 @@ pub(in crate::nft) enum Step<'a> {
     FlushChain(&'a str),
     DeleteChain(&'a str),
     AddRule(&'a str, &'a Rule),
+    DeleteRule(&'a str, u64),
     /// Without its elements.
     AddSet(&'a str, &'a Set),
     DeleteSet(&'a str),
@@ -57,6 +58,7 @@ fn steps_of(command: &Command) -> Vec<Step<'_>> {
         Command::FlushChain(name) => vec![Step::FlushChain(name)],
         Command::DeleteChain(name) => vec![Step::DeleteChain(name)],
         Command::AddRule(chain, rule) => vec![Step::AddRule(chain, rule)],
+        Command::DeleteRule(chain, handle) => vec![Step::DeleteRule(chain, *handle)],
         Command::AddSet(name, set) => {
             let mut steps = vec![Step::AddSet(name, set)];
             steps.extend(add_steps(name, set.elements.iter().collect()));
@@ -98,6 +100,7 @@ pub(in crate::nft) fn encode(
         Step::FlushChain(name) => flush_chain(family, table, name),
         Step::DeleteChain(name) => delete_chain(family, table, name),
         Step::AddRule(chain, rule) => add_rule(family, table, chain, rule),
+        Step::DeleteRule(chain, handle) => delete_rule(family, table, chain, *handle),
         Step::AddSet(name, set) => add_set(family, table, name, set, index as u32),
         Step::DeleteSet(name) => delete_set(family, table, name),
         Step::AddElements(set, elements) => add_elements(family, table, set, elements),

@@ -6,13 +6,14 @@ use super::{
 };
 use crate::{
     Family,
-    netlink::{Reply, Request, Result},
+    netlink::{Reply, Request, Result, array_at},
     nft::{Expr, Invalid, ObservedRule, Rule, expr, lower},
 };
 
 /// `enum nft_rule_attributes`.
 const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
+const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
 const USER_DATA: u16 = 7;
 
@@ -48,6 +49,20 @@ pub(super) fn flush_chain(family: Family, table: &str, chain: &str) -> Result<Re
     Message::DeleteRule.request(0, Some(family), attributes)
 }
 
+/// Removes a rule.
+pub(super) fn delete_rule(
+    family: Family,
+    table: &str,
+    chain: &str,
+    handle: u64,
+) -> Result<Request, Invalid> {
+    let attributes = Attributes::default()
+        .text(TABLE, table)
+        .text(CHAIN, chain)
+        .bytes(HANDLE, &handle.to_be_bytes());
+    Message::DeleteRule.request(0, Some(family), attributes)
+}
+
 /// Asks for the rules of a table.
 pub(in crate::nft) fn dump_rules(family: Family, table: &str) -> Result<Request, Invalid> {
     Message::GetRule.request(0, Some(family), Attributes::default().text(TABLE, table))
@@ -66,6 +81,11 @@ pub(in crate::nft) fn decode_rule(
         return Ok(None);
     }
     let chain = required_text(view, CHAIN, "chain name")?;
+    let handle = view
+        .find(HANDLE)
+        .and_then(|bytes| array_at(bytes, 0))
+        .map(u64::from_be_bytes)
+        .ok_or_else(|| missing("rule handle"))?;
     let list = view
         .nest(EXPRESSIONS)
         .ok_or_else(|| missing("expression list"))?;
@@ -74,6 +94,7 @@ pub(in crate::nft) fn decode_rule(
     Ok(Some((
         chain,
         ObservedRule {
+            handle,
             expressions,
             comment,
         },

@@ -5,12 +5,18 @@ use std::collections::BTreeMap;
 use kernel::nft::{Data, Element, Key, Value, Verdict};
 
 use super::{
-    layout::{self, CLUSTER_IPS, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, SERVICES},
+    layout::{
+        self, CLUSTER_IPS, ENTRANCES, FIREWALL, HAIRPIN, NO_ENDPOINT_NODE_PORTS, NO_ENDPOINTS,
+        NODE_PORT_ENTRANCES,
+    },
+    pool::{self, Pool},
     shared::Need,
+    slots::Socket,
+    sources,
 };
 use crate::{
-    model::ServicePortName,
-    plan::{Backend, Balance, Frontend},
+    model::{Protocol, ServicePortName},
+    plan::{Address, Backend, Balance, Entrance, Frontend, Otherwise},
 };
 
 /// The longest comment of an element in bytes.
@@ -27,27 +33,69 @@ pub struct Elements {
 impl Elements {
     /// Adds what leads from a frontend to its endpoints.
     pub fn add_frontend(&mut self, frontend: &Frontend, balance: &Balance) {
-        let key = key(frontend);
-        let (set, chain) = match balance.backends.len() {
-            0 => (NO_ENDPOINTS, layout::REFUSE.to_owned()),
-            count => (SERVICES, layout::balance_chain(count)),
+        let by_node = frontend.address == Address::Node;
+        self.add_pool(
+            Pool::of(frontend, false),
+            frontend,
+            balance,
+            &balance.backends,
+        );
+        self.add_pool(Pool::of(frontend, true), frontend, balance, &balance.local);
+        let entrance = match (balance.entrance, by_node) {
+            (Entrance::Internal, _) => None,
+            (Entrance::External, _) => Some(Verdict::Jump(layout::FROM_OUTSIDE.to_owned())),
+            (Entrance::ExternalLocal, false) => Some(layout::goto(layout::LOCAL_ONLY)),
+            (Entrance::ExternalLocal, true) => Some(layout::goto(layout::NODE_PORTS_LOCAL_ONLY)),
         };
-        let element = Element {
-            data: Some(Data::Verdict(Verdict::Goto(chain))),
-            comment: Some(comment(&balance.name)),
-        };
-        for (slot, backend) in (0..).zip(&balance.backends) {
-            let mut key = key.clone();
-            key.push(Value::Mark(slot));
-            self.insert(ENDPOINTS, key, endpoint(backend));
+        if let Some(verdict) = entrance {
+            let set = if by_node {
+                NODE_PORT_ENTRANCES
+            } else {
+                ENTRANCES
+            };
+            self.insert(set, pool::key(frontend), named(verdict, balance));
         }
-        self.insert(set, key, element);
+        if balance.is_lacking() {
+            let set = if by_node {
+                NO_ENDPOINT_NODE_PORTS
+            } else {
+                NO_ENDPOINTS
+            };
+            let verdict = match balance.otherwise {
+                Otherwise::Refuse => layout::goto(layout::REFUSE),
+                Otherwise::Drop => Verdict::Drop,
+            };
+            self.insert(set, pool::key(frontend), named(verdict, balance));
+        }
+        if let Some(sources) = &balance.sources {
+            let verdict = layout::goto(&sources::chain_name(sources));
+            self.insert(FIREWALL, pool::key(frontend), named(verdict, balance));
+        }
+    }
+
+    fn add_pool(
+        &mut self,
+        pool: Pool,
+        frontend: &Frontend,
+        balance: &Balance,
+        backends: &[Backend],
+    ) {
+        if backends.is_empty() {
+            return;
+        }
+        let key = pool::key(frontend);
+        for (slot, backend) in (0..).zip(backends) {
+            let key = key.iter().cloned().chain([Value::Number(slot)]).collect();
+            self.insert(pool.endpoints(), key, endpoint(backend));
+        }
+        let verdict = layout::goto(&pool.chain_name(backends.len()));
+        self.insert(pool.frontends(), key, named(verdict, balance));
     }
 
     /// Adds what several frontends need.
-    pub fn add_need(&mut self, need: Need) {
-        match need {
-            Need::Balance(_) => {}
+    pub fn add_need(&mut self, need: &Need) {
+        match *need {
+            Need::Balance(..) | Need::Sources(_) => {}
             Need::ClusterIp(address) => {
                 self.insert(
                     CLUSTER_IPS,
@@ -81,12 +129,41 @@ impl Elements {
     }
 }
 
-fn key(frontend: &Frontend) -> Key {
-    vec![
-        Value::Address(frontend.address),
-        Value::Protocol(frontend.protocol.number()),
-        Value::Port(frontend.port),
-    ]
+/// The frontend and slot of an element of a map of endpoints, and the endpoint in it.
+pub fn slot_of(key: &Key, element: &Element) -> Option<(Frontend, usize, Socket)> {
+    let (address, rest) = match key.as_slice() {
+        [Value::Address(address), rest @ ..] => (Address::Own(*address), rest),
+        rest => (Address::Node, rest),
+    };
+    let [
+        Value::Protocol(protocol),
+        Value::Port(port),
+        Value::Number(slot),
+    ] = *rest
+    else {
+        return None;
+    };
+    let frontend = Frontend {
+        address,
+        protocol: Protocol::from_number(protocol)?,
+        port,
+    };
+    match element.data.as_ref()? {
+        Data::Value(values) => match *values.as_slice() {
+            [Value::Address(address), Value::Port(port)] => {
+                Some((frontend, usize::try_from(slot).ok()?, (address, port)))
+            }
+            _ => None,
+        },
+        Data::Verdict(_) => None,
+    }
+}
+
+fn named(verdict: Verdict, balance: &Balance) -> Element {
+    Element {
+        data: Some(Data::Verdict(verdict)),
+        comment: Some(comment(&balance.name)),
+    }
 }
 
 fn endpoint(backend: &Backend) -> Element {

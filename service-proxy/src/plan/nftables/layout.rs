@@ -2,37 +2,53 @@
 
 use std::collections::BTreeMap;
 
-use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{
-        BaseChain, Chain, ChainKind, DataType, Field, Hook, Match, Operator, Policy, Rule, Set,
-        SetData, Statement, Table, Value, Verdict,
+        BaseChain, Chain, ChainKind, DataType, Element, Field, Hook, Match, Operator, Policy, Rule,
+        Set, SetData, Statement, Table, Value, Verdict,
     },
 };
 
-use super::elements::Elements;
+use super::{
+    elements::Elements,
+    node_rules::{NodePortAddresses, NodeRules, loopback},
+    pool::{PORT, Pool, SOCKET},
+};
 
 /// The table, one of each family. Not `kube-proxy`, so that both can run while one takes over.
 pub const TABLE: &str = "tweed-proxy";
 
-/// Address, protocol and port of a Service : the chain for its number of endpoints.
-pub const SERVICES: &str = "services";
-/// Address, protocol and port of a Service, and a slot : address and port of an endpoint.
-pub const ENDPOINTS: &str = "endpoints";
-/// Address, protocol and port of a Service that nobody serves : what to do about it.
+/// Address, protocol and port that are reached from outside : what comes first.
+pub const ENTRANCES: &str = "entrances";
+/// Protocol and port of NodePorts : what comes first.
+pub const NODE_PORT_ENTRANCES: &str = "node-port-entrances";
+/// Address, protocol and port of a Service that lacks endpoints : what to do about it.
 pub const NO_ENDPOINTS: &str = "no-endpoints";
+/// Protocol and port of a NodePort that lacks endpoints : what to do about it.
+pub const NO_ENDPOINT_NODE_PORTS: &str = "no-endpoint-node-ports";
+/// Address, protocol and port that not everybody may connect to : the chain of those who may.
+pub const FIREWALL: &str = "firewall";
 /// The cluster IPs.
 pub const CLUSTER_IPS: &str = "cluster-ips";
 /// An endpoint's address, twice: a connection from an endpoint to itself.
 pub const HAIRPIN: &str = "hairpin";
-/// All sets and maps.
-pub const SETS: [&str; 5] = [SERVICES, ENDPOINTS, NO_ENDPOINTS, CLUSTER_IPS, HAIRPIN];
+/// The networks of the node's addresses that NodePorts are served on.
+const NODE_PORT_NETWORKS: &str = "node-port-networks";
 
 /// The chain that refuses a connection; nft would take a chain `reject` for its own word.
 pub const REFUSE: &str = "refuse";
+/// The chain for connections from outside that any endpoint may take.
+pub const FROM_OUTSIDE: &str = "from-outside";
+/// The chain for connections from outside that only endpoints on this node may take.
+pub const LOCAL_ONLY: &str = "local-only";
+/// The same for NodePorts.
+pub const NODE_PORTS_LOCAL_ONLY: &str = "node-ports-local-only";
 const LOOK_UP: &str = "look-up";
+const NODE_PORTS: &str = "look-up-node-ports";
 const UNSERVED: &str = "unserved";
+const UNSERVED_NODE_PORTS: &str = "unserved-node-ports";
+const CHECK_SOURCES: &str = "check-sources";
 
 /// The mark of connections to be masqueraded, kube-proxy's (F28).
 const MASQUERADE_MARK: u32 = 0x4000;
@@ -41,65 +57,94 @@ const MASQUERADE_MARK: u32 = 0x4000;
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 const FILTER: i32 = 0;
+/// Before addresses are translated.
+const BEFORE_DSTNAT: i32 = DSTNAT - 10;
 
 /// The fewest elements that a set has room for; what is not used costs 11 bytes of a hash table.
 const LEAST_CAPACITY: usize = 1 << 16;
+/// The same for sets about what few Services have.
+const LEAST_CAPACITY_OF_FEW: usize = 1 << 12;
 
 /// What of a table does not depend on Services.
 #[derive(Debug)]
 pub struct Skeleton {
     /// The family.
     pub family: Family,
-    /// The cluster's pod network.
-    pub local: Option<IpNetwork>,
+    /// What is a matter of the node.
+    pub node: NodeRules,
 }
 
 // === impl Skeleton ===
 
 impl Skeleton {
-    /// The table with elements, and chains for the different numbers of endpoints.
-    pub fn table(&self, counts: impl Iterator<Item = usize>, mut elements: Elements) -> Table {
-        let balance = counts.map(|count| (balance_chain(count), balance(count)));
-        let sets = SETS.map(|name| (name.to_owned(), self.set(name, &mut elements)));
+    /// The table with elements, and the chains that they lead to.
+    pub fn table(
+        &self,
+        chains: impl Iterator<Item = (String, Chain)>,
+        mut elements: Elements,
+    ) -> Table {
+        let sets = sets().map(|name| (name.to_owned(), self.set(name, &mut elements)));
         Table {
             family: self.family,
             name: TABLE.to_owned(),
-            chains: self.chains().into_iter().chain(balance).collect(),
-            sets: sets.into(),
+            chains: self.chains().into_iter().chain(chains).collect(),
+            sets: sets.chain(self.node_port_networks()).collect(),
         }
     }
 
     fn chains(&self) -> BTreeMap<String, Chain> {
-        let look_up = || vec![rule([jump(LOOK_UP)])];
-        let check = || {
-            vec![rule([
-                has_any(Field::CtState, Field::CT_NEW),
-                jump(UNSERVED),
-            ])]
+        let nat = |hook, priority, rules| base(ChainKind::Nat, hook, priority, rules);
+        let filter = |hook, priority, to| {
+            let new = has_any(Field::CtState, Field::CT_NEW);
+            base(
+                ChainKind::Filter,
+                hook,
+                priority,
+                vec![rule([new, jump(to)])],
+            )
         };
+        let look_up = || vec![rule([jump(LOOK_UP)])];
         let chains = [
             (
-                "nat-prerouting",
-                base(ChainKind::Nat, Hook::Prerouting, DSTNAT, look_up()),
+                "sources-prerouting",
+                filter(Hook::Prerouting, BEFORE_DSTNAT, CHECK_SOURCES),
             ),
             (
-                "nat-output",
-                base(ChainKind::Nat, Hook::Output, DSTNAT, look_up()),
+                "sources-output",
+                filter(Hook::Output, BEFORE_DSTNAT, CHECK_SOURCES),
             ),
+            ("nat-prerouting", nat(Hook::Prerouting, DSTNAT, look_up())),
+            ("nat-output", nat(Hook::Output, DSTNAT, look_up())),
             (
                 "nat-postrouting",
-                base(ChainKind::Nat, Hook::Postrouting, SRCNAT, postrouting()),
+                nat(Hook::Postrouting, SRCNAT, postrouting()),
             ),
+            ("filter-input", filter(Hook::Input, FILTER, UNSERVED)),
+            ("filter-forward", filter(Hook::Forward, FILTER, UNSERVED)),
+            ("filter-output", filter(Hook::Output, FILTER, UNSERVED)),
             (
-                "filter-forward",
-                base(ChainKind::Filter, Hook::Forward, FILTER, check()),
-            ),
-            (
-                "filter-output",
-                base(ChainKind::Filter, Hook::Output, FILTER, check()),
+                CHECK_SOURCES,
+                regular(vec![rule([verdict_map(&SOCKET, FIREWALL)])]),
             ),
             (LOOK_UP, regular(self.look_up())),
-            (UNSERVED, regular(unserved())),
+            (NODE_PORTS, regular(look_up_node_ports())),
+            (
+                FROM_OUTSIDE,
+                regular(vec![rule([set_mark(MASQUERADE_MARK)])]),
+            ),
+            (
+                LOCAL_ONLY,
+                regular(self.local_only(Pool::Services, Pool::LocalServices)),
+            ),
+            (
+                NODE_PORTS_LOCAL_ONLY,
+                regular(self.local_only(Pool::NodePorts, Pool::LocalNodePorts)),
+            ),
+            (UNSERVED, regular(self.unserved())),
+            (
+                UNSERVED_NODE_PORTS,
+                regular(vec![rule([verdict_map(&PORT, NO_ENDPOINT_NODE_PORTS)])]),
+            ),
             (REFUSE, regular(vec![rule([Statement::Reject])])),
         ];
         chains.map(|(name, chain)| (name.to_owned(), chain)).into()
@@ -107,40 +152,109 @@ impl Skeleton {
 
     /// Marks what has to be masqueraded, then goes where the Service's endpoints are drawn from.
     fn look_up(&self) -> Vec<Rule> {
-        let masquerade = self.local.map(|local| {
+        let to_cluster_ip = || in_set([Field::DestinationAddress], CLUSTER_IPS);
+        let mark = || set_mark(MASQUERADE_MARK);
+        let masquerade = if self.node.masquerade_all {
+            Some(rule([to_cluster_ip(), mark()]))
+        } else {
+            let others = self.node.from_pods(false);
+            others.map(|others| commented("not from a pod", [to_cluster_ip(), others, mark()]))
+        };
+        let rules = [
+            rule([verdict_map(&SOCKET, ENTRANCES)]),
+            rule([verdict_map(&SOCKET, Pool::Services.frontends())]),
+            self.to_node([Statement::Verdict(goto(NODE_PORTS))]),
+        ];
+        masquerade.into_iter().chain(rules).collect()
+    }
+
+    /// Lets connections from pods and from the node itself have all endpoints (F11); the others get those
+    /// on this node.
+    fn local_only(&self, all: Pool, local: Pool) -> Vec<Rule> {
+        let any = || verdict_map(all.fields(), all.frontends());
+        let from_node = || matches(Field::SourceType, Operator::IsLocal);
+        let pods = self.node.from_pods(true);
+        let pods = pods.map(|pods| commented("from a pod", [pods, any()]));
+        let rules = [
+            rule([from_node(), set_mark(MASQUERADE_MARK)]),
+            commented("from this node", [from_node(), any()]),
+            rule([verdict_map(local.fields(), local.frontends())]),
+        ];
+        pods.into_iter().chain(rules).collect()
+    }
+
+    /// What still has a Service's address after the look-up lacks endpoints, or is another port of a
+    /// cluster IP (F15).
+    fn unserved(&self) -> Vec<Rule> {
+        let refuse = Statement::Verdict(goto(REFUSE));
+        vec![
+            rule([verdict_map(&SOCKET, NO_ENDPOINTS)]),
             commented(
-                "not from a pod",
-                [
-                    in_set([Field::DestinationAddress], CLUSTER_IPS),
-                    matches(Field::SourceAddress, Operator::IsNot(Value::Network(local))),
-                    set_mark(MASQUERADE_MARK),
-                ],
-            )
-        });
-        let services = rule([verdict_map(SERVICES)]);
-        masquerade.into_iter().chain([services]).collect()
+                "no such port",
+                [in_set([Field::DestinationAddress], CLUSTER_IPS), refuse],
+            ),
+            self.to_node([jump(UNSERVED_NODE_PORTS)]),
+        ]
+    }
+
+    /// For connections to an address that NodePorts are served on.
+    fn to_node(&self, then: [Statement; 1]) -> Rule {
+        let address = match &self.node.node_ports {
+            NodePortAddresses::All => {
+                let loopback = Value::Network(loopback(self.family));
+                matches(Field::DestinationAddress, Operator::IsNot(loopback))
+            }
+            NodePortAddresses::In(_) => in_set([Field::DestinationAddress], NODE_PORT_NETWORKS),
+        };
+        let local = matches(Field::DestinationType, Operator::IsLocal);
+        let statements = [address, local].into_iter().chain(then).collect();
+        Rule {
+            statements,
+            comment: None,
+        }
+    }
+
+    fn node_port_networks(&self) -> Option<(String, Set)> {
+        let NodePortAddresses::In(_) = &self.node.node_ports else {
+            return None;
+        };
+        let networks = self.node.node_port_networks().into_iter();
+        let set = Set {
+            key: vec![DataType::address(self.family)],
+            data: None,
+            size: 0,
+            interval: true,
+            comment: None,
+            elements: networks
+                .map(|network| (vec![Value::Network(network)], Element::default()))
+                .collect(),
+        };
+        Some((NODE_PORT_NETWORKS.to_owned(), set))
     }
 
     fn set(&self, name: &str, elements: &mut Elements) -> Set {
-        let address = match self.family {
-            Family::V4 => DataType::Ipv4Addr,
-            Family::V6 => DataType::Ipv6Addr,
-        };
-        let socket = [address, DataType::InetProto, DataType::InetService];
-        let (key, data) = match name {
-            ENDPOINTS => (
-                [&socket[..], &[DataType::Mark]].concat(),
-                Some(SetData::Value(vec![address, DataType::InetService])),
-            ),
-            CLUSTER_IPS => (vec![address], None),
-            HAIRPIN => (vec![address; 2], None),
-            _ => (socket.to_vec(), Some(SetData::Verdict)),
+        let address = DataType::address(self.family);
+        let port = [DataType::InetProto, DataType::InetService];
+        let socket = [&[address][..], &port].concat();
+        let endpoint = || Some(SetData::Value(vec![address, DataType::InetService]));
+        let pool = Pool::ALL.into_iter().find(|pool| pool.endpoints() == name);
+        let (key, data) = match (name, pool) {
+            (_, Some(Pool::Services | Pool::LocalServices)) => {
+                ([&socket[..], &[DataType::Number]].concat(), endpoint())
+            }
+            (_, Some(Pool::NodePorts | Pool::LocalNodePorts)) => {
+                ([&port[..], &[DataType::Number]].concat(), endpoint())
+            }
+            (CLUSTER_IPS, _) => (vec![address], None),
+            (HAIRPIN, _) => (vec![address; 2], None),
+            (name, _) if is_by_port(name) => (port.to_vec(), Some(SetData::Verdict)),
+            _ => (socket, Some(SetData::Verdict)),
         };
         let elements = elements.take(name);
         Set {
             key,
             data,
-            size: capacity(elements.len()),
+            size: capacity(name, elements.len()),
             interval: false,
             comment: None,
             elements,
@@ -148,32 +262,62 @@ impl Skeleton {
     }
 }
 
-/// The name of the chain that draws one of a number of endpoints.
-pub fn balance_chain(count: usize) -> String {
-    format!("balance-{count}")
+/// All sets and maps that depend on Services.
+pub fn sets() -> impl Iterator<Item = &'static str> {
+    let pools = Pool::ALL
+        .into_iter()
+        .flat_map(|pool| [pool.frontends(), pool.endpoints()]);
+    pools.chain([
+        ENTRANCES,
+        NODE_PORT_ENTRANCES,
+        NO_ENDPOINTS,
+        NO_ENDPOINT_NODE_PORTS,
+        FIREWALL,
+        CLUSTER_IPS,
+        HAIRPIN,
+    ])
 }
 
-/// The chain that draws one of a number of endpoints.
-pub fn balance(count: usize) -> Chain {
-    let modulus = u32::try_from(count).unwrap_or(u32::MAX);
-    let mut fields = SOCKET.to_vec();
-    fields.push(Field::Random { modulus });
-    let map = ENDPOINTS.to_owned();
-    regular(vec![rule([Statement::DnatMap { fields, map }])])
+/// Whether the keys of a verdict map are NodePorts.
+fn is_by_port(name: &str) -> bool {
+    let maps = [
+        Pool::NodePorts.frontends(),
+        Pool::LocalNodePorts.frontends(),
+        NODE_PORT_ENTRANCES,
+        NO_ENDPOINT_NODE_PORTS,
+    ];
+    maps.contains(&name)
 }
 
 /// How many elements a set is made for that has some: twice as many and more, as the room of a set can't be
 /// changed while it exists.
-pub fn capacity(length: usize) -> u32 {
-    let wanted = (2 * length).next_power_of_two().max(LEAST_CAPACITY);
-    u32::try_from(wanted).unwrap_or(u32::MAX)
+pub fn capacity(set: &str, length: usize) -> u32 {
+    let all = [
+        Pool::Services.frontends(),
+        Pool::Services.endpoints(),
+        CLUSTER_IPS,
+        HAIRPIN,
+        NO_ENDPOINTS,
+    ];
+    let least = if all.contains(&set) {
+        LEAST_CAPACITY
+    } else {
+        LEAST_CAPACITY_OF_FEW
+    };
+    u32::try_from((2 * length).next_power_of_two().max(least)).unwrap_or(u32::MAX)
 }
 
-const SOCKET: [Field; 3] = [
-    Field::DestinationAddress,
-    Field::Protocol,
-    Field::DestinationPort,
-];
+/// Goes on in a chain, and does not come back.
+pub fn goto(chain: &str) -> Verdict {
+    Verdict::Goto(chain.to_owned())
+}
+
+fn look_up_node_ports() -> Vec<Rule> {
+    vec![
+        rule([verdict_map(&PORT, NODE_PORT_ENTRANCES)]),
+        rule([verdict_map(&PORT, Pool::NodePorts.frontends())]),
+    ]
+}
 
 fn postrouting() -> Vec<Rule> {
     let masquerade = Statement::Masquerade { fully_random: true };
@@ -190,19 +334,6 @@ fn postrouting() -> Vec<Rule> {
                 in_set([Field::SourceAddress, Field::DestinationAddress], HAIRPIN),
                 masquerade,
             ],
-        ),
-    ]
-}
-
-/// What still has a Service's address after the look-up is served by nobody, or is another port of a
-/// cluster IP (F15).
-fn unserved() -> Vec<Rule> {
-    let refuse = Statement::Verdict(Verdict::Goto(REFUSE.to_owned()));
-    vec![
-        rule([verdict_map(NO_ENDPOINTS)]),
-        commented(
-            "no such port",
-            [in_set([Field::DestinationAddress], CLUSTER_IPS), refuse],
         ),
     ]
 }
@@ -257,9 +388,9 @@ fn in_set<const N: usize>(fields: [Field; N], set: &str) -> Statement {
     }
 }
 
-fn verdict_map(map: &str) -> Statement {
+fn verdict_map(fields: &[Field], map: &str) -> Statement {
     Statement::VerdictMap {
-        fields: SOCKET.into(),
+        fields: fields.to_vec(),
         map: map.to_owned(),
     }
 }

@@ -8,19 +8,26 @@
 mod delta;
 mod elements;
 mod layout;
+mod node_rules;
+mod pool;
 mod shared;
+mod slots;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnetwork::IpNetwork;
-use kernel::{Family, nft::Table};
+use kernel::{
+    Family,
+    nft::{Element, Key, ObservedSet, ObservedTable, Table},
+};
 
-use self::{elements::Elements, layout::Skeleton, shared::Shared};
+use self::{elements::Elements, layout::Skeleton, pool::Pool, shared::Shared};
 use super::{Balance, Frontend};
 use crate::model::ObjectName;
 
-pub use delta::Delta;
+pub use delta::{Contest, Delta};
 pub use layout::TABLE;
+pub use node_rules::{NodePortAddresses, NodeRules, Pods};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -37,11 +44,10 @@ pub struct Plan {
 // === impl Plan ===
 
 impl Plan {
-    /// A plan without Services. Connections to Services from outside of `local`, the cluster's pod
-    /// network, are masqueraded; none are where it is `None` (F26).
-    pub fn new(family: Family, local: Option<IpNetwork>) -> Self {
+    /// A plan without Services.
+    pub fn new(family: Family, node: NodeRules) -> Self {
         Self {
-            skeleton: Skeleton { family, local },
+            skeleton: Skeleton { family, node },
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
             shared: Shared::default(),
@@ -57,10 +63,16 @@ impl Plan {
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
     pub fn update(&mut self, services: BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>) -> Delta {
         let before = self.touched(&services);
-        for (service, frontends) in services {
-            self.replace(service, frontends);
-        }
         let mut delta = Delta::new(self.skeleton.family);
+        for (service, mut frontends) in services {
+            for (frontend, balance) in &mut frontends {
+                if let Some(Some(before)) = before.get(frontend) {
+                    slots::keep(&before.backends, &mut balance.backends);
+                    slots::keep(&before.local, &mut balance.local);
+                }
+            }
+            delta.contests.extend(self.replace(service, frontends));
+        }
         let mut needs = shared::Changes::default();
         for (frontend, before) in before {
             let after = self.balance(&frontend);
@@ -90,7 +102,36 @@ impl Plan {
             }
         }
         self.shared.fill(&mut elements);
-        self.skeleton.table(self.shared.endpoint_counts(), elements)
+        self.skeleton.table(self.shared.chains(), elements)
+    }
+
+    /// Takes over the slots that endpoints have in the kernel, so that a restart moves none.
+    pub fn adopt(&mut self, observed: &ObservedTable) {
+        for pool in Pool::ALL {
+            if let Some(ObservedSet::Known(set)) = observed.sets.get(pool.endpoints()) {
+                self.adopt_pool(pool, &set.elements);
+            }
+        }
+    }
+
+    fn adopt_pool(&mut self, pool: Pool, elements: &BTreeMap<Key, Element>) {
+        let mut slots: BTreeMap<Frontend, Vec<(usize, slots::Socket)>> = BTreeMap::new();
+        for (key, element) in elements {
+            if let Some((frontend, slot, socket)) = elements::slot_of(key, element) {
+                slots.entry(frontend).or_default().push((slot, socket));
+            }
+        }
+        for (frontend, slots) in slots {
+            let claims = self.claims.get_mut(&frontend).into_iter().flatten();
+            for (_, balance) in claims {
+                let backends = if Pool::of(&frontend, true) == pool {
+                    &mut balance.local
+                } else {
+                    &mut balance.backends
+                };
+                slots::settle(slots.iter().copied(), backends);
+            }
+        }
     }
 
     /// Who has the frontends that Services have or will have.
@@ -114,19 +155,30 @@ impl Plan {
         self.claims.get(frontend)?.values().next()
     }
 
-    /// Puts all that a Service claims in the place of what it claimed.
-    fn replace(&mut self, service: ObjectName, frontends: BTreeMap<Frontend, Balance>) {
-        for frontend in self.services.remove(&service).into_iter().flatten() {
-            if let Some(claims) = self.claims.get_mut(&frontend) {
+    /// Puts all that a Service claims in the place of what it claimed; answers with what others claim too
+    /// of that which it had not claimed before.
+    fn replace(
+        &mut self,
+        service: ObjectName,
+        frontends: BTreeMap<Frontend, Balance>,
+    ) -> Vec<Contest> {
+        let before = self.services.remove(&service).unwrap_or_default();
+        for frontend in &before {
+            if let Some(claims) = self.claims.get_mut(frontend) {
                 claims.remove(&service);
                 if claims.is_empty() {
-                    self.claims.remove(&frontend);
+                    self.claims.remove(frontend);
                 }
             }
         }
         if frontends.is_empty() {
-            return;
+            return Vec::new();
         }
+        let new: Vec<_> = frontends
+            .keys()
+            .filter(|frontend| !before.contains(frontend))
+            .copied()
+            .collect();
         self.services
             .insert(service.clone(), frontends.keys().copied().collect());
         for (frontend, balance) in frontends {
@@ -135,16 +187,28 @@ impl Plan {
                 .or_default()
                 .insert(service.clone(), balance);
         }
+        new.into_iter()
+            .filter_map(|frontend| self.contest(frontend))
+            .collect()
+    }
+
+    /// Who claims a frontend, if several do.
+    fn contest(&self, frontend: Frontend) -> Option<Contest> {
+        let claims = self.claims.get(&frontend)?;
+        (claims.len() > 1).then(|| Contest {
+            frontend,
+            services: claims.keys().cloned().collect(),
+        })
     }
 
     /// Takes note of how many elements there are; answers whether a set has to be made anew for them.
     fn resize(&mut self, delta: &Delta) -> bool {
         let mut outgrown = false;
-        for set in layout::SETS {
+        for set in layout::sets() {
             let length = self.lengths.entry(set).or_default();
-            let before = layout::capacity(*length);
+            let before = layout::capacity(set, *length);
             *length = *length + delta.after.of(set).len() - delta.before.of(set).len();
-            outgrown |= layout::capacity(*length) > before;
+            outgrown |= layout::capacity(set, *length) > before;
         }
         outgrown
     }

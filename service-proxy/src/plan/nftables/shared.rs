@@ -5,14 +5,19 @@ use std::{
     net::IpAddr,
 };
 
-use super::{delta::Delta, elements::Elements};
-use crate::plan::{Balance, Frontend};
+use ipnetwork::IpNetwork;
+use kernel::nft::Chain;
+
+use super::{delta::Delta, elements::Elements, pool::Pool, sources};
+use crate::plan::{Address, Balance, Entrance, Frontend};
 
 /// Something that several frontends can need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// The chain for a number of endpoints.
-    Balance(usize),
+    /// The chain of a pool for a number of endpoints.
+    Balance(Pool, usize),
+    /// The chain for a list of networks.
+    Sources(Vec<IpNetwork>),
     /// The address is known as a cluster IP.
     ClusterIp(IpAddr),
     /// An endpoint can reach itself.
@@ -30,6 +35,19 @@ pub struct Shared {
 pub struct Changes {
     gone: Vec<Need>,
     new: Vec<Need>,
+}
+
+// === impl Need ===
+
+impl Need {
+    /// The chain that it is, if it is one, and its name.
+    pub fn chain(&self) -> Option<(String, Chain)> {
+        match self {
+            Self::Balance(pool, count) => Some((pool.chain_name(*count), pool.chain(*count))),
+            Self::Sources(sources) => Some((sources::chain_name(sources), sources::chain(sources))),
+            Self::ClusterIp(_) | Self::Hairpin(_) => None,
+        }
+    }
 }
 
 // === impl Changes ===
@@ -51,11 +69,11 @@ impl Changes {
 impl Shared {
     /// Counts anew, and adds to a delta what is needed for the first time or no longer.
     pub fn apply(&mut self, changes: Changes, delta: &mut Delta) {
-        let touched: BTreeSet<Need> = changes.gone.iter().chain(&changes.new).copied().collect();
+        let touched: BTreeSet<Need> = changes.gone.iter().chain(&changes.new).cloned().collect();
         let before: BTreeSet<Need> = touched
             .iter()
-            .copied()
-            .filter(|need| self.counts.contains_key(need))
+            .filter(|need| self.counts.contains_key(*need))
+            .cloned()
             .collect();
         for need in changes.new {
             *self.counts.entry(need).or_default() += 1;
@@ -65,8 +83,8 @@ impl Shared {
         }
         for need in touched {
             match (before.contains(&need), self.counts.contains_key(&need)) {
-                (false, true) => delta.need(need),
-                (true, false) => delta.no_longer_need(need),
+                (false, true) => delta.need(&need),
+                (true, false) => delta.no_longer_need(&need),
                 _ => {}
             }
         }
@@ -75,16 +93,13 @@ impl Shared {
     /// Adds the elements for all that is needed.
     pub fn fill(&self, elements: &mut Elements) {
         for need in self.counts.keys() {
-            elements.add_need(*need);
+            elements.add_need(need);
         }
     }
 
-    /// The different numbers of endpoints.
-    pub fn endpoint_counts(&self) -> impl Iterator<Item = usize> {
-        self.counts.keys().filter_map(|need| match need {
-            Need::Balance(count) => Some(*count),
-            Need::ClusterIp(_) | Need::Hairpin(_) => None,
-        })
+    /// The chains that are needed.
+    pub fn chains(&self) -> impl Iterator<Item = (String, Chain)> {
+        self.counts.keys().filter_map(Need::chain)
     }
 
     fn release(&mut self, need: Need) {
@@ -99,12 +114,22 @@ impl Shared {
 
 /// What a frontend needs, each once.
 fn needs(frontend: &Frontend, balance: &Balance) -> BTreeSet<Need> {
-    let here = balance.backends.iter().filter(|backend| backend.here);
+    let Balance {
+        backends, local, ..
+    } = balance;
+    let here = backends.iter().chain(local).filter(|backend| backend.here);
     let hairpins = here.map(|backend| Need::Hairpin(backend.address));
-    let count = balance.backends.len();
-    let chain = (count > 0).then_some(Need::Balance(count));
+    let chains = [(backends, false), (local, true)]
+        .into_iter()
+        .filter(|(backends, _)| !backends.is_empty())
+        .map(|(backends, local)| Need::Balance(Pool::of(frontend, local), backends.len()));
+    let cluster_ip = match (frontend.address, balance.entrance) {
+        (Address::Own(address), Entrance::Internal) => Some(Need::ClusterIp(address)),
+        _ => None,
+    };
     hairpins
-        .chain(chain)
-        .chain([Need::ClusterIp(frontend.address)])
+        .chain(chains)
+        .chain(cluster_ip)
+        .chain(balance.sources.clone().map(Need::Sources))
         .collect()
 }

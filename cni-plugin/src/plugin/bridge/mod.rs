@@ -1,5 +1,13 @@
 //! The bridge plugin: a veth pair from the container to a bridge of the host.
 
+mod check;
+mod masquerade;
+mod removal;
+
+pub use check::check;
+use removal::delete_veth;
+pub use removal::{del, gc};
+
 use std::os::fd::AsRawFd;
 
 use ipnetwork::IpNetwork;
@@ -9,55 +17,57 @@ use kernel::{
     route::{Change, Handle, IfIndex, Link, LinkKind, VethPeer},
     sysctl,
 };
-use nix::errno::Errno;
 
 use super::{Plugin, delegate};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf},
-    plan::{self, bridge::PlanError, host_veth},
+    plan::{self, bridge::PlanError, host_veth::Identity, masquerade::Masquerade},
+    source::Environment,
 };
 
 /// The index of the container's interface in the result.
 const CONTAINER_INTERFACE: u32 = 2;
 
 /// Gets addresses, then makes the pair; gives the addresses back if that fails.
-pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
+pub fn add(
+    environment: &Environment,
+    attachment: &Attachment,
+    conf: &NetConf,
+) -> Result<AddResult, Error> {
     let bridge = BridgeConf::for_add(conf)?;
     let namespace = Namespace::open(&attachment.netns).map_err(|error| {
         let attempted = format!("failed to open netns {:?}", attachment.netns);
         Error::from(error).during(&attempted)
     })?;
+    let identity = Identity::of(attachment, conf.name());
     let addition = Addition {
         name: bridge.bridge()?,
-        port: host_veth_name(attachment, conf)?,
+        port: host_veth_name(&identity)?,
         peer: VethPeer {
             name: attachment.if_name.clone(),
             namespace: Some(namespace.as_raw_fd()),
             mac: bridge.mac(attachment)?,
             mtu: bridge.mtu(),
         },
+        identity: &identity,
         namespace: &namespace,
         conf: &bridge,
     };
     let ipam = ipam(&bridge)?;
     let result = match ipam {
-        Some(plugin) => plugin.add(attachment, conf)?,
+        Some(plugin) => plugin.add(environment, attachment, conf)?,
         None => AddResult::default(),
     };
     addition.attach(result, &attachment.netns).map_err(|error| {
-        let released = ipam.map_or(Ok(()), |plugin| plugin.del(attachment, conf));
+        let released = ipam.map_or(Ok(()), |plugin| plugin.del(environment, attachment, conf));
         and_left(error, released)
     })
 }
 
-/// Removes the pair, then gives the addresses back: not before nobody can use them any more.
-pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
+/// What the bridge needs, it makes; the addresses have to come from somewhere.
+pub fn status(environment: &Environment, conf: &NetConf) -> Result<(), Error> {
     let bridge: BridgeConf = conf.view()?;
-    if !delete_in_container(attachment)? {
-        let name = host_veth_name(attachment, conf)?;
-        delete_veth(&mut Handle::open()?, &name)?;
-    }
-    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.del(attachment, conf))
+    ipam(&bridge)?.map_or(Ok(()), |plugin| plugin.status(environment, conf))
 }
 
 /// All that is needed to attach a container once it has addresses.
@@ -68,6 +78,8 @@ struct Addition<'a> {
     port: IfName,
     /// The container's end.
     peer: VethPeer,
+    /// Whose pair it is.
+    identity: &'a Identity,
     namespace: &'a Namespace,
     conf: &'a BridgeConf,
 }
@@ -90,6 +102,7 @@ impl Addition<'_> {
         let mut host = Handle::open()?;
         let bridge = self.make_pair(&mut host, &result)?;
         self.connect(&mut host, bridge, &result)
+            .and_then(|links| self.masquerade(&result).map(|()| links))
             .map(|[bridge, port, container]| {
                 result.interfaces = vec![
                     interface(&bridge, ""),
@@ -112,11 +125,9 @@ impl Addition<'_> {
             Vec::new()
         };
         // Before anything is made: what can't be done is known by now.
-        plan::bridge::container(result, IfIndex(0)).map_err(refused)?;
+        plan::bridge::container(result, IfIndex(0), false).map_err(refused)?;
         let bridge = self.ensure_bridge(host, &gateways)?;
-        let observed = host.addresses(Some(bridge.index))?;
-        let mut changes =
-            plan::bridge::complete_bridge(&bridge, &observed, &gateways).map_err(refused)?;
+        let mut changes = self.complete_bridge(host, &bridge, &gateways, result)?;
         if self.conf.promisc_mode {
             changes.push(plan::bridge::promiscuous(bridge.index));
         }
@@ -136,6 +147,45 @@ impl Addition<'_> {
         Ok(bridge.index)
     }
 
+    /// Leaves no rules if it fails.
+    fn masquerade(&self, result: &AddResult) -> Result<(), Error> {
+        if !self.conf.ip_masq {
+            return Ok(());
+        }
+        let Identity {
+            network,
+            container_id,
+            ..
+        } = self.identity;
+        let rules = Masquerade::new(network, container_id);
+        masquerade::add(&rules, result).map_err(|error| {
+            let sources: Vec<_> = result.ips.iter().map(|ip| ip.address.0.ip()).collect();
+            and_left(error, masquerade::remove(&rules, &sources))
+        })
+    }
+
+    /// What the bridge lacks. It loses the address of another subnet where the configuration says so, or
+    /// where the node had that subnet earlier and no container is left of that time.
+    fn complete_bridge(
+        &self,
+        host: &mut Handle,
+        bridge: &Link,
+        gateways: &[IpNetwork],
+        result: &AddResult,
+    ) -> Result<Vec<Change>, Error> {
+        let observed = host.addresses(Some(bridge.index))?;
+        let plan = |may_go: &dyn Fn(IpNetwork) -> bool| {
+            plan::bridge::complete_bridge(bridge, &observed, gateways, may_go)
+        };
+        let planned = match plan(&|_| self.conf.force_address) {
+            Err(PlanError::OtherAddress { .. }) if !has_ports(host, bridge)? => {
+                plan(&|address| plan::bridge::is_of_older_subnet(address, result))
+            }
+            planned => planned,
+        };
+        planned.map_err(refused)
+    }
+
     /// Sets up what the pair connects, and answers with the links: bridge, port, container.
     fn connect(
         &self,
@@ -145,16 +195,17 @@ impl Addition<'_> {
     ) -> Result<[Link; 3], Error> {
         let (mut inside, container) = self.set_up_container(result)?;
         let port = existing(host.link_by_name(&self.port)?, &self.port)?;
-        if self.conf.hairpin_mode {
-            host.apply(&[plan::bridge::hairpin(port.index)])?;
-        }
+        let settings = plan::bridge::port_settings(self.conf, self.identity.alias());
+        host.apply(&[Change::SetLink(port.index, settings)])?;
         if self.conf.is_gateway || self.conf.is_default_gateway {
             for key in plan::bridge::forwarding(result) {
                 sysctl::set(key, "1")?;
             }
         }
         // After the port was read, which makes the bridge take frames from it.
-        inside.apply(&[plan::bridge::announce(&container)])?;
+        if !self.conf.disable_container_interface {
+            inside.apply(&[plan::bridge::announce(&container)])?;
+        }
         let bridge = existing(host.link_by_index(bridge)?, &self.name)?;
         Ok([bridge, port, container])
     }
@@ -186,13 +237,16 @@ impl Addition<'_> {
     fn set_up_container(&self, result: &AddResult) -> Result<(Handle, Link), Error> {
         let name = &self.peer.name;
         self.namespace.visit(|| {
-            for (key, value) in plan::bridge::container_settings(result, name) {
+            let detect_duplicates = self.conf.enable_dad;
+            for (key, value) in plan::bridge::container_settings(result, name, detect_duplicates) {
                 set_if_there(&key, value)?;
             }
             let mut handle = Handle::open()?;
             let link = existing(handle.link_by_name(name)?, name)?;
-            let changes = plan::bridge::container(result, link.index).map_err(refused)?;
-            handle.apply(&changes)?;
+            if !self.conf.disable_container_interface {
+                let changes = plan::bridge::container(result, link.index, detect_duplicates);
+                handle.apply(&changes.map_err(refused)?)?;
+            }
             Ok((handle, link))
         })?
     }
@@ -214,40 +268,6 @@ impl Addition<'_> {
     }
 }
 
-/// Deletes the pair by the container's end. Answers whether it was there: not if the namespace is gone, or
-/// if it is the plugin's own, where an interface of that name is the host's.
-fn delete_in_container(attachment: &Attachment) -> Result<bool, Error> {
-    if attachment.netns.is_empty() {
-        return Ok(false);
-    }
-    let namespace = match Namespace::open(&attachment.netns) {
-        Err(error) if error.is_not_found() => return Ok(false),
-        other => other?,
-    };
-    if namespace.is_same(&Namespace::current()?)? {
-        return Ok(false);
-    }
-    match namespace.visit(Handle::open).and_then(|handle| handle) {
-        // The path is there, and no namespace: its mount is gone.
-        Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(false),
-        handle => delete_veth(&mut handle?, &attachment.if_name),
-    }
-}
-
-/// Deletes a veth pair by the name of one end. Answers whether it was there; an interface of another kind
-/// is none of ours.
-fn delete_veth(handle: &mut Handle, name: &IfName) -> Result<bool, Error> {
-    match handle.link_by_name(name)? {
-        Some(link) if link.kind == LinkKind::Veth => {
-            match handle.apply(&[Change::DeleteLink(link.index)]) {
-                Err(error) if !error.is_not_found() => Err(error.into()),
-                _ => Ok(true),
-            }
-        }
-        _ => Ok(false),
-    }
-}
-
 /// The IPAM plugin, if the network has addresses.
 fn ipam(bridge: &BridgeConf) -> Result<Option<Plugin>, Error> {
     bridge
@@ -256,14 +276,8 @@ fn ipam(bridge: &BridgeConf) -> Result<Option<Plugin>, Error> {
         .transpose()
 }
 
-fn host_veth_name(attachment: &Attachment, conf: &NetConf) -> Result<IfName, Error> {
-    let Attachment {
-        container_id,
-        if_name,
-        ..
-    } = attachment;
-    let name = host_veth::name(conf.name(), container_id, if_name.as_str());
-    name.parse().map_err(Error::config)
+fn host_veth_name(identity: &Identity) -> Result<IfName, Error> {
+    identity.name().parse().map_err(Error::config)
 }
 
 fn interface(link: &Link, sandbox: &str) -> Interface {
@@ -272,6 +286,7 @@ fn interface(link: &Link, sandbox: &str) -> Interface {
         mac: link.mac,
         mtu: link.mtu,
         sandbox: sandbox.to_owned(),
+        ..Interface::default()
     }
 }
 
@@ -283,6 +298,12 @@ fn existing(link: Option<Link>, name: &IfName) -> Result<Link, Error> {
             format!("interface {name} was removed by somebody else while it was set up"),
         )
     })
+}
+
+/// Whether a bridge has ports.
+fn has_ports(host: &mut Handle, bridge: &Link) -> Result<bool, Error> {
+    let links = host.links()?;
+    Ok(links.iter().any(|link| link.master == Some(bridge.index)))
 }
 
 /// Sets a kernel setting; one that this kernel does not have can be done without.

@@ -1,0 +1,50 @@
+//! `cni-plugin install DIR`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::process::Command;
+
+#[test]
+fn installed_names_are_plugins() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cni-plugin"))
+        .arg("install")
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    for name in ["flannel", "bridge", "host-local"] {
+        let path = directory.path().join(name);
+        assert!(
+            told.contains(&format!("installed {}\n", path.display())),
+            "{told}"
+        );
+        let version = Command::new(path)
+            .env("CNI_COMMAND", "VERSION")
+            .output()
+            .unwrap();
+        assert!(version.status.success(), "{version:?}");
+    }
+}
+
+#[test]
+fn other_arguments_get_the_usage() {
+    for arguments in [
+        &[][..],
+        &["remove", "/"],
+        &["install"],
+        &["install", "a", "b"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_cni-plugin"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.starts_with("usage: cni-plugin install DIR\n"),
+            "{told}"
+        );
+    }
+}

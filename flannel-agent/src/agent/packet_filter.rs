@@ -1,0 +1,258 @@
+//! Keeping the rules for masquerading and forwarding as they should be.
+
+use std::{convert::Infallible, fs, time::Duration};
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    Family,
+    iptables::{self, Backend, Iptables},
+    netlink::{Drained, Monitor, Protocol},
+    nft,
+};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::CannotWatch;
+use crate::{
+    model::{self, ByFamily, Held},
+    plan::{self, OwnChain, Rules},
+    report::Notices,
+};
+
+/// The multicast group of changes to nf_tables (`NFNLGRP_NFTABLES`).
+const NFT_CHANGES: u32 = 7;
+
+/// The least time between two looks after announced changes. Others may change their rules all the time,
+/// and looking through iptables means to run its programs.
+const fn pause(by: model::PacketFilter) -> Duration {
+    match by {
+        model::PacketFilter::Nftables => Duration::from_millis(100),
+        model::PacketFilter::Iptables => Duration::from_secs(1),
+    }
+}
+
+/// Keeps the rules of all families.
+pub struct PacketFilter {
+    by: model::PacketFilter,
+    rules: Rules,
+    networks: ByFamily<IpNetwork>,
+    resync: Duration,
+    changes: AsyncFd<Monitor>,
+    switched: bool,
+    failures: Notices,
+}
+
+/// Why the rules are not as they should be; it is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Nftables(#[from] kernel::Error),
+    #[error(transparent)]
+    Iptables(#[from] iptables::Error),
+    #[error("the work on iptables was not finished: {0}")]
+    Unfinished(#[from] tokio::task::JoinError),
+}
+
+// === impl PacketFilter ===
+
+impl PacketFilter {
+    /// Rules for these networks, looked at on changes and every `resync`.
+    pub fn new(
+        by: model::PacketFilter,
+        rules: Rules,
+        networks: ByFamily<IpNetwork>,
+        resync: Duration,
+    ) -> Result<Self, CannotWatch> {
+        Ok(Self {
+            by,
+            rules,
+            networks,
+            resync,
+            changes: watch_changes()?,
+            switched: false,
+            failures: Notices::default(),
+        })
+    }
+
+    /// Keeps the rules for the subnets of the lease, for ever; nothing is done before there is one.
+    pub async fn run(&mut self, mut held: watch::Receiver<Option<Held>>) -> Infallible {
+        let mut timer = tokio::time::interval(self.resync);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due: Option<Instant> = None;
+        let mut earliest = Instant::now();
+        loop {
+            // The sender lives as long as the agent; without it the others go on.
+            tokio::select! {
+                Ok(()) = held.changed() => {}
+                _ = timer.tick() => {}
+                () = changed(&mut self.changes), if due.is_none() => {
+                    due = Some(earliest.max(Instant::now()));
+                    continue;
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(earliest)), if due.is_some() => {
+                    earliest = Instant::now() + pause(self.by);
+                }
+            }
+            due = None;
+            let Some(held) = *held.borrow_and_update() else {
+                continue;
+            };
+            match self.reconcile(&held).await {
+                Ok(()) => {
+                    if self.failures.clear() {
+                        tracing::info!("the packet filter is as it should be again");
+                    }
+                }
+                Err(error) => {
+                    let what = "masquerading and forwarding are not as they should be";
+                    self.failures
+                        .set([format!("{what}: {error}; trying again")]);
+                }
+            }
+        }
+    }
+
+    async fn reconcile(&mut self, held: &Held) -> Result<(), Error> {
+        match self.by {
+            model::PacketFilter::Nftables => {
+                self.nftables(held)?;
+                if !self.switched {
+                    spawn_blocking(remove_iptables).await??;
+                }
+            }
+            model::PacketFilter::Iptables => {
+                let chains = self.chains(held);
+                spawn_blocking(|| repair_iptables(chains)).await??;
+                if !self.switched {
+                    remove_nftables()?;
+                }
+            }
+        }
+        self.switched = true;
+        Ok(())
+    }
+
+    /// Makes the tables right, and removes those of families without any rules.
+    fn nftables(&self, held: &Held) -> Result<(), Error> {
+        let mut kernel = nft::Handle::open()?;
+        for family in Family::ALL {
+            let wanted = self.subnets(family, held);
+            match wanted.and_then(|(pod, cluster)| plan::nft_table(self.rules, pod, cluster)) {
+                Some(table) => kernel.reconcile(&table)?,
+                None => {
+                    let name = plan::nft_table_name(family);
+                    if kernel.read(family, name)?.is_some() {
+                        kernel.delete_table_if_present(family, name)?;
+                    }
+                }
+            }
+        }
+        if kernel.sent() > 0 {
+            tracing::info!(
+                "masquerading and forwarding: {} changes in nftables",
+                kernel.sent()
+            );
+        }
+        Ok(())
+    }
+
+    fn chains(&self, held: &Held) -> ByFamily<[OwnChain; 2]> {
+        let chains = |family| {
+            let (pod, cluster) = self.subnets(family, held)?;
+            Some((family, plan::iptables_chains(self.rules, pod, cluster)))
+        };
+        Family::ALL.into_iter().filter_map(chains).collect()
+    }
+
+    /// The node's subnet and the network of a family that has them.
+    fn subnets(&self, family: Family, held: &Held) -> Option<(IpNetwork, IpNetwork)> {
+        Some((held.key.subnet(family)?, *self.networks.get(family)?))
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its replacement is unsafe; a monitor keeps its descriptor as long as it lives"
+)]
+fn watch_changes() -> Result<AsyncFd<Monitor>, CannotWatch> {
+    let monitor = Monitor::open(Protocol::Netfilter, &[NFT_CHANGES])
+        .map_err(|error| kernel::Error::new("nft monitor", error))?;
+    Ok(AsyncFd::new(monitor)?)
+}
+
+/// Waits for any change to nf_tables. Announcements that can't be received count as one.
+async fn changed(changes: &mut AsyncFd<Monitor>) {
+    loop {
+        match changes.readable_mut().await {
+            Ok(mut guard) => guard.clear_ready(),
+            // Only when the runtime ends.
+            Err(_) => std::future::pending().await,
+        }
+        match changes.get_mut().drain() {
+            Ok(Drained::Messages(messages)) if messages.is_empty() => {}
+            _ => return,
+        }
+    }
+}
+
+fn repair_iptables(chains: ByFamily<[OwnChain; 2]>) -> Result<(), Error> {
+    let backend = iptables::in_use()?;
+    for (family, chains) in chains.iter() {
+        let iptables = Iptables::find(family, backend)?;
+        for chain in chains {
+            repair(&iptables, chain)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes flannel's chains, wherever they stand. What isn't there is not looked at by iptables: its
+/// programs load modules and make tables by looking.
+fn remove_iptables() -> Result<(), Error> {
+    let mut kernel = nft::Handle::open()?;
+    for family in Family::ALL {
+        for chain in plan::no_iptables_chains() {
+            let table = kernel.read(family, chain.table)?;
+            if table.is_some_and(|table| table.chains.contains_key(chain.name)) {
+                repair(&Iptables::find(family, Backend::Nft)?, &chain)?;
+            }
+            if has_legacy_table(family, chain.table) {
+                repair(&Iptables::find(family, Backend::Legacy)?, &chain)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn repair(iptables: &Iptables, chain: &OwnChain) -> Result<(), Error> {
+    if let Some(text) = chain.repair(&iptables.save(chain.table)?) {
+        let (family, name) = (iptables.family(), chain.name);
+        tracing::info!("masquerading and forwarding: {family} chain {name} changed in iptables");
+        iptables.restore(&text)?;
+    }
+    Ok(())
+}
+
+/// A kernel without the older tables has no such file.
+fn has_legacy_table(family: Family, table: &str) -> bool {
+    let path = match family {
+        Family::V4 => "/proc/net/ip_tables_names",
+        Family::V6 => "/proc/net/ip6_tables_names",
+    };
+    let names = fs::read_to_string(path).unwrap_or_default();
+    names.lines().any(|name| name == table)
+}
+
+fn remove_nftables() -> Result<(), Error> {
+    let mut kernel = nft::Handle::open()?;
+    for family in Family::ALL {
+        if kernel.delete_table_if_present(family, plan::nft_table_name(family))? {
+            tracing::info!("the {family} table of nftables is removed: iptables is used instead");
+        }
+    }
+    Ok(())
+}

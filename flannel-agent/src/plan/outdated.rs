@@ -1,0 +1,111 @@
+//! Devices that an earlier configuration has left behind.
+
+use ipnetwork::IpNetwork;
+use kernel::{
+    Family, IfName,
+    route::{Link, LinkKind},
+};
+
+use super::vtep_mac;
+use crate::model::{ByFamily, Host, VxlanConf};
+
+/// The devices that are certainly this agent's own, but not `current`: they are called as it calls the
+/// device of their network identifier, have the Ethernet address that it computes for that on this `node`,
+/// and no address outside the network of their family. One that was taken over from flanneld has another
+/// Ethernet address, and is not touched.
+pub fn outdated_devices<'a>(
+    host: &'a Host,
+    node: &str,
+    networks: &ByFamily<IpNetwork>,
+    current: &[IfName],
+) -> Vec<&'a Link> {
+    let is_outdated = |link: &&Link| {
+        !current.contains(&link.name)
+            && family(link, node)
+                .is_some_and(|family| has_no_foreign_address(host, link, networks.get(family)))
+    };
+    host.links.iter().filter(is_outdated).collect()
+}
+
+/// The family that a device of this agent is for.
+fn family(link: &Link, node: &str) -> Option<Family> {
+    let LinkKind::Vxlan(vxlan) = &link.kind else {
+        return None;
+    };
+    Family::ALL.into_iter().find(|family| {
+        VxlanConf::name_of_device(*family, vxlan.vni).is_ok_and(|name| name == link.name)
+            && link.mac == Some(vtep_mac(node, *family, vxlan.vni))
+    })
+}
+
+fn has_no_foreign_address(host: &Host, link: &Link, network: Option<&IpNetwork>) -> bool {
+    let mut addresses = host.addresses.iter();
+    addresses.all(|it| {
+        it.interface != link.index
+            || it.link_local
+            || network.is_none_or(|network| network.contains(it.address.ip()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kernel::route::{Address, IfIndex, Vxlan};
+
+    use super::*;
+
+    const NODE: &str = "machine/192.168.64.1";
+
+    /// A device of this agent for network identifier 7, changed.
+    fn host(address: &str, change: impl FnOnce(&mut Link)) -> Host {
+        let vni = 7.try_into().unwrap();
+        let mut link = Link {
+            index: IfIndex(3),
+            name: "flannel.7".parse().unwrap(),
+            mac: Some(vtep_mac(NODE, Family::V4, vni)),
+            mtu: 1450,
+            up: true,
+            carrier: true,
+            loopback: false,
+            master: None,
+            parent: None,
+            kind: LinkKind::Vxlan(Vxlan {
+                vni,
+                parent: None,
+                local: None,
+                port: 8472,
+                learning: false,
+                gbp: false,
+            }),
+            hairpin: None,
+        };
+        change(&mut link);
+        Host {
+            addresses: vec![Address::global(link.index, address.parse().unwrap())],
+            links: vec![link],
+            routes: Vec::new(),
+        }
+    }
+
+    fn outdated(host: &Host, current: &str) -> usize {
+        let network = (Family::V4, "10.5.0.0/16".parse().unwrap());
+        let networks = [network].into_iter().collect();
+        outdated_devices(host, NODE, &networks, &[current.parse().unwrap()]).len()
+    }
+
+    #[test]
+    fn only_what_is_certainly_ours_is_outdated() {
+        let inside = "10.5.34.0/32";
+        assert_eq!(outdated(&host(inside, |_| {}), "flannel.1"), 1);
+        assert_eq!(outdated(&host(inside, |_| {}), "flannel.7"), 0);
+        assert_eq!(outdated(&host("10.9.34.0/32", |_| {}), "flannel.1"), 0);
+        for change in [
+            (|it| it.name = "flannel.8".parse().unwrap()) as fn(&mut Link),
+            |it| it.mac = Some(kernel::Mac([2, 0, 0, 0, 0, 1])),
+            |it| it.kind = LinkKind::Dummy,
+        ] {
+            assert_eq!(outdated(&host(inside, change), "flannel.1"), 0);
+        }
+    }
+}

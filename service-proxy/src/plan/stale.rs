@@ -1,0 +1,191 @@
+//! Which tracked UDP flows lead to endpoints that serve no longer (F34).
+//!
+//! A flow lasts as long as packets come, and all of its packets go where the first one went. A client that
+//! sends from one port for ever would never reach another endpoint.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use kernel::{Family, conntrack::Flow};
+
+use super::{Address, Frontend};
+use crate::model::{EndpointSlice, Protocol, Service, candidates};
+
+/// UDP frontends, each with the endpoints that serve it.
+#[derive(Debug, Default)]
+pub struct UdpServices {
+    serving: BTreeMap<Frontend, BTreeSet<SocketAddr>>,
+}
+
+// === impl UdpServices ===
+
+impl UdpServices {
+    /// Adds the UDP ports of a Service. Traffic policies are of no account.
+    pub fn add<'a>(
+        &mut self,
+        service: &Service,
+        slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+        family: Family,
+    ) {
+        let Some(cluster_ip) = service.cluster_ip(family) else {
+            return;
+        };
+        let slices = slices.filter(|slice| slice.family == family);
+        let others = service
+            .external_ips
+            .iter()
+            .chain(&service.load_balancer_ips);
+        let addresses: Vec<_> = others
+            .copied()
+            .filter(|address| Family::of(address) == family)
+            .chain([cluster_ip])
+            .collect();
+        let udp = service
+            .ports
+            .iter()
+            .filter(|port| port.protocol == Protocol::Udp);
+        for port in udp {
+            let serving = candidates(port, slices.clone())
+                .iter()
+                .filter(|candidate| candidate.endpoint.ready || candidate.endpoint.serving)
+                .map(|candidate| SocketAddr::new(candidate.endpoint.address, candidate.port))
+                .collect::<BTreeSet<_>>();
+            for address in &addresses {
+                self.insert(Address::Own(*address), port.port, &serving);
+            }
+            if let Some(node_port) = port.node_port {
+                self.insert(Address::Node, node_port, &serving);
+            }
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.serving.is_empty()
+    }
+
+    /// Whether a flow goes to one of the frontends, but to none of the endpoints that serve it.
+    pub fn is_stale(&self, flow: &Flow) -> bool {
+        let to = flow.original.destination;
+        let serving = [Address::Own(to.ip()), Address::Node]
+            .into_iter()
+            .find_map(|address| self.serving.get(&udp(address, to.port())));
+        serving.is_some_and(|serving| !serving.contains(&flow.reply.source))
+    }
+
+    fn insert(&mut self, address: Address, port: u16, serving: &BTreeSet<SocketAddr>) {
+        self.serving.insert(udp(address, port), serving.clone());
+    }
+}
+
+const fn udp(address: Address, port: u16) -> Frontend {
+    Frontend {
+        address,
+        protocol: Protocol::Udp,
+        port,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kernel::conntrack::{self, Status, Tuple};
+
+    use super::*;
+    use crate::model::{Endpoint, ObjectName, ServicePort, SlicePort};
+
+    fn flow(to: &str, answered_by: &str) -> Flow {
+        let client: SocketAddr = "10.244.9.9:40000".parse().unwrap();
+        let (to, answered_by) = (to.parse().unwrap(), answered_by.parse().unwrap());
+        Flow {
+            family: Family::V4,
+            protocol: conntrack::Protocol::Udp,
+            original: Tuple {
+                source: client,
+                destination: to,
+            },
+            reply: Tuple {
+                source: answered_by,
+                destination: client,
+            },
+            status: Status::default(),
+            mark: 0,
+            zone: 0,
+            id: 0,
+            timeout: 30,
+        }
+    }
+
+    fn services(conditions: &[(bool, bool)]) -> UdpServices {
+        let port = |protocol, node_port| ServicePort {
+            name: "dns".into(),
+            protocol,
+            port: 53,
+            node_port,
+        };
+        let service = Service {
+            cluster_ips: vec!["10.96.0.10".parse().unwrap()],
+            external_ips: vec!["192.0.2.1".parse().unwrap()],
+            load_balancer_ips: vec!["203.0.113.1".parse().unwrap()],
+            ports: vec![port(Protocol::Tcp, None), port(Protocol::Udp, Some(30053))],
+            ..Service::default()
+        };
+        let endpoints = (1..).zip(conditions);
+        let slice = EndpointSlice {
+            name: ObjectName::default(),
+            service: ObjectName::default(),
+            family: Family::V4,
+            ports: vec![SlicePort {
+                name: "dns".into(),
+                protocol: Protocol::Udp,
+                port: 5353,
+            }],
+            endpoints: endpoints
+                .map(|(host, (ready, serving))| Endpoint {
+                    address: [10, 244, 0, host].into(),
+                    ready: *ready,
+                    serving: *serving,
+                    terminating: true,
+                    node: None,
+                    hints: None,
+                })
+                .collect(),
+        };
+        let mut services = UdpServices::default();
+        services.add(&service, [slice].iter(), Family::V4);
+        services
+    }
+
+    #[test]
+    fn flows_to_what_serves_no_longer_are_stale() {
+        let some = services(&[(true, true), (false, true), (false, false)]);
+        let none = services(&[]);
+        for (to, answered_by, stale, stale_without_endpoints) in [
+            ("10.96.0.10:53", "10.244.0.1:5353", false, true),
+            ("10.96.0.10:53", "10.244.0.2:5353", false, true),
+            ("10.96.0.10:53", "10.244.0.3:5353", true, true),
+            ("10.96.0.10:53", "10.244.0.4:5353", true, true),
+            ("10.96.0.10:53", "10.244.0.1:53", true, true),
+            // From before there were rules.
+            ("10.96.0.10:53", "10.96.0.10:53", true, true),
+            ("192.0.2.1:53", "10.244.0.4:5353", true, true),
+            ("203.0.113.1:53", "10.244.0.1:5353", false, true),
+            ("172.16.0.1:30053", "10.244.0.4:5353", true, true),
+            ("172.16.0.1:30053", "10.244.0.1:5353", false, true),
+            // Not to the Service.
+            ("10.96.0.10:54", "10.96.0.10:54", false, false),
+            ("10.96.0.11:53", "10.96.0.11:53", false, false),
+        ] {
+            let flow = flow(to, answered_by);
+            assert_eq!(some.is_stale(&flow), stale, "{to} {answered_by}");
+            assert_eq!(
+                none.is_stale(&flow),
+                stale_without_endpoints,
+                "{to} {answered_by}"
+            );
+        }
+    }
+}

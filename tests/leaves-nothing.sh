@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs a command and fails if it leaves anything behind on this machine: network namespaces, interfaces, nftables
+# tables, files of labs, or processes (those built here, and the servers that tests start).
+set -eu
+cd "$(dirname "$0")/.."
+
+list() {
+    ls /run/netns 2>/dev/null | sed 's/^/namespace /'
+    ip -brief link | sed 's/[ @].*//; s/^/link /'
+    nft list tables
+    ls /run/tweed-lab 2>/dev/null | sed 's/^/lab /'
+    for process in /proc/[0-9]*; do
+        case $(readlink "$process/exe" 2>/dev/null) in
+            "$PWD"/target/* | */etcd | */containerd | */containerd-shim*) echo "process ${process#/proc/}" ;;
+        esac
+    done
+}
+
+before=$(mktemp)
+after=$(mktemp)
+trap 'rm -f "$before" "$after"' EXIT
+list | sort >"$before"
+status=0
+"$@" || status=$?
+list | sort >"$after"
+left=$(comm -13 "$before" "$after")
+if [ -n "$left" ]; then
+    printf 'Left behind:\n%s\n' "$left" >&2
+    exit 1
+fi
+exit $status
