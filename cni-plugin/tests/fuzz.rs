@@ -298,6 +298,7 @@ impl Case {
         // Exit codes can't be compared.
         let code = cni_plugin::run(
             OsStr::new(self.plugin),
+            &[],
             |name| self.variable(name),
             &mut stdin.as_slice(),
             &mut stdout,
