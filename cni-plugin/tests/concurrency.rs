@@ -5,17 +5,18 @@
 mod lab;
 
 use std::{
-    collections::{BTreeSet, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet, hash_map::RandomState},
     fs,
     hash::BuildHasher,
     io::Write,
+    net::IpAddr,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
 use lab::{Host, Netns, address};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CONTAINERS: usize = 300;
 /// How long a call of a debug build takes at the most on a busy machine.
@@ -99,12 +100,23 @@ fn three_hundred_at_once_get_an_address_each_and_leave_nothing() {
         assert_eq!(addresses.collect::<BTreeSet<_>>().len(), CONTAINERS);
     }
     assert_eq!(host.netns.links().len(), CONTAINERS + 2);
+    let results: BTreeMap<String, Value> = containers
+        .iter()
+        .map(|(id, _)| id.clone())
+        .zip(results)
+        .collect();
+    all_at_once(&containers, |id, netns| {
+        let mut conf = conf.clone();
+        conf["prevResult"] = results[id].clone();
+        let call = host.call("flannel", "CHECK").id(id).netns(netns);
+        call.conf(&conf).make().silent_success();
+    });
     all_at_once(&containers, |id, netns| host.del(&conf, id, netns));
     assert_clean(&host, &containers);
 }
 
 #[test]
-fn what_killed_calls_leave_a_del_finds() {
+fn what_killed_calls_leave_gc_finds() {
     let host = host();
     let conf = host.flannel_conf();
     let containers = containers(100);
@@ -120,6 +132,15 @@ fn what_killed_calls_leave_a_del_finds() {
         call_and_kill(&host, "DEL", &conf, id, netns);
         call_and_kill(&host, "ADD", &conf, id, netns)
     });
+    let mut collect = conf.clone();
+    collect["cni.dev/valid-attachments"] = json!([]);
+    let call = host.call("flannel", "GC").conf(&collect);
+    call.make().silent_success();
+    assert_eq!(host.netns.links(), ["cni0", "lo"]);
+    let files = host.files("networks/cbr0");
+    let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+    assert!(!files.iter().any(is_address), "{files:?}");
+    // A temporary file with nothing in it may be any network's: it goes with the container's own DEL.
     all_at_once(&containers, |id, netns| host.del(&conf, id, netns));
     // One that lives to its end puts away what those before it were about to write.
     host.add(&conf, "last", &containers[0].1);

@@ -6,7 +6,7 @@
 //!
 //! Whoever knows nothing of the index changes the network's directory, and with that its modification time.
 //! So the last thing that is done to the directory under the lock is to set that time to one that has
-//! passed, which the kernel will not give to any later change, and to keep it in the link `.stamp`. Where
+//! passed, which the kernel will not give to any later change, and to write it into `.stamp`. Where
 //! the two differ - the reference plugin was here, or one of ours was killed half-way - the index is built
 //! anew.
 
@@ -50,8 +50,8 @@ impl AddressIndex {
 
     /// Whether nobody changed the network's directory since [`AddressIndex::seal`].
     pub fn is_current(&self) -> bool {
-        let sealed = fs::read_link(self.dir.join(STAMP));
-        matches!((sealed, self.modified()), (Ok(sealed), Ok(now)) if sealed == Path::new(&now))
+        let sealed = fs::read_to_string(self.dir.join(STAMP));
+        matches!((sealed, self.modified()), (Ok(sealed), Ok(now)) if sealed == now)
     }
 
     /// The addresses of an owner; none if it holds none, or if the index is damaged.
@@ -94,12 +94,11 @@ impl AddressIndex {
 
     /// Says that the index is complete. Nothing may be changed in the network's directory after that.
     fn seal(&self) -> io::Result<()> {
-        let stamp = self.dir.join(STAMP);
-        atomic_file::remove_if_there(&stamp)?;
         let time = SystemTime::now() - AGE;
         File::open(&self.network)?.set_modified(time)?;
         // As the file system keeps it.
-        symlink(self.modified()?, stamp)
+        let stamp = self.modified()?;
+        atomic_file::overwrite_hint(&self.dir.join(STAMP), stamp.as_bytes())
     }
 
     fn link(&self, owner: &str, addresses: &[IpAddr]) -> io::Result<()> {
