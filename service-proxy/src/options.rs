@@ -12,8 +12,8 @@ use crate::plan::nftables::{NodePortAddresses, NodeRules, Pods};
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "service-proxy", version)]
 pub struct Options {
-    /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json) with the Services and EndpointSlices;
-    /// followed live.
+    /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json) with the Services and EndpointSlices, and
+    /// with this Node if its zone matters; followed live.
     #[arg(long, value_name = "DIR", required_unless_present = "cleanup")]
     pub manifests: Option<PathBuf>,
 

@@ -81,7 +81,7 @@ impl<K: Nftables> Reconciler<K> {
         let mut outcome = Outcome::default();
         let here = Here {
             node: &self.node,
-            zone: None,
+            zone: catalogue.zone(&self.node),
         };
         for plan in &mut self.plans {
             let family = plan.family();

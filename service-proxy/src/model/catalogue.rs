@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{EndpointSlice, ObjectName, Service};
+use super::{EndpointSlice, Node, ObjectName, Service};
 
 /// What became of an object: what it is now, `None` if it is gone or nothing that the proxy serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Change {
     Service(ObjectName, Option<Arc<Service>>),
     /// Of an EndpointSlice.
     EndpointSlice(ObjectName, Option<Arc<EndpointSlice>>),
+    /// Of a Node, whose name has no namespace.
+    Node(ObjectName, Option<Arc<Node>>),
 }
 
 /// What names an object: its kind and name.
@@ -24,6 +26,8 @@ pub enum ObjectKey {
     Service(ObjectName),
     /// An EndpointSlice.
     EndpointSlice(ObjectName),
+    /// A Node, whose name has no namespace.
+    Node(ObjectName),
 }
 
 /// All objects that the proxy serves.
@@ -32,6 +36,7 @@ pub struct Catalogue {
     services: BTreeMap<ObjectName, Arc<Service>>,
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    nodes: BTreeMap<ObjectName, Arc<Node>>,
 }
 
 /// What an object was and what it is.
@@ -48,6 +53,7 @@ impl Change {
         match self {
             Self::Service(name, _) => ObjectKey::Service(name.clone()),
             Self::EndpointSlice(name, _) => ObjectKey::EndpointSlice(name.clone()),
+            Self::Node(name, _) => ObjectKey::Node(name.clone()),
         }
     }
 }
@@ -60,6 +66,7 @@ impl ObjectKey {
         match self {
             Self::Service(name) => Change::Service(name, None),
             Self::EndpointSlice(name) => Change::EndpointSlice(name, None),
+            Self::Node(name) => Change::Node(name, None),
         }
     }
 }
@@ -69,6 +76,7 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::Service(name) => write!(f, "Service {name}"),
             Self::EndpointSlice(name) => write!(f, "EndpointSlice {name}"),
+            Self::Node(name) => write!(f, "Node {}", name.name),
         }
     }
 }
@@ -84,6 +92,11 @@ impl Catalogue {
                 differs.then_some(name).into_iter().collect()
             }
             Change::EndpointSlice(name, slice) => self.apply_slice(name, slice),
+            // Any Service can have hints for a node's zone; zones hardly ever change.
+            Change::Node(name, node) => match replace(&mut self.nodes, name, node) {
+                Some(_) => self.services.keys().cloned().collect(),
+                None => BTreeSet::new(),
+            },
         }
     }
 
@@ -98,6 +111,12 @@ impl Catalogue {
         names
             .filter_map(|name| self.slices.get(name))
             .map(Arc::as_ref)
+    }
+
+    /// The zone of a node, if that is known.
+    pub fn zone(&self, node: &str) -> Option<&str> {
+        let node = self.nodes.get(&ObjectName::new("", node))?;
+        node.zone.as_deref()
     }
 
     /// How many Services there are.
@@ -206,6 +225,29 @@ mod tests {
         }
         assert_eq!((catalogue.services(), catalogue.slices()), (0, 0));
         assert!(catalogue.slices_of.is_empty());
+    }
+
+    #[test]
+    fn the_zone_of_a_node_is_about_all_services() {
+        let mut catalogue = Catalogue::default();
+        let node = |zone: Option<&str>| {
+            let zone = zone.map(Into::into);
+            Change::Node(ObjectName::new("", "n1"), Some(Arc::new(Node { zone })))
+        };
+        catalogue.apply(service("web"));
+        assert_eq!(catalogue.apply(node(Some("a"))).len(), 1);
+        assert_eq!(catalogue.apply(node(Some("a"))).len(), 0);
+        assert_eq!(
+            (catalogue.zone("n1"), catalogue.zone("n2")),
+            (Some("a"), None)
+        );
+        assert_eq!(
+            catalogue
+                .apply(ObjectKey::Node(ObjectName::new("", "n1")).gone())
+                .len(),
+            1
+        );
+        assert_eq!(catalogue.zone("n1"), None);
     }
 
     #[test]

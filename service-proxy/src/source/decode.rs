@@ -8,7 +8,7 @@ use std::{fmt::Display, net::IpAddr};
 use ipnetwork::IpNetwork;
 use k8s_openapi::{
     api::{
-        core::v1::{Service, ServicePort, ServiceSpec},
+        core::v1::{Node, Service, ServicePort, ServiceSpec},
         discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -23,6 +23,9 @@ const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Label that names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Label that names the zone of a Node.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// What of an object the proxy can't understand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +56,24 @@ pub fn name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
         namespace: part("metadata.namespace", &metadata.namespace)?,
         name: part("metadata.name", &metadata.name)?,
     })
+}
+
+/// The name of an object without namespace.
+pub fn cluster_name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
+    let placed = ObjectMeta {
+        namespace: Some("none".to_owned()),
+        name: metadata.name.clone(),
+        ..ObjectMeta::default()
+    };
+    name(&placed).map(|placed| ObjectName::new("", placed.name))
+}
+
+/// A Node.
+pub fn node(node: &Node) -> model::Node {
+    let labels = node.metadata.labels.as_ref();
+    model::Node {
+        zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+    }
 }
 
 /// A Service, if the proxy serves it.

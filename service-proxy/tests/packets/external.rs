@@ -280,6 +280,36 @@ fn pods_are_known_as_the_options_say() {
     }
 }
 
+/// With hints for zones everywhere, the zone of the node decides, as soon as it is known (F13).
+#[test]
+fn topology_hints_follow_the_zone_of_the_node() {
+    let network = Network::new();
+    let service = Service::new(
+        "near",
+        manifest::cluster_ip(Family::V4, 20),
+        PODS.map(|pod| Listed::ready(pod, Family::V4)),
+    );
+    let zones = ["a", "b", "a"];
+    let mut text = service.manifest();
+    for (pod, zone) in PODS.into_iter().zip(zones) {
+        let address = format!("- {{addresses: [\"{}\"]", pod.address(Family::V4));
+        let hinted = format!("{address}, hints: {{forZones: [{{name: {zone}}}]}}");
+        text = text.replace(&address, &hinted);
+    }
+    std::fs::write(network.manifests().join("near.yaml"), text).unwrap();
+    let _proxy = Proxy::start(&network);
+    let ask = || network.ask_many(Place::Client, Transport::Tcp, service.socket(), MANY);
+    assert_eq!(names(&ask()), BTreeSet::from(["pod1", "pod2", "pod3"]));
+    for (zone, expected) in [("a", &["pod1", "pod3"][..]), ("b", &["pod2"])] {
+        let node = format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: node, labels: {{topology.kubernetes.io/zone: {zone}}}}}\n"
+        );
+        std::fs::write(network.manifests().join("node.yaml"), node).unwrap();
+        let expected: BTreeSet<_> = expected.iter().copied().collect();
+        crate::eventually("the endpoints of the zone", || names(&ask()) == expected);
+    }
+}
+
 #[test]
 fn node_ports_are_served_on_the_addresses_that_are_asked_for() {
     let network = Network::new();

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -181,10 +184,10 @@ fn objects(value: Value) -> Vec<Result<Option<Change>, String>> {
     }
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     match (text("apiVersion"), text("kind")) {
-        ("v1", "List" | "ServiceList") | ("discovery.k8s.io/v1", "EndpointSliceList") => {
-            items(value)
-        }
+        ("v1", "List" | "ServiceList" | "NodeList")
+        | ("discovery.k8s.io/v1", "EndpointSliceList") => items(value),
         ("v1", "Service") => vec![read_service(value)],
+        ("v1", "Node") => vec![read_node(value)],
         ("discovery.k8s.io/v1", "EndpointSlice") => vec![read_slice(value)],
         ("", _) => vec![Err(
             "apiVersion: is missing, so this is no Kubernetes object".into(),
@@ -240,6 +243,16 @@ fn read_slice(value: Value) -> Result<Option<Change>, String> {
                 decode::endpoint_slice(&slice)?.map(Arc::new),
             ))
         },
+    )
+}
+
+fn read_node(value: Value) -> Result<Option<Change>, String> {
+    let node: Node = typed(value)?;
+    named(
+        "Node",
+        &node.metadata.name,
+        decode::cluster_name(&node.metadata),
+        |name| Ok(Change::Node(name, Some(Arc::new(decode::node(&node))))),
     )
 }
 
@@ -330,6 +343,20 @@ ports: [{port: 8080}]
             (slice.ports[0].name.as_str(), slice.ports[0].port),
             ("", 8080)
         );
+    }
+
+    #[test]
+    fn nodes_have_zones() {
+        let text = "apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}\n";
+        let parsed = parse(text, Format::Yaml);
+        assert_eq!(
+            (keys(&parsed), problems(&parsed)),
+            (vec!["Node n1".into()], vec![])
+        );
+        let Some(Change::Node(_, Some(node))) = parsed.objects.values().next() else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(node.zone.as_deref(), Some("a"));
     }
 
     #[test]

@@ -267,9 +267,9 @@ mod tests {
         changes
             .iter()
             .map(|change| match change.key() {
-                ObjectKey::Service(name) | ObjectKey::EndpointSlice(name) => {
-                    (name.name, known(change))
-                }
+                ObjectKey::Service(name)
+                | ObjectKey::EndpointSlice(name)
+                | ObjectKey::Node(name) => (name.name, known(change)),
             })
             .collect()
     }
