@@ -24,7 +24,7 @@ use crate::{
     report::{self, CannotListen, Health, Notices},
     source::{
         self,
-        etcd::{self, Registry},
+        etcd::{self, InvalidCredentials, Registry},
     },
 };
 
@@ -44,6 +44,9 @@ pub enum Error {
     /// The endpoints can't be used.
     #[error("--etcd-endpoints: {0}")]
     Endpoints(etcd::Error),
+    /// The credentials can't be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
     /// The network configuration is no use.
     #[error("{key} in etcd: {cause}")]
     NetConf {
@@ -80,7 +83,9 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let underlay = plan::choose_interface(&host, &options.iface, &options.public())?;
     let health = Health::default();
     let serving = serve(options, health.clone()).await?;
-    let registry = Registry::connect(&options.etcd_endpoints, &options.etcd_prefix)
+    let mut endpoints = options.etcd_endpoints.clone();
+    let access = options.credentials().read(&mut endpoints)?;
+    let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
         .await
         .map_err(Error::Endpoints)?;
     let work = work(options, renew_after, kernel, underlay, &registry, health);
