@@ -21,8 +21,7 @@ const ENVIRONMENT: &str = "FLANNELD_";
 
 /// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
 /// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 12] = [
-    "iface-can-reach",
+const UNSUPPORTED: [&str; 11] = [
     "iface-regex",
     "ip-blackhole-route",
     "kube-annotation-prefix",
@@ -85,6 +84,10 @@ pub struct Options {
     /// Name or address of the interface for traffic between nodes; of several the first that is there
     #[arg(long, value_name = "NAME|IP")]
     pub iface: Vec<String>,
+
+    /// Without --iface: the interface by which packets to this address leave
+    #[arg(long, value_name = "IP")]
+    pub iface_can_reach: Option<IpAddr>,
 
     /// IPv4 address that other nodes reach this one by, if not the interface's own
     #[arg(long, value_name = "IP")]
