@@ -13,6 +13,7 @@ use kernel::Family;
 use crate::{
     model::{ByFamily, LEASE_TTL},
     plan::Rules,
+    source::etcd::Credentials,
 };
 
 /// What every environment variable of flannel begins with.
@@ -20,13 +21,7 @@ const ENVIRONMENT: &str = "FLANNELD_";
 
 /// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
 /// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 17] = [
-    "etcd-cafile",
-    "etcd-certfile",
-    "etcd-keyfile",
-    "etcd-password",
-    "etcd-username",
-    "iface-can-reach",
+const UNSUPPORTED: [&str; 11] = [
     "iface-regex",
     "ip-blackhole-route",
     "kube-annotation-prefix",
@@ -58,7 +53,7 @@ pub struct Options {
         value_delimiter = ',',
         action = clap::ArgAction::Set,
         value_parser = endpoint,
-        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379"
+        default_value = "127.0.0.1:4001,127.0.0.1:2379"
     )]
     pub etcd_endpoints: Vec<String>,
 
@@ -66,9 +61,33 @@ pub struct Options {
     #[arg(long, value_name = "KEY", value_parser = prefix, default_value = "/coreos.com/network")]
     pub etcd_prefix: String,
 
+    /// Certificates that vouch for the etcd servers, in PEM; enough for https://
+    #[arg(long, value_name = "PATH")]
+    pub etcd_cafile: Option<PathBuf>,
+
+    /// This client's certificate for etcd, in PEM
+    #[arg(long, value_name = "PATH")]
+    pub etcd_certfile: Option<PathBuf>,
+
+    /// The key of that, in PEM
+    #[arg(long, value_name = "PATH")]
+    pub etcd_keyfile: Option<PathBuf>,
+
+    /// User of etcd
+    #[arg(long, value_name = "NAME")]
+    pub etcd_username: Option<String>,
+
+    /// That user's password; better given in the environment, where others don't see it
+    #[arg(long, value_name = "PASSWORD")]
+    pub etcd_password: Option<String>,
+
     /// Name or address of the interface for traffic between nodes; of several the first that is there
     #[arg(long, value_name = "NAME|IP")]
     pub iface: Vec<String>,
+
+    /// Without --iface: the interface by which packets to this address leave
+    #[arg(long, value_name = "IP")]
+    pub iface_can_reach: Option<IpAddr>,
 
     /// IPv4 address that other nodes reach this one by, if not the interface's own
     #[arg(long, value_name = "IP")]
@@ -162,6 +181,17 @@ impl Options {
         }
     }
 
+    /// How to be known to etcd, and it to the agent.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            ca: self.etcd_cafile.clone(),
+            certificate: self.etcd_certfile.clone(),
+            key: self.etcd_keyfile.clone(),
+            username: self.etcd_username.clone(),
+            password: self.etcd_password.clone(),
+        }
+    }
+
     /// Which rules the packet filter should have.
     pub const fn rules(&self) -> Rules {
         Rules {
@@ -244,18 +274,18 @@ fn go_bool(text: &str) -> Result<bool, String> {
 
 fn endpoint(text: &str) -> Result<String, String> {
     let address = match text.split_once("://") {
-        Some(("http", address)) => address,
+        Some(("http" | "https", address)) => address,
         Some((scheme, _)) => {
             return Err(format!(
-                "scheme {scheme} is not supported: want http://HOST:PORT"
+                "scheme {scheme} is not supported: want http://HOST:PORT or https://HOST:PORT"
             ));
         }
         None => text,
     };
     if address.is_empty() {
-        return Err("want http://HOST:PORT".into());
+        return Err("want http://HOST:PORT or https://HOST:PORT".into());
     }
-    Ok(format!("http://{address}"))
+    Ok(text.to_owned())
 }
 
 fn prefix(text: &str) -> Result<String, String> {
@@ -280,10 +310,7 @@ mod tests {
     #[test]
     fn defaults_are_flannels() {
         let options = parse(&[], &[]).unwrap();
-        assert_eq!(
-            options.etcd_endpoints,
-            ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]
-        );
+        assert_eq!(options.etcd_endpoints, ["127.0.0.1:4001", "127.0.0.1:2379"]);
         assert_eq!(options.etcd_prefix, "/coreos.com/network");
         assert_eq!(
             options.subnet_file,
@@ -300,18 +327,18 @@ mod tests {
     fn flags_have_one_dash_or_two() {
         for arguments in [
             &["--etcd-endpoints=http://a:1,b:2", "--iface", "eth0"][..],
-            &["-etcd-endpoints", "http://a:1,http://b:2", "-iface=eth0"],
+            &["-etcd-endpoints", "http://a:1,b:2", "-iface=eth0"],
             &[
                 "-iface=eth0",
                 "-etcd-endpoints=c:3",
                 "-etcd-endpoints",
-                "a:1,b:2",
+                "http://a:1,b:2",
             ],
         ] {
             let options = parse(arguments, &[]).unwrap();
             assert_eq!(
                 options.etcd_endpoints,
-                ["http://a:1", "http://b:2"],
+                ["http://a:1", "b:2"],
                 "{arguments:?}"
             );
             assert_eq!(options.iface, ["eth0"]);
@@ -369,7 +396,7 @@ mod tests {
             ),
             (&["-ip-masq=yes"], &[], "--ip-masq"),
             (&["-iptables-resync=0"], &[], "--iptables-resync"),
-            (&["--etcd-endpoints=https://a:1"], &[], "--etcd-endpoints"),
+            (&["--etcd-endpoints=ftp://a:1"], &[], "--etcd-endpoints"),
             (&["--etcd-prefix=/"], &[], "--etcd-prefix"),
             (&["--public-ip=fd00::1"], &[], "--public-ip"),
         ] {

@@ -24,7 +24,7 @@ use crate::{
     report::{self, CannotListen, Health, Notices},
     source::{
         self,
-        etcd::{self, Registry},
+        etcd::{self, InvalidCredentials, Registry},
     },
 };
 
@@ -44,6 +44,9 @@ pub enum Error {
     /// The endpoints can't be used.
     #[error("--etcd-endpoints: {0}")]
     Endpoints(etcd::Error),
+    /// The credentials can't be used.
+    #[error(transparent)]
+    Credentials(#[from] InvalidCredentials),
     /// The network configuration is no use.
     #[error("{key} in etcd: {cause}")]
     NetConf {
@@ -77,10 +80,13 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let renew_after = options.renew_after()?;
     let mut kernel = Handle::open()?;
     let host = source::read_host(&mut kernel)?;
-    let underlay = plan::choose_interface(&host, &options.iface, &options.public())?;
+    let wanted = wanted_interfaces(&mut kernel, options)?;
+    let underlay = plan::choose_interface(&host, &wanted, &options.public())?;
     let health = Health::default();
     let serving = serve(options, health.clone()).await?;
-    let registry = Registry::connect(&options.etcd_endpoints, &options.etcd_prefix)
+    let mut endpoints = options.etcd_endpoints.clone();
+    let access = options.credentials().read(&mut endpoints)?;
+    let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
         .await
         .map_err(Error::Endpoints)?;
     let work = work(options, renew_after, kernel, underlay, &registry, health);
@@ -88,6 +94,17 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
         failed = serving => Err(Error::Serve(failed)),
         failed = work => failed,
     }
+}
+
+/// The interfaces, by name or address, that the options ask for; none where the default route is to choose.
+fn wanted_interfaces(kernel: &mut Handle, options: &Options) -> Result<Vec<String>, Error> {
+    let Some(address) = options.iface_can_reach.filter(|_| options.iface.is_empty()) else {
+        return Ok(options.iface.clone());
+    };
+    let unreachable = || NoInterface::Unreachable(address);
+    let way = kernel.lookup(address)?.ok_or_else(unreachable)?;
+    let link = kernel.link_by_index(way.interface)?;
+    Ok(vec![link.ok_or_else(unreachable)?.name.to_string()])
 }
 
 /// Everything but health.

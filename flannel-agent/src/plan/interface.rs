@@ -15,6 +15,9 @@ pub enum NoInterface {
     /// None of the wanted ones is there.
     #[error("--iface: no interface has the name or address {0}; the node has {1}")]
     NotFound(String, String),
+    /// No packet would get there.
+    #[error("--iface-can-reach: no route of the node leads to {0}")]
+    Unreachable(IpAddr),
     /// The one that was chosen is not there any more.
     #[error("interface {0}, which the overlay stands on, is gone; waiting until it is back")]
     Gone(IfName),

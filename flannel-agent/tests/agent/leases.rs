@@ -7,7 +7,7 @@ use flannel_agent::{
     agent::Keeper,
     model::{Attributes, BackendData, ByFamily, Claim, Guard, Held, NetConf, Snapshot, Vtep},
     plan::Claimant,
-    source::etcd::{Outcome, Registry, follow},
+    source::etcd::{Access, Outcome, Registry, follow},
 };
 use kernel::{Family, Mac};
 use tokio::{sync::watch, task::JoinSet};
@@ -37,7 +37,9 @@ async fn registry() -> Registry {
         "http://127.0.0.1:4001".to_owned(),
         "http://127.0.0.1:2379".to_owned(),
     ];
-    Registry::connect(&endpoints, PREFIX).await.unwrap()
+    Registry::connect(&endpoints, &Access::default(), PREFIX)
+        .await
+        .unwrap()
 }
 
 async fn keeper(conf: &str, node: u8) -> Keeper {

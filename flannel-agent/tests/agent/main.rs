@@ -9,3 +9,4 @@ mod masquerade;
 mod nodes;
 mod program;
 mod start;
+mod tls;

@@ -45,6 +45,12 @@ fn bad_options_end_the_start() {
             "no interface has the name or address nic7; the node has lo",
         ),
         (
+            "reach",
+            &["--iface-can-reach=192.0.2.1"],
+            1,
+            "--iface-can-reach: no route of the node leads to 192.0.2.1",
+        ),
+        (
             "route",
             &[],
             1,
@@ -83,6 +89,18 @@ fn a_bad_network_configuration_ends_the_start_by_its_key() {
         text.contains("/coreos.com/network/config in etcd: SubnetLen must be less than /31"),
         "{text}"
     );
+}
+
+#[test]
+fn the_interface_can_be_chosen_by_what_it_reaches() {
+    let lab = Lab::new(
+        "canreach",
+        r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#,
+    );
+    let mut node = lab.node(1);
+    node.ip("ip", &["route", "delete", "default"]);
+    node.start_ready(&["--iface-can-reach=192.168.64.254"]);
+    assert!(node.log().contains("interface eth0, address 192.168.64.1"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};
 use kernel::Family;
 
 use super::{
-    Error,
+    Access, Error,
     server::{LeaseWatch, Server},
 };
 use crate::model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Snapshot};
@@ -40,10 +40,14 @@ pub enum Outcome {
 impl Registry {
     /// Prepares for talking to servers; connections come about as they are needed, and again after they
     /// were lost.
-    pub async fn connect(endpoints: &[String], prefix: &str) -> Result<Self, Error> {
+    pub async fn connect(
+        endpoints: &[String],
+        access: &Access,
+        prefix: &str,
+    ) -> Result<Self, Error> {
         let mut servers = Vec::new();
         for endpoint in endpoints {
-            servers.push(Server::connect(endpoint).await?);
+            servers.push(Server::connect(endpoint, access).await?);
         }
         if servers.is_empty() {
             return Err(Error::no_server());

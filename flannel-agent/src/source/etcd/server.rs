@@ -1,13 +1,14 @@
 //! One etcd server.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use etcd_client::{
     Client, ConnectOptions, GetOptions, GetResponse, KvClient, LeaseClient, Txn, TxnResponse,
     WatchClient, WatchOptions, WatchResponse, WatchStream,
 };
+use tokio::sync::OnceCell;
 
-use super::{Error, error::Cause};
+use super::{Access, Error, error::Cause};
 
 /// How long a request may take. A watch has no end, but has to begin within it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +23,10 @@ const ANSWER_LIMIT: usize = 64 << 20;
 #[derive(Clone)]
 pub(super) struct Server {
     endpoint: String,
+    user: Option<(String, String)>,
+    /// Set when the user has been made known to the server.
+    authenticated: Arc<OnceCell<()>>,
+    client: Client,
     kv: KvClient,
     lease: LeaseClient,
     watch: WatchClient,
@@ -38,22 +43,29 @@ pub(super) struct LeaseWatch {
 
 impl Server {
     /// Prepares for talking to it; nothing is sent yet.
-    pub(super) async fn connect(endpoint: &str) -> Result<Self, Error> {
-        let options = ConnectOptions::new()
+    pub(super) async fn connect(endpoint: &str, access: &Access) -> Result<Self, Error> {
+        let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
             .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some(tls) = access.tls() {
+            options = options.with_tls(tls.clone());
+        }
         let client = Client::connect([endpoint], Some(options))
             .await
             .map_err(|error| Error::new("connect", endpoint, &Cause::Etcd(error)))?;
         Ok(Self {
             endpoint: endpoint.to_owned(),
+            user: access.user().cloned(),
+            authenticated: Arc::default(),
             kv: client.kv_client().max_decoding_message_size(ANSWER_LIMIT),
             lease: client.lease_client(),
             watch: client
                 .watch_client()
                 .max_decoding_message_size(ANSWER_LIMIT),
+            client,
         })
     }
 
@@ -113,12 +125,27 @@ impl Server {
         })
     }
 
+    /// Names the user before the first request, not when connecting: the server may be away then.
+    async fn authenticate(&self) -> Result<(), etcd_client::Error> {
+        let Some(user) = &self.user else {
+            return Ok(());
+        };
+        let mut client = self.client.clone();
+        let authenticate = async || client.update_user(Some(user.clone())).await;
+        self.authenticated.get_or_try_init(authenticate).await?;
+        Ok(())
+    }
+
     async fn answer<T>(
         &self,
         attempted: &str,
         request: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, Error> {
         let failed = |cause| Error::new(attempted, &self.endpoint, &cause);
+        let request = async {
+            self.authenticate().await?;
+            request.await
+        };
         match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
             Ok(answer) => answer.map_err(|error| failed(Cause::Etcd(error))),
             Err(_) => Err(failed(Cause::NoAnswer)),
