@@ -42,11 +42,13 @@ pub struct Settle {
 impl Settle {
     /// Takes note of what happened at a time.
     pub fn note(&mut self, target: Target, step: Step, now: Instant) {
-        let delay = match step {
-            Step::Writing => WRITING,
-            Step::Written => WRITTEN,
+        let due = match (step, self.due.get(&target)) {
+            (Step::Writing, _) => now + WRITING,
+            // A file that is replaced again and again is read all the same.
+            (Step::Written, Some(due)) => (*due).min(now + WRITTEN),
+            (Step::Written, None) => now + WRITTEN,
         };
-        self.due.insert(target, now + delay);
+        self.due.insert(target, due);
     }
 
     /// When there is something to be read, if there will be.
@@ -94,6 +96,19 @@ mod tests {
         assert_eq!(settle.take(at(1899)), BTreeSet::new());
         settle.note(a.clone(), Step::Written, at(1899));
         assert_eq!(settle.take(at(1909)), BTreeSet::from([a]));
+        assert_eq!(settle.due(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_all_the_time_does_not_wait_for_ever() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let file = Target::File("a".into());
+        let mut settle = Settle::default();
+        for millis in [0, 5, 9] {
+            settle.note(file.clone(), Step::Written, at(millis));
+        }
+        assert_eq!(settle.take(at(10)), BTreeSet::from([file]));
         assert_eq!(settle.due(), None);
     }
 }
