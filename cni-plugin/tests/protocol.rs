@@ -324,7 +324,12 @@ fn what_is_not_supported_is_refused_by_name() {
     };
     let mut conf = host.flannel_conf();
     for (key, value, start) in [
-        ("vlan", json!(7), "vlan: not supported yet"),
+        ("macspoofchk", json!(true), "macspoofchk: not supported yet"),
+        (
+            "vlan",
+            json!(4095),
+            "invalid VLAN ID 4095 (must be between 0 and 4094)",
+        ),
         (
             "ipMasqBackend",
             json!("nftables"),

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the tests of this crate that meet dummy, ipip, VLANs and WireGuard under Debian's kernel, which has
-# them, on this machine's own files: qemu through virtme-ng, in software, so about two minutes.
+# Runs the tests that meet dummy, ipip, WireGuard and VLANs, those of bridge ports too, under Debian's kernel,
+# which has them, on this machine's own files: qemu through virtme-ng, in software, so about two minutes.
 #
 #   kernel/tests/debian-kernel.sh [vmlinuz]
 #
@@ -11,9 +11,9 @@ kernel=${1:-$(ls /boot/vmlinuz-*-amd64 | sort -V | tail -n 1)}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-for test in link wireguard; do
-    cargo test --quiet --package kernel --test "$test" --no-run --message-format=json |
-        jq -r 'select(.executable != null) | .executable' >>"$out/tests"
+for test in kernel/link kernel/wireguard cni-plugin/vlan; do
+    cargo test --quiet --package "${test%/*}" --test "${test#*/}" --no-run --message-format=json |
+        jq -r 'select(.executable != null and .profile.test) | .executable' >>"$out/tests"
 done
 cat >"$out/run" <<RUN
 for module in dummy ipip 8021q wireguard veth bridge ifb vxlan; do modprobe \$module; done

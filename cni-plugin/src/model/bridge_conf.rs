@@ -4,14 +4,16 @@ use kernel::{IfName, Mac};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Args, Attachment, Dns, Error, NetConf, net_conf::null_is_default};
+use super::{
+    Args, Attachment, Dns, Error, NetConf, Vlans, net_conf::null_is_default, vlans::TrunkItem,
+};
 
 /// The bridge where none is named.
 const DEFAULT_BRIDGE: &str = "cni0";
 
-/// Keys of the reference plugin that this one does not know yet. Refused where they ask for anything:
-/// a network that silently lacks its VLAN is worse than none.
-const UNSUPPORTED: [&str; 3] = ["vlan", "vlanTrunk", "macspoofchk"];
+/// A key of the reference plugin that this one does not know yet. Refused where it asks for anything: a
+/// network that silently lacks its protection is worse than none.
+const UNSUPPORTED: &str = "macspoofchk";
 
 /// Keys of the bridge plugin.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +45,12 @@ pub struct BridgeConf {
     /// Whether the bridge loses the address of another subnet, to get the gateway's.
     #[serde(default, deserialize_with = "null_is_default")]
     pub force_address: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    vlan: i64,
+    #[serde(default, deserialize_with = "null_is_default")]
+    vlan_trunk: Vec<TrunkItem>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    preserve_default_vlan: bool,
     /// Whether the container can't talk to other isolated ones of the bridge.
     #[serde(default, deserialize_with = "null_is_default")]
     pub port_isolation: bool,
@@ -110,12 +118,30 @@ impl BridgeConf {
                 return Err(Error::config(format!("unknown ipmasq backend {other:?}")));
             }
         }
-        match UNSUPPORTED.into_iter().find(|key| asked(key)) {
-            Some(key) => Err(Error::config(format!(
-                "{key}: not supported yet by this build; remove it from network {:?}",
+        if asked(UNSUPPORTED) {
+            return Err(Error::config(format!(
+                "{UNSUPPORTED}: not supported yet by this build; remove it from network {:?}",
                 conf.name()
-            ))),
-            None => Ok(read),
+            )));
+        }
+        read.vlans()?;
+        Ok(read)
+    }
+
+    /// The VLANs of the container's port.
+    pub fn vlans(&self) -> Result<Vlans, Error> {
+        Vlans::new(self.vlan, &self.vlan_trunk, self.preserve_default_vlan)
+    }
+
+    /// The interface that has the gateway's addresses: the bridge itself, or one of its own in the VLAN
+    /// that the container is in.
+    pub fn gateway_interface(&self) -> Result<IfName, Error> {
+        let bridge = self.bridge()?;
+        match self.vlans()?.access {
+            Some(id) => format!("{bridge}.{id}").parse().map_err(|error| {
+                Error::config(format!("the gateway's interface in VLAN {id}: {error}"))
+            }),
+            None => Ok(bridge),
         }
     }
 
@@ -199,16 +225,13 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name_unless_it_asks_for_nothing() {
-        for key in UNSUPPORTED {
-            let error = BridgeConf::for_add(&conf(json!({key: true}))).unwrap_err();
-            assert_eq!(error.code, Code::InvalidConfig);
-            assert!(error.message.starts_with(key), "{error}");
-            for nothing in [json!(false), json!(0), json!([]), json!(null)] {
-                assert!(
-                    BridgeConf::for_add(&conf(json!({key: nothing}))).is_ok(),
-                    "{key}"
-                );
-            }
+        let asked = conf(json!({UNSUPPORTED: true}));
+        let error = BridgeConf::for_add(&asked).unwrap_err();
+        assert_eq!(error.code, Code::InvalidConfig);
+        assert!(error.message.starts_with(UNSUPPORTED), "{error}");
+        for nothing in [json!(false), json!(0), json!([]), json!(null)] {
+            let conf = conf(json!({UNSUPPORTED: nothing}));
+            assert!(BridgeConf::for_add(&conf).is_ok());
         }
     }
 

@@ -17,6 +17,7 @@ mod range_set;
 mod spec_version;
 mod subnet_env;
 mod valid_attachments;
+mod vlans;
 
 pub use add_result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use args::Args;
@@ -36,3 +37,4 @@ pub use range_set::{Range, RangeSet, number};
 pub use spec_version::SpecVersion;
 pub use subnet_env::SubnetEnv;
 pub use valid_attachments::ValidAttachments;
+pub use vlans::Vlans;

@@ -3,10 +3,11 @@
 use ipnetwork::IpNetwork;
 use kernel::{
     Mac,
-    route::{Address, Link, LinkDetails, LinkKind, NextHop, Route},
+    route::{Address, Link, LinkDetails, LinkKind, NextHop, PortVlans, Route},
 };
 
-use crate::model::{self, AddResult, Attachment, IpConfig};
+use super::port_vlans;
+use crate::model::{self, AddResult, Attachment, IpConfig, Vlans};
 
 /// What should be there.
 #[derive(Debug)]
@@ -17,7 +18,9 @@ pub struct Expected<'a> {
     pub attachment: &'a Attachment,
     /// The bridge's name.
     pub bridge: &'a str,
-    /// The gateway's addresses, if the bridge has to have them.
+    /// The interface that has the gateway's addresses: the bridge, or one in the container's VLAN.
+    pub gateway: &'a str,
+    /// The gateway's addresses, if it has to have them.
     pub gateways: Vec<IpNetwork>,
     /// The container's Ethernet address, if the configuration asks for one.
     pub mac: Option<Mac>,
@@ -29,6 +32,8 @@ pub struct Expected<'a> {
     pub promiscuous: bool,
     /// Whether the container can't talk to other isolated ones.
     pub isolated: bool,
+    /// The VLANs of the port.
+    pub vlans: Vlans,
     /// Whether the container's interface is to be up.
     pub up: bool,
 }
@@ -38,8 +43,10 @@ pub struct Expected<'a> {
 pub struct OnHost {
     /// The bridge.
     pub bridge: Option<(Link, LinkDetails)>,
-    /// Its addresses.
+    /// The addresses of the gateway's interface.
     pub addresses: Vec<Address>,
+    /// VLANs of the port.
+    pub vlans: Vec<PortVlans>,
     /// The host's end of the pair.
     pub port: Option<(Link, LinkDetails)>,
 }
@@ -137,6 +144,9 @@ impl<'a> Expected<'a> {
         if self.isolated && !settings.isolated {
             return wrong("port isolation is off");
         }
+        if let Some(id) = port_vlans::missing(&self.vlans, &found.vlans) {
+            return wrong(&format!("VLAN {id} is missing"));
+        }
         self.compare_mtu("host interface", port, self.port()?.mtu)
     }
 
@@ -154,9 +164,20 @@ impl<'a> Expected<'a> {
         if self.promiscuous && !details.promiscuous {
             return wrong("promiscuous mode is off");
         }
+        if !self.vlans.is_empty() && details.vlan_filtering != Some(true) {
+            return wrong("VLAN filtering is off");
+        }
         let has = |wanted: &IpNetwork| found.addresses.iter().any(|it| it.address == *wanted);
         match self.gateways.iter().find(|wanted| !has(wanted)) {
-            Some(gateway) => wrong(&format!("gateway address {gateway} is missing")),
+            Some(gateway) => {
+                let is = format!("gateway address {gateway} is missing");
+                let what = if self.gateway == self.bridge {
+                    "bridge"
+                } else {
+                    "gateway interface"
+                };
+                Err(mismatch(what, self.gateway, &is))
+            }
             None => Ok(bridge),
         }
     }

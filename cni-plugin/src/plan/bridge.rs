@@ -289,7 +289,7 @@ fn excludes(observed: IpNetwork, wanted: IpNetwork) -> bool {
 
 /// An Ethernet address made of an IP address: all four bytes of an IPv4 address; of an IPv6 address its
 /// four words on top of each other, so that subnet and host both count.
-fn mac_of(address: IpAddr) -> Mac {
+pub fn mac_of(address: IpAddr) -> Mac {
     let folded = match address {
         IpAddr::V4(address) => address.octets(),
         IpAddr::V6(address) => {

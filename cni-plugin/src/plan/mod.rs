@@ -7,4 +7,5 @@ pub mod delegate;
 pub mod hashed_name;
 pub mod host_veth;
 pub mod masquerade;
+pub mod port_vlans;
 pub mod portmap;

@@ -6,7 +6,7 @@ use kernel::{
     route::{Handle, Link, LinkDetails},
 };
 
-use super::{ipam, masquerade, refused};
+use super::{ipam, masquerade, refused, vlan};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, NetConf},
     plan::{
@@ -30,11 +30,14 @@ pub fn check(
         plugin.check(environment, attachment, conf)?;
     }
     let name = bridge.bridge()?;
+    let gateway = bridge.gateway_interface()?;
     let expected = Expected {
         gateways: gateways(&bridge, &result)?,
         result: &result,
         attachment,
         bridge: name.as_str(),
+        gateway: gateway.as_str(),
+        vlans: bridge.vlans()?,
         mac: bridge.mac(attachment)?,
         mtu: bridge.mtu(),
         hairpin: bridge.hairpin_mode,
@@ -69,11 +72,17 @@ fn on_host(expected: &Expected<'_>) -> Result<OnHost, Error> {
     let mut handle = Handle::open()?;
     let bridge = with_details(&mut handle, expected.bridge)?;
     let port = with_details(&mut handle, &expected.port().map_err(failed)?.name)?;
-    let addresses = match &bridge {
+    let gateway = with_details(&mut handle, expected.gateway)?;
+    let addresses = match &gateway {
         Some((link, _)) => handle.addresses(Some(link.index))?,
         None => Vec::new(),
     };
+    let vlans = match &port {
+        Some((link, _)) if !expected.vlans.is_empty() => vlan::of_port(&mut handle, link.index)?,
+        _ => Vec::new(),
+    };
     Ok(OnHost {
+        vlans,
         bridge,
         addresses,
         port,

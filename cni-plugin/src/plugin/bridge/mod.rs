@@ -3,6 +3,7 @@
 mod check;
 mod masquerade;
 mod removal;
+mod vlan;
 
 pub use check::check;
 use removal::delete_veth;
@@ -20,7 +21,7 @@ use kernel::{
 
 use super::{Plugin, delegate::Delegate};
 use crate::{
-    model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf},
+    model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf, Vlans},
     plan::{self, bridge::PlanError, host_veth::Identity, masquerade::Masquerade},
     source::Environment,
 };
@@ -52,6 +53,8 @@ pub fn add(
         identity: &identity,
         namespace: &namespace,
         conf: &bridge,
+        vlans: bridge.vlans()?,
+        gateway: bridge.gateway_interface()?,
     };
     let ipam = ipam(environment, &bridge)?;
     let result = match &ipam {
@@ -88,6 +91,10 @@ struct Addition<'a> {
     identity: &'a Identity,
     namespace: &'a Namespace,
     conf: &'a BridgeConf,
+    /// Those of the port.
+    vlans: Vlans,
+    /// The interface that has the gateway's addresses.
+    gateway: IfName,
 }
 
 // === impl Addition ===
@@ -107,14 +114,18 @@ impl Addition<'_> {
         }
         let mut host = Handle::open()?;
         let bridge = self.make_pair(&mut host, &result)?;
-        self.connect(&mut host, bridge, &result)
+        let gateway = self.join_vlans(&mut host, bridge, &result);
+        gateway
+            .and_then(|gateway| Ok((gateway, self.connect(&mut host, bridge, &result)?)))
             .and_then(|links| self.masquerade(&result).map(|()| links))
-            .map(|[bridge, port, container]| {
+            .map(|(gateway, [bridge, port, container])| {
                 result.interfaces = vec![
                     interface(&bridge, ""),
                     interface(&port, ""),
                     interface(&container, sandbox),
                 ];
+                let gateway = gateway.iter().map(|link| interface(link, ""));
+                result.interfaces.extend(gateway);
                 result
             })
             .map_err(|error| {
@@ -125,15 +136,17 @@ impl Addition<'_> {
 
     /// Makes the bridge, gives it what it lacks, and makes the pair. If this fails there is no pair.
     fn make_pair(&self, host: &mut Handle, result: &AddResult) -> Result<IfIndex, Error> {
-        let gateways = if self.conf.is_gateway || self.conf.is_default_gateway {
-            plan::bridge::gateways(result).map_err(refused)?
-        } else {
-            Vec::new()
+        let gateways = match self.vlans.access {
+            Some(_) => Vec::new(),
+            None => self.gateways(result)?,
         };
         // Before anything is made: what can't be done is known by now.
         plan::bridge::container(result, IfIndex(0), false).map_err(refused)?;
         let bridge = self.ensure_bridge(host, &gateways)?;
         let mut changes = self.complete_bridge(host, &bridge, &gateways, result)?;
+        if !self.vlans.is_empty() {
+            changes.push(plan::port_vlans::filtering(bridge.index));
+        }
         if self.conf.promisc_mode {
             changes.push(plan::bridge::promiscuous(bridge.index));
         }
@@ -151,6 +164,15 @@ impl Addition<'_> {
             return Err(and_left(error.into(), deleted.map(|_| ())));
         }
         Ok(bridge.index)
+    }
+
+    /// The gateway's addresses, if there is to be one here.
+    fn gateways(&self, result: &AddResult) -> Result<Vec<IpNetwork>, Error> {
+        if self.conf.is_gateway || self.conf.is_default_gateway {
+            plan::bridge::gateways(result).map_err(refused)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Leaves no rules if it fails.
