@@ -8,3 +8,4 @@ pub mod hashed_name;
 pub mod host_veth;
 pub mod masquerade;
 pub mod portmap;
+pub mod tuning;
