@@ -1,5 +1,5 @@
-//! One CNI plugin binary, called by many names: `flannel`, `bridge`, `host-local`, `portmap`, `bandwidth` and
-//! `loopback`. `cni-plugin install DIR` puts it there under all of them. A static one is built by
+//! One CNI plugin binary, called by many names: `flannel`, `bridge`, `host-local`, `portmap`, `bandwidth`,
+//! `tuning` and `loopback`. `cni-plugin install DIR` puts it there under all of them. A static one is built by
 //! `RUSTFLAGS='-C target-feature=+crt-static' cargo build --release -p cni-plugin --target x86_64-unknown-linux-gnu`.
 //!
 //! A runtime calls it with a configuration on stdin and the rest in `CNI_*` variables, and reads a result

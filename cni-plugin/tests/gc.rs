@@ -132,11 +132,16 @@ fn files_that_can_not_be_read_are_kept_and_empty_reservations_are_not() {
     host.add(&conf, "c1", &Netns::new());
     fs::write(host.path("flannel.d/c2"), "{damaged").unwrap();
     fs::write(host.path("flannel.d/c3"), r#"{"name":"other"}"#).unwrap();
-    fs::write(host.path("flannel.d/.c4.eth0"), r#"{"name":"cbr0"}"#).unwrap();
+    // What killed ADDs leave ends with a mark of the network: its name's SHA-512 begins so.
+    fs::write(host.path("flannel.d/.c4.eth0.cb6e746fae1a4d6c"), "").unwrap();
+    fs::write(host.path("flannel.d/.c4.eth0.0123456789abcdef"), "").unwrap();
     fs::write(host.path("networks/cbr0/10.1.17.9"), "").unwrap();
     fs::write(host.path("networks/cbr0/notes"), "c1").unwrap();
     gc(&host, "flannel", &conf, &json!([]));
-    assert_eq!(host.files("flannel.d"), ["c2", "c3"]);
+    assert_eq!(
+        host.files("flannel.d"),
+        [".c4.eth0.0123456789abcdef", "c2", "c3"]
+    );
     assert_eq!(
         host.files("networks/cbr0"),
         ["last_reserved_ip.0", "last_reserved_ip.1", "lock", "notes"]

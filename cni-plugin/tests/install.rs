@@ -14,7 +14,7 @@ fn installed_names_are_plugins() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let told = String::from_utf8(output.stdout).unwrap();
-    for name in ["flannel", "bridge", "host-local"] {
+    for name in ["flannel", "bridge", "host-local", "tuning"] {
         let path = directory.path().join(name);
         assert!(
             told.contains(&format!("installed {}\n", path.display())),

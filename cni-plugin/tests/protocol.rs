@@ -37,7 +37,7 @@ fn a_person_is_told_what_it_is() {
     assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""));
     assert_eq!(
         outcome.stderr,
-        "\"something-else\" is no plugin of this binary: copy or link it to one of the names bandwidth, bridge, flannel, host-local, loopback, portmap, and call it by that\n"
+        "\"something-else\" is no plugin of this binary: copy or link it to one of the names bandwidth, bridge, flannel, host-local, loopback, portmap, tuning, and call it by that\n"
     );
 }
 

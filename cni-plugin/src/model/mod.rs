@@ -16,6 +16,9 @@ mod prev_result;
 mod range_set;
 mod spec_version;
 mod subnet_env;
+mod sysctl_allowlist;
+mod tuning_backup;
+mod tuning_conf;
 mod valid_attachments;
 mod vlans;
 
@@ -36,5 +39,8 @@ pub use range_set::RawRange;
 pub use range_set::{Range, RangeSet, number};
 pub use spec_version::SpecVersion;
 pub use subnet_env::SubnetEnv;
+pub use sysctl_allowlist::SysctlAllowlist;
+pub use tuning_backup::TuningBackup;
+pub use tuning_conf::TuningConf;
 pub use valid_attachments::ValidAttachments;
 pub use vlans::Vlans;

@@ -9,3 +9,4 @@ pub mod host_veth;
 pub mod masquerade;
 pub mod port_vlans;
 pub mod portmap;
+pub mod tuning;

@@ -6,9 +6,12 @@ use serde_json::{Map, Value};
 use super::{Plugin, delegate::Delegate};
 use crate::{
     model::{AddResult, Attachment, Code, Error, FlannelConf, NetConf, ValidAttachments},
-    plan,
+    plan::{self, hashed_name::hashed},
     source::{self, Environment, Scratch},
 };
+
+/// Letters of a network's mark: enough that the few networks of a node all have another.
+const MARK_LEN: usize = 16;
 
 /// Delegates with the node's subnets; what was delegated is saved before anything is made.
 pub fn add(
@@ -20,7 +23,7 @@ pub fn add(
     let env = source::read_subnet_env(&flannel.subnet_file)?;
     let object = plan::delegate::for_add(conf, &flannel, &env).map_err(Error::config)?;
     let plugin = plugin_of(environment, &object)?;
-    let scratch = Scratch::of(attachment, &flannel.data_dir);
+    let scratch = scratch_of(attachment, conf, &flannel);
     let before = scratch.load()?;
     scratch.save(&object)?;
     let added = plugin.add(environment, attachment, &conf.for_delegate(object));
@@ -44,7 +47,7 @@ pub fn del(
     conf: &NetConf,
 ) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
-    let scratch = Scratch::of(attachment, &flannel.data_dir);
+    let scratch = scratch_of(attachment, conf, &flannel);
     let by_conf = || plan::delegate::for_del(conf, &flannel).map_err(Error::config);
     match scratch.load()? {
         // All interfaces of a container have one file: this is that of another network's.
@@ -71,7 +74,7 @@ pub fn check(
 ) -> Result<(), Error> {
     let flannel: FlannelConf = conf.view()?;
     conf.required_prev_result()?;
-    let saved = Scratch::of(attachment, &flannel.data_dir)
+    let saved = scratch_of(attachment, conf, &flannel)
         .load()?
         .filter(|object| object.get("name") == Some(&conf.name().into()));
     let object = match saved {
@@ -95,7 +98,7 @@ pub fn gc(
     let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
     plugin_of(environment, &object)?.gc(environment, valid, &conf.for_delegate(object))?;
     let is_in_use = |id: &str| valid.contains_container(id);
-    Scratch::remove_left(&flannel.data_dir, conf.name(), is_in_use)
+    Scratch::remove_left(&flannel.data_dir, conf.name(), &mark(conf), is_in_use)
 }
 
 /// An ADD can succeed once the agent has written its file, if the delegate can.
@@ -107,6 +110,15 @@ pub fn status(environment: &Environment, conf: &NetConf) -> Result<(), Error> {
     })?;
     let object = plan::delegate::for_del(conf, &flannel).map_err(Error::config)?;
     plugin_of(environment, &object)?.status(environment, &conf.for_delegate(object))
+}
+
+fn scratch_of(attachment: &Attachment, conf: &NetConf, flannel: &FlannelConf) -> Scratch {
+    Scratch::of(attachment, &mark(conf), &flannel.data_dir)
+}
+
+/// The network in a few letters: its name may be as long as a file name can be.
+fn mark(conf: &NetConf) -> String {
+    hashed(MARK_LEN, "", conf.name())
 }
 
 fn delegate_del(

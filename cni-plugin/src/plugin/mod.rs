@@ -8,6 +8,7 @@ mod host_local;
 mod loopback;
 mod portmap;
 mod reservations;
+mod tuning;
 
 use std::ffi::OsStr;
 
@@ -31,19 +32,22 @@ pub enum Plugin {
     Loopback,
     /// Leads ports of the node into containers.
     Portmap,
+    /// Changes settings of the container's interface and network namespace.
+    Tuning,
 }
 
 // === impl Plugin ===
 
 impl Plugin {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Bandwidth,
         Self::Bridge,
         Self::Flannel,
         Self::HostLocal,
         Self::Loopback,
         Self::Portmap,
+        Self::Tuning,
     ];
 
     /// The name that runtimes and configuration know it by.
@@ -55,6 +59,7 @@ impl Plugin {
             Self::HostLocal => "host-local",
             Self::Loopback => "loopback",
             Self::Portmap => "portmap",
+            Self::Tuning => "tuning",
         }
     }
 
@@ -78,6 +83,7 @@ impl Plugin {
             Self::HostLocal => host_local::add(attachment, conf),
             Self::Loopback => loopback::add(attachment, conf),
             Self::Portmap => portmap::add(attachment, conf),
+            Self::Tuning => tuning::add(attachment, conf),
         }
     }
 
@@ -95,6 +101,7 @@ impl Plugin {
             Self::HostLocal => host_local::del(attachment, conf),
             Self::Loopback => loopback::del(attachment),
             Self::Portmap => portmap::del(attachment, conf),
+            Self::Tuning => tuning::del(attachment, conf),
         }
     }
 
@@ -112,6 +119,7 @@ impl Plugin {
             Self::HostLocal => reservations::check(attachment, conf),
             Self::Loopback => loopback::check(attachment),
             Self::Portmap => portmap::check(attachment, conf),
+            Self::Tuning => tuning::check(attachment, conf),
         }
     }
 
@@ -130,6 +138,7 @@ impl Plugin {
             // Nothing of it is outside of the container's namespace.
             Self::Loopback => Ok(()),
             Self::Portmap => portmap::gc(valid, conf),
+            Self::Tuning => tuning::gc(valid, conf),
         }
     }
 
@@ -140,7 +149,7 @@ impl Plugin {
             Self::Flannel => flannel::status(environment, conf),
             Self::HostLocal => reservations::status(conf),
             // What they need, they make.
-            Self::Bandwidth | Self::Loopback | Self::Portmap => Ok(()),
+            Self::Bandwidth | Self::Loopback | Self::Portmap | Self::Tuning => Ok(()),
         }
     }
 }

@@ -53,8 +53,9 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
         .iter()
         .filter(|(_, owner)| owner.as_ref().is_none_or(|owner| !owner.is_one_of(valid)));
     // One address that can't be given back is no reason to keep the others.
-    let released: Vec<_> = left.map(|(ip, _)| store.release(*ip)).collect();
-    released.into_iter().collect()
+    let mut removed: Vec<_> = left.map(|(ip, _)| store.release(*ip)).collect();
+    removed.push(store.remove_left());
+    removed.into_iter().collect()
 }
 
 /// The addresses that an attachment holds.

@@ -201,6 +201,13 @@ impl AddressStore {
             .map_err(|error| Error::io(format!("remove {}", path.display()), &error))
     }
 
+    /// Removes what a process was killed over: nobody else can be about to fill it while the lock is held.
+    pub fn remove_left(&self) -> Result<(), Error> {
+        let path = self.dir.join(TEMPORARY);
+        atomic_file::remove_if_there(&path)
+            .map_err(|error| Error::io(format!("remove {}", path.display()), &error))
+    }
+
     /// Whether the address files say the same as the index.
     fn is_true(&self, owned: &Owned, attachment: &Attachment) -> Result<bool, Error> {
         let all = |addresses: &[IpAddr], is_owner: &dyn Fn(&Owner) -> bool| {

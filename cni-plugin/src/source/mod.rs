@@ -10,6 +10,7 @@ mod namespace_lock;
 mod resolv_conf;
 mod scratch;
 mod subnet_file;
+mod tuning_files;
 
 pub use address_store::{AddressStore, Owned, Reservations};
 pub use environment::Environment;
@@ -19,3 +20,4 @@ pub use namespace_lock::NamespaceLock;
 pub use resolv_conf::read as read_resolv_conf;
 pub use scratch::Scratch;
 pub use subnet_file::read as read_subnet_env;
+pub use tuning_files::{BackupFile, read_allowlist};

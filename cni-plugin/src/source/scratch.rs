@@ -27,13 +27,14 @@ pub struct Scratch {
 
 impl Scratch {
     /// The file of a container below `dir`, where the reference plugin has it, too: one for all of the
-    /// container's interfaces.
-    pub fn of(attachment: &Attachment, dir: &Path) -> Self {
+    /// container's interfaces. `mark` tells the network by a few letters that are no dots: what a killed
+    /// process leaves may be empty, so that its name has to say whose it is.
+    pub fn of(attachment: &Attachment, mark: &str, dir: &Path) -> Self {
         let id = &attachment.container_id;
         Self {
             path: dir.join(id),
             // No container id begins with a dot.
-            temporary: format!(".{id}.{}", attachment.if_name),
+            temporary: format!(".{id}.{}.{mark}", attachment.if_name),
         }
     }
 
@@ -70,10 +71,12 @@ impl Scratch {
     }
 
     /// Removes the files of a network's containers that `is_in_use` does not know, by container id. What can't
-    /// be read as a delegate's configuration may be anybody's, and stays.
+    /// be read as a delegate's configuration may be anybody's, and stays. `mark` is the network's, as in
+    /// [`Scratch::of`].
     pub fn remove_left(
         dir: &Path,
         network: &str,
+        mark: &str,
         is_in_use: impl Fn(&str) -> bool,
     ) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(format!("read {}", dir.display()), &error);
@@ -84,12 +87,11 @@ impl Scratch {
         for entry in entries {
             let path = entry.map_err(failed)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // A temporary file (`.ID.IFNAME`) is one that an ADD was killed over.
-            let is_in_use = match name.strip_prefix('.') {
-                Some(rest) => rest.rsplit_once('.').is_some_and(|(id, _)| is_in_use(id)),
-                None => is_in_use(&name),
+            let is_left = match name.strip_prefix('.') {
+                Some(temporary) => is_left_temporary(temporary, mark, &is_in_use),
+                None => !is_in_use(&name) && is_of_network(&path, network),
             };
-            if is_in_use || !is_of_network(&path, network) {
+            if !is_left {
                 continue;
             }
             atomic_file::remove_if_there(&path)
@@ -102,6 +104,16 @@ impl Scratch {
         let path = self.path.display();
         Error::io(format!("{verb} the delegate's configuration {path}"), error)
     }
+}
+
+/// Whether `ID.IFNAME.MARK` is what an ADD of the network was killed over. Names of interfaces may have dots
+/// as ids do, so that it may be any of several containers': none of them must be in use.
+fn is_left_temporary(name: &str, mark: &str, is_in_use: impl Fn(&str) -> bool) -> bool {
+    let Some((rest, its_mark)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let mut dots = rest.match_indices('.');
+    its_mark == mark && !dots.any(|(at, _)| is_in_use(&rest[..at]))
 }
 
 fn is_of_network(path: &Path, network: &str) -> bool {
@@ -123,7 +135,7 @@ mod tests {
             netns: String::new(),
             args: String::new(),
         };
-        Scratch::of(&attachment, dir)
+        Scratch::of(&attachment, "mark", dir)
     }
 
     fn mode(path: &Path) -> u32 {
@@ -154,5 +166,28 @@ mod tests {
             fs::write(dir.path().join("c1"), damaged).unwrap();
             assert_eq!(scratch(dir.path()).load().unwrap(), None, "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn temporaries_of_the_network_that_no_container_in_use_can_own_are_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            ".c1.eth0.mark",
+            ".c2.eth0.mark",
+            ".c2.eth0.100.mark",
+            ".c2.x.eth0.mark",
+            ".c1.eth0.other",
+            ".c1",
+        ];
+        for name in names {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let left = |id: &str| {
+            Scratch::remove_left(dir.path(), "cbr0", "mark", |known| known == id).unwrap();
+            names.map(|name| dir.path().join(name).exists())
+        };
+        assert_eq!(left("c2"), [false, true, true, true, true, true]);
+        assert_eq!(left("c2.x"), [false, false, false, true, true, true]);
+        assert_eq!(left("c9"), [false, false, false, false, true, true]);
     }
 }

@@ -118,6 +118,7 @@ impl Host {
             "host-local",
             "loopback",
             "portmap",
+            "tuning",
             "something-else",
         ] {
             symlink(env!("CARGO_BIN_EXE_cni-plugin"), host.path(name)).unwrap();
