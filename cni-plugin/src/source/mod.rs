@@ -6,6 +6,7 @@ mod atomic_file;
 mod environment;
 mod foreign_plugin;
 mod installation;
+mod kept_file;
 mod namespace_lock;
 mod resolv_conf;
 mod scratch;

@@ -1,27 +1,16 @@
 //! What flannel's ADD handed to its delegate, kept for the DEL: by then the node may have another subnet,
 //! or the network another configuration.
 
-use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::atomic_file;
+use super::kept_file::{self, KeptFile};
 use crate::model::{Attachment, Error};
-
-/// Only root has business there.
-const DIR_MODE: u32 = 0o700;
 
 /// The scratch file of one container.
 #[derive(Debug)]
-pub struct Scratch {
-    path: PathBuf,
-    temporary: String,
-}
+pub struct Scratch(KeptFile);
 
 // === impl Scratch ===
 
@@ -31,43 +20,29 @@ impl Scratch {
     /// process leaves may be empty, so that its name has to say whose it is.
     pub fn of(attachment: &Attachment, mark: &str, dir: &Path) -> Self {
         let id = &attachment.container_id;
-        Self {
-            path: dir.join(id),
-            // No container id begins with a dot.
-            temporary: format!(".{id}.{}.{mark}", attachment.if_name),
-        }
+        let temporary = format!(".{id}.{}.{mark}", attachment.if_name);
+        Self(KeptFile::new(
+            dir,
+            id,
+            temporary,
+            "the delegate's configuration",
+        ))
     }
 
-    /// Saves a delegate's configuration. It is not synced to the disk: a JSON object that is cut off is none,
-    /// and without the file a DEL still knows enough.
+    /// Saves a delegate's configuration.
     pub fn save(&self, delegate: &Map<String, Value>) -> Result<(), Error> {
-        let write = || {
-            if let Some(dir) = self.path.parent() {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(DIR_MODE)
-                    .create(dir)?;
-            }
-            let content = serde_json::to_vec(delegate)?;
-            atomic_file::write(&self.path, &self.temporary, &content)
-        };
-        write().map_err(|error| self.failed("save", &error))
+        self.0
+            .save(Value::Object(delegate.clone()).to_string().as_bytes())
     }
 
     /// The saved configuration; `None` if there is none, or none that can be read as one.
     pub fn load(&self) -> Result<Option<Map<String, Value>>, Error> {
-        match fs::read(&self.path) {
-            Ok(content) => Ok(serde_json::from_slice(&content).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("read", &error)),
-        }
+        self.0.load()
     }
 
     /// Removes the file, if it is there, and what a killed process left of it.
     pub fn remove(&self) -> Result<(), Error> {
-        atomic_file::remove_if_there(&self.path.with_file_name(&self.temporary))
-            .and_then(|()| atomic_file::remove_if_there(&self.path))
-            .map_err(|error| self.failed("remove", &error))
+        self.0.remove()
     }
 
     /// Removes the files of a network's containers that `is_in_use` does not know, by container id. What can't
@@ -79,30 +54,10 @@ impl Scratch {
         mark: &str,
         is_in_use: impl Fn(&str) -> bool,
     ) -> Result<(), Error> {
-        let failed = |error: io::Error| Error::io(format!("read {}", dir.display()), &error);
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(failed)?,
-        };
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_left = match name.strip_prefix('.') {
-                Some(temporary) => is_left_temporary(temporary, mark, &is_in_use),
-                None => !is_in_use(&name) && is_of_network(&path, network),
-            };
-            if !is_left {
-                continue;
-            }
-            atomic_file::remove_if_there(&path)
-                .map_err(|error| Error::io(format!("remove {}", path.display()), &error))?;
-        }
-        Ok(())
-    }
-
-    fn failed(&self, verb: &str, error: &io::Error) -> Error {
-        let path = self.path.display();
-        Error::io(format!("{verb} the delegate's configuration {path}"), error)
+        kept_file::remove_left(dir, |path, name| match name.strip_prefix('.') {
+            Some(temporary) => is_left_temporary(temporary, mark, &is_in_use),
+            None => !is_in_use(name) && is_of_network(path, network),
+        })
     }
 }
 

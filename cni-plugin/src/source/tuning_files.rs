@@ -1,29 +1,19 @@
 //! The tuning plugin's files: backups of what it changed, and the administrator's allowlist.
 
-use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use serde::Serialize;
 use serde_json::{Serializer, ser::PrettyFormatter};
 
-use super::atomic_file;
+use super::kept_file::{self, KeptFile};
 use crate::model::{Attachment, Error, SysctlAllowlist, TuningBackup, ValidAttachments};
 
-/// Only root has business there.
-const DIR_MODE: u32 = 0o700;
 const ALLOWLIST: &str = "/etc/cni/tuning/allowlist.conf";
 const SUFFIX: &str = ".json";
 
 /// The backup of one attachment, where the reference has it: `<dataDir>/<containerID>_<ifname>.json`.
 #[derive(Debug)]
-pub struct BackupFile {
-    path: PathBuf,
-    temporary: String,
-}
+pub struct BackupFile(KeptFile);
 
 // === impl BackupFile ===
 
@@ -32,44 +22,28 @@ impl BackupFile {
     /// be empty.
     pub fn of(attachment: &Attachment, mark: &str, dir: &Path) -> Self {
         let name = format!("{}_{}{SUFFIX}", attachment.container_id, attachment.if_name);
-        Self {
-            path: dir.join(&name),
-            // No container id begins with a dot.
-            temporary: format!(".{name}.{mark}"),
-        }
+        let temporary = format!(".{name}.{mark}");
+        Self(KeptFile::new(dir, &name, temporary, "backup"))
     }
 
     /// Saves a backup, indented as the reference does it.
     pub fn save(&self, backup: &TuningBackup) -> Result<(), Error> {
-        let write = || {
-            if let Some(dir) = self.path.parent() {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(DIR_MODE)
-                    .create(dir)?;
-            }
-            let mut content = Vec::new();
-            let formatter = PrettyFormatter::with_indent(b" ");
-            backup.serialize(&mut Serializer::with_formatter(&mut content, formatter))?;
-            atomic_file::write(&self.path, &self.temporary, &content)
-        };
-        write().map_err(|error| self.failed("save", &error))
+        let mut content = Vec::new();
+        let formatter = PrettyFormatter::with_indent(b" ");
+        backup
+            .serialize(&mut Serializer::with_formatter(&mut content, formatter))
+            .map_err(|error| Error::io("write a backup as JSON".to_owned(), &error.into()))?;
+        self.0.save(&content)
     }
 
     /// The saved backup; `None` if there is none, or none that can be read as one.
     pub fn load(&self) -> Result<Option<TuningBackup>, Error> {
-        match fs::read(&self.path) {
-            Ok(content) => Ok(serde_json::from_slice(&content).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("read", &error)),
-        }
+        self.0.load()
     }
 
     /// Removes the file, if it is there, and what a killed process left of it.
     pub fn remove(&self) -> Result<(), Error> {
-        atomic_file::remove_if_there(&self.path.with_file_name(&self.temporary))
-            .and_then(|()| atomic_file::remove_if_there(&self.path))
-            .map_err(|error| self.failed("remove", &error))
+        self.0.remove()
     }
 
     /// Removes the backups of a network's attachments that are not in use. One that does not name its network
@@ -80,38 +54,23 @@ impl BackupFile {
         mark: &str,
         valid: &ValidAttachments,
     ) -> Result<(), Error> {
-        let failed = |error: io::Error| Error::io(format!("read {}", dir.display()), &error);
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(failed)?,
-        };
-        for entry in entries {
-            let path = entry.map_err(failed)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let (name, is_of_network) = match name.strip_prefix('.') {
-                Some(temporary) => match temporary.rsplit_once('.') {
-                    Some((name, its_mark)) => (name, its_mark == mark),
-                    None => continue,
-                },
-                None => (&*name, is_of_network(&path, network)),
-            };
-            let Some(name) = name.strip_suffix(SUFFIX) else {
-                continue;
-            };
-            // Ids and names of interfaces may have underscores of their own.
-            let mut splits = name.match_indices('_');
-            let is_in_use = splits.any(|(at, _)| valid.contains(&name[..at], &name[at + 1..]));
-            if is_of_network && !is_in_use {
-                atomic_file::remove_if_there(&path)
-                    .map_err(|error| Error::io(format!("remove {}", path.display()), &error))?;
-            }
-        }
-        Ok(())
+        kept_file::remove_left(dir, |path, name| match name.strip_prefix('.') {
+            Some(temporary) => temporary
+                .rsplit_once('.')
+                .is_some_and(|(name, its_mark)| its_mark == mark && is_out_of_use(name, valid)),
+            None => is_out_of_use(name, valid) && is_of_network(path, network),
+        })
     }
+}
 
-    fn failed(&self, verb: &str, error: &io::Error) -> Error {
-        Error::io(format!("{verb} backup {}", self.path.display()), error)
-    }
+/// Whether `ID_IFNAME.json` is a backup of none of the attachments. Ids and names of interfaces may have
+/// underscores of their own.
+fn is_out_of_use(name: &str, valid: &ValidAttachments) -> bool {
+    let Some(name) = name.strip_suffix(SUFFIX) else {
+        return false;
+    };
+    let mut splits = name.match_indices('_');
+    !splits.any(|(at, _)| valid.contains(&name[..at], &name[at + 1..]))
 }
 
 /// The administrator's list; `None` where there is no file, and everything of the network is allowed.
