@@ -99,12 +99,7 @@ impl Kernel {
         let tables = Family::ALL
             .iter()
             .filter_map(|family| fake.read(*family, TABLE));
-        tables
-            .map(|table| ObservedTable {
-                generation: 0,
-                ..table
-            })
-            .collect()
+        tables.map(without_numbering).collect()
     }
 
     fn remove(&self, family: Family) {
@@ -164,6 +159,14 @@ impl Cluster {
             "{again:?}"
         );
     }
+}
+
+/// A table without what the kernel numbers in the order of changes.
+fn without_numbering(mut table: ObservedTable) -> ObservedTable {
+    table.generation = 0;
+    let rules = table.chains.values_mut().flat_map(|chain| &mut chain.rules);
+    rules.for_each(|rule| rule.handle = 0);
+    table
 }
 
 /// The tables with endpoints in slots by their own order: which slot an endpoint has depends on what was
