@@ -40,6 +40,7 @@ pub struct Reconciler {
     cleaned: bool,
     subnet_file: PathBuf,
     ip_masq: bool,
+    blackhole: bool,
     leases_prefix: String,
     health: Health,
     notices: Notices,
@@ -91,6 +92,7 @@ impl Reconciler {
             cleaned: false,
             subnet_file: options.subnet_file.clone(),
             ip_masq: options.ip_masq,
+            blackhole: options.ip_blackhole_route,
             leases_prefix,
             health,
             notices: Notices::default(),
@@ -262,7 +264,10 @@ impl Reconciler {
         let Some(subnet) = held.key.subnet(family) else {
             return Ok(());
         };
-        let want = plan::wanted(family, interface, subnet, &peers.by_subnet);
+        let mut want = plan::wanted(family, interface, subnet, &peers.by_subnet);
+        if self.blackhole {
+            want.routes.push(plan::blackhole_route(subnet));
+        }
         let have = self.standing(family, interface)?;
         let diff = plan::diff(&have, &want, interface, overlay.network);
         notices.extend(peers.skipped);

@@ -7,8 +7,7 @@ use kernel::route::Handle;
 
 use crate::{
     model::{Attributes, Backend, BackendData, ByFamily, NetConf, Underlay, Vtep, VxlanConf},
-    options::Options,
-    plan::{self, Device, NoDevice, NoInterface},
+    plan::{self, Device, InterfaceSearch, NoDevice, NoInterface},
     source,
 };
 
@@ -25,8 +24,7 @@ pub struct Overlay {
 pub struct Site {
     vxlan: VxlanConf,
     node: String,
-    wanted: Vec<String>,
-    public: ByFamily<IpAddr>,
+    search: InterfaceSearch,
     underlay: Underlay,
     overlays: ByFamily<Overlay>,
 }
@@ -52,7 +50,7 @@ impl Site {
     /// address, which peers know; `node` is what the others are computed from.
     pub fn new(
         kernel: &mut Handle,
-        options: &Options,
+        search: InterfaceSearch,
         conf: &NetConf,
         underlay: Underlay,
         node: String,
@@ -72,8 +70,7 @@ impl Site {
         Ok(Self {
             vxlan: vxlan.clone(),
             node,
-            wanted: options.iface.clone(),
-            public: options.public(),
+            search,
             underlay,
             overlays,
         })
@@ -120,7 +117,8 @@ impl Site {
     pub fn follow(&mut self, kernel: &mut Handle) -> Result<bool, Unusable> {
         let name = &self.underlay.name;
         let host = source::read_interface(kernel, name)?;
-        let underlay = plan::follow_interface(&host, name, &self.wanted, &self.public)?;
+        let families: Vec<_> = self.overlays.iter().map(|(family, _)| family).collect();
+        let underlay = plan::follow_interface(&host, name, &self.search, &families)?;
         if underlay == self.underlay {
             return Ok(false);
         }

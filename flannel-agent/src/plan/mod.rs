@@ -1,6 +1,7 @@
 //! Pure planning: what to lease, and what should stand in the kernel. No I/O, no clock; the same input
 //! gives the same output.
 
+mod blackhole;
 mod claim;
 mod device;
 mod hash;
@@ -13,10 +14,13 @@ mod rules;
 mod tables;
 mod watched;
 
+pub use blackhole::blackhole_route;
 pub use claim::{Claimant, Full};
 pub use device::{Device, NoDevice, link_changes};
 pub use hash::vtep_mac;
-pub use interface::{NoInterface, choose_interface, follow_interface};
+pub use interface::{
+    InterfaceSearch, NoInterface, Reach, check_interface, choose_interface, follow_interface,
+};
 pub use iptables::{OwnChain, iptables_chains, no_iptables_chains};
 pub use nftables::{nft_table, nft_table_name};
 pub use outdated::outdated_devices;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod healing;
+mod interface;
 mod lab;
 mod leases;
 mod masquerade;
