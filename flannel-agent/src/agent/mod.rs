@@ -118,6 +118,8 @@ async fn work(
 ) -> Result<Infallible, Error> {
     let conf = wait_for_conf(registry).await?;
     let node = source::node_id(underlay.public.get(Family::V4));
+    let external = kernel.link_by_name(&underlay.name)?;
+    let owner = source::owner(external.and_then(|link| link.mac));
     // Before anything is read that it tells changes of.
     let drift = Drift::open()?;
     let site = Site::new(&mut kernel, options, &conf, underlay, node.clone())?;
@@ -139,6 +141,7 @@ async fn work(
             pools: conf.pools,
             node,
             own: site.own(),
+            owner,
         },
         renew_after,
     };
