@@ -127,6 +127,7 @@ impl Keeper {
             let loss = self.claimant.loss(&held, &snapshot, &owners);
             self.log_loss(loss, &held, &snapshot, &owners);
             history.written = None;
+            history.gone = (loss == Loss::Gone).then_some(held.key);
             history.lost = (loss == Loss::Taken).then_some(held.key);
         }
         let claim = match self.claimant.claim(history, &snapshot, &owners) {
@@ -218,6 +219,7 @@ impl Keeper {
 const fn keeps(held: Held) -> History {
     History {
         written: Some(held),
+        gone: None,
         lost: None,
         previous: *held.key.subnets(),
     }

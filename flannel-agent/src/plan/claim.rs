@@ -38,6 +38,8 @@ pub struct Claimant {
 pub struct History {
     /// The lease that it holds.
     pub written: Option<Held>,
+    /// The lease that it held until it vanished, which is to be taken again before any other.
+    pub gone: Option<LeaseKey>,
     /// The lease that another node has taken from it, which is not to be taken back.
     pub lost: Option<LeaseKey>,
     /// The subnets that it had before.
@@ -63,6 +65,9 @@ impl Claimant {
         owners: &Owners,
     ) -> Result<Claim, Full> {
         let mine = self.mine(history, snapshot, owners);
+        if let Some(claim) = self.again(history, mine, snapshot) {
+            return Ok(claim);
+        }
         if let Some((key, entry)) = mine.filter(|(key, _)| fits(&self.pools, key)) {
             return Ok(Claim {
                 key,
@@ -72,10 +77,7 @@ impl Claimant {
                 },
             });
         }
-        // An operator's reservation that does not fit stays; it just can't be used.
-        let outdated = mine
-            .filter(|(_, entry)| !entry.is_reservation())
-            .map(|(key, entry)| (key, entry.mod_revision));
+        let outdated = outdated(mine);
         let others: Vec<LeaseKey> = snapshot
             .keys()
             .map(|(key, _)| key)
@@ -91,6 +93,25 @@ impl Claimant {
         }
         Ok(Claim {
             key: subnets.into(),
+            guard: Guard::Free { outdated },
+        })
+    }
+
+    /// The lease that vanished under this node, if nobody has it by now. What else is there of this node
+    /// is from before, as a store tells that was restored, unless an operator wants the node there.
+    fn again(
+        &self,
+        history: &History,
+        mine: Option<(LeaseKey, &Entry)>,
+        snapshot: &Snapshot,
+    ) -> Option<Claim> {
+        let key = history.gone.filter(|gone| fits(&self.pools, gone))?;
+        let outdated = outdated(mine);
+        let is_other = |other: &LeaseKey| outdated.is_none_or(|(old, _)| old != *other);
+        let mut others = snapshot.keys().map(|(other, _)| other).filter(is_other);
+        let is_moved = mine.is_some_and(|(_, entry)| entry.is_reservation());
+        (!is_moved && !others.any(|other| overlap(&key, &other))).then_some(Claim {
+            key,
             guard: Guard::Free { outdated },
         })
     }
@@ -122,8 +143,8 @@ impl Claimant {
             .min_by_key(|(key, entry)| {
                 (
                     !fits(&self.pools, key),
-                    !entry.is_reservation(),
                     !is_as_written(history, key, entry),
+                    !entry.is_reservation(),
                     *key.subnets() != history.previous,
                     owners.of(&key.to_string()).is_none(),
                 )
@@ -155,6 +176,20 @@ impl Claimant {
 fn is_as_written(history: &History, key: &LeaseKey, entry: &Entry) -> bool {
     let written = history.written;
     written.is_some_and(|it| it.key == *key && it.mod_revision == entry.mod_revision)
+}
+
+/// A lease to be replaced. An operator's reservation that does not fit stays; it just can't be used.
+fn outdated(mine: Option<(LeaseKey, &Entry)>) -> Option<(LeaseKey, i64)> {
+    mine.filter(|(_, entry)| !entry.is_reservation())
+        .map(|(key, entry)| (key, entry.mod_revision))
+}
+
+/// Whether two leases have addresses in common.
+fn overlap(one: &LeaseKey, other: &LeaseKey) -> bool {
+    Family::ALL
+        .into_iter()
+        .filter_map(|family| one.subnet(family).zip(other.subnet(family)))
+        .any(|(one, other)| one.contains(other.network()) || other.contains(one.network()))
 }
 
 /// Whether a lease is one that could be chosen now.
@@ -407,6 +442,54 @@ mod tests {
         let claim = claim(&claimant(V4, "a", 1), &history, &entries).unwrap();
         assert_ne!(claim.key.to_string(), "10.5.34.0-24");
         assert_eq!(claim.guard, free());
+    }
+
+    #[test]
+    fn what_vanished_is_taken_again_before_what_is_from_before() {
+        let history = History {
+            gone: Some("10.5.34.0-24".parse().unwrap()),
+            ..had(&["10.5.34.0/24"])
+        };
+        let outdated = |name: &str| Guard::Free {
+            outdated: Some((name.parse().unwrap(), 7)),
+        };
+        for (entries, expected, guard) in [
+            (&[][..], "10.5.34.0-24", free()),
+            (
+                &[("10.5.9.0-24", 1, 99)],
+                "10.5.34.0-24",
+                outdated("10.5.9.0-24"),
+            ),
+            // An operator wants the node there.
+            (&[("10.5.9.0-24", 1, 0)], "10.5.9.0-24", unchanged(true)),
+            (
+                &[("10.5.9.0-24", 1, 99), ("10.5.34.0-24", 2, 98)],
+                "10.5.9.0-24",
+                unchanged(false),
+            ),
+        ] {
+            let claim = claim(&claimant(V4, "a", 1), &history, &snapshot(entries)).unwrap();
+            assert_eq!(
+                (claim.key.to_string().as_str(), claim.guard),
+                (expected, guard)
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_is_not_moved_by_a_reservation_while_it_has_a_lease() {
+        let entries = snapshot(&[("10.5.9.0-24", 1, 0), ("10.5.34.0-24", 1, 99)]);
+        let written = Some(Held {
+            key: "10.5.34.0-24".parse().unwrap(),
+            mod_revision: 7,
+            reservation: false,
+        });
+        let history = History {
+            written,
+            ..History::default()
+        };
+        let claim = claim(&claimant(V4, "a", 1), &history, &entries).unwrap();
+        assert_eq!(claim.key.to_string(), "10.5.34.0-24");
     }
 
     #[test]
