@@ -131,6 +131,8 @@ async fn work(
     let host = source::read_host(&mut kernel)?;
     let underlay = plan::choose_interface(&host, &search, &families)?;
     let node = source::node_id(underlay.public.get(Family::V4));
+    let external = kernel.link_by_name(&underlay.name)?;
+    let owner = source::owner(external.and_then(|link| link.mac));
     // Before anything is read that it tells changes of.
     let drift = Drift::open()?;
     let site = Site::new(&mut kernel, search, &conf, underlay, node.clone())?;
@@ -152,6 +154,7 @@ async fn work(
             pools: conf.pools,
             node,
             own: site.own(),
+            owner,
         },
         renew_after,
     };

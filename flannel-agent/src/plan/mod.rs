@@ -7,6 +7,7 @@ mod device;
 mod hash;
 mod interface;
 mod iptables;
+mod loss;
 mod nftables;
 mod outdated;
 mod peers;
@@ -15,13 +16,14 @@ mod tables;
 mod watched;
 
 pub use blackhole::blackhole_route;
-pub use claim::{Claimant, Full};
+pub use claim::{Claimant, Full, History};
 pub use device::{Device, NoDevice, link_changes};
-pub use hash::vtep_mac;
+pub use hash::{machine_hash, vtep_mac};
 pub use interface::{
     InterfaceSearch, NoInterface, Reach, check_interface, choose_interface, follow_interface,
 };
 pub use iptables::{OwnChain, iptables_chains, no_iptables_chains};
+pub use loss::Loss;
 pub use nftables::{nft_table, nft_table_name};
 pub use outdated::outdated_devices;
 pub use peers::{Peer, Peers, peers};

@@ -179,10 +179,15 @@ impl Etcd {
 
     /// All leases, in the order of their keys.
     pub fn leases(&self) -> Vec<KeyValue> {
+        self.below("subnets/")
+    }
+
+    /// All that has a key with such a beginning, in the order of the keys.
+    pub fn below(&self, prefix: &str) -> Vec<KeyValue> {
         self.with(|mut client| async move {
             let options = GetOptions::new().with_prefix();
             let mut found = client
-                .get(format!("{PREFIX}/subnets/"), Some(options))
+                .get(format!("{PREFIX}/{prefix}"), Some(options))
                 .await?;
             Ok(found.take_kvs())
         })
@@ -374,6 +379,12 @@ impl Node {
         let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
         nix::sys::signal::kill(pid, signal).unwrap();
         agent.wait().unwrap()
+    }
+
+    /// Whether an agent was started and has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let agent = self.agent.as_mut();
+        agent.is_some_and(|agent| agent.try_wait().unwrap().is_none())
     }
 
     pub fn subnet_file(&self) -> PathBuf {

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod crowd;
 mod healing;
+mod history;
 mod interface;
 mod lab;
 mod leases;
