@@ -15,7 +15,7 @@ pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
 pub use packet_filter::PacketFilter;
 pub use reconciler::Reconciler;
-pub use site::{Overlay, Site, Unusable};
+pub use site::{Site, Unusable};
 
 use crate::{
     model::{InvalidNetConf, NetConf},
