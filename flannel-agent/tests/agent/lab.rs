@@ -373,6 +373,7 @@ impl Node {
             .arg("--subnet-file")
             .arg(self.subnet_file())
             .args(arguments)
+            .env("NODE_NAME", format!("node{}", self.number))
             .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self

@@ -7,6 +7,8 @@ mod crowd;
 mod healing;
 mod history;
 mod interface;
+mod kube_mode;
+mod kube_source;
 mod lab;
 mod leases;
 mod masquerade;
