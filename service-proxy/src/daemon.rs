@@ -14,7 +14,7 @@ use crate::{
     model::{Catalogue, Change, ObjectName},
     plan::nftables::NodeRules,
     reconcile::{Outcome, Reconciler},
-    report::{self, Occasion},
+    report::{self, Occasion, Progress, http},
     source::{Manifests, manifests::StartError},
 };
 
@@ -33,6 +33,8 @@ pub struct Settings {
     pub rules: [NodeRules; 2],
     /// How often everything is compared with the kernel.
     pub sync_period: Duration,
+    /// Where health and metrics are served.
+    pub bindings: http::Bindings,
 }
 
 /// Why the daemon can't run.
@@ -44,6 +46,9 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// There are no health and metrics servers.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// Signals can't be waited for.
     #[error("wait for signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -55,6 +60,7 @@ struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
     flows: Flows,
+    progress: Progress,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -76,6 +82,7 @@ impl Daemon {
     /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
         report::unserved(&changes);
+        self.progress.changed(&changes);
         let services = self.take(changes);
         self.flows.note(&services);
         if self.starting || !services.is_empty() {
@@ -100,10 +107,12 @@ impl Daemon {
         } else {
             occasion
         };
+        self.progress.queued();
         let started = Instant::now();
         let outcome = work(&mut self.reconciler, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
+        self.progress.synced(occasion, &outcome.attempts);
         if !outcome.failures.is_empty() {
             self.look_at = ended + retry_after(self.failures, self.sync_period);
             self.failures = self.failures.saturating_add(1);
@@ -127,6 +136,13 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let kernel = Handle::open()?;
+    let progress = Progress::new(&settings.node, settings.sync_period);
+    let subject = http::Subject {
+        health: progress.health.clone(),
+        metrics: progress.metrics.clone(),
+        mode: "nftables",
+    };
+    http::start(&settings.bindings, &subject)?;
     let (mut manifests, all) = Manifests::open(&settings.manifests)?;
     let [v4, v6] = &settings.rules;
     let mut daemon = Daemon {
@@ -135,7 +151,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
-        flows: Flows::new(conntrack::Handle::open()?),
+        flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
+        progress,
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

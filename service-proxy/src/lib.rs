@@ -11,4 +11,5 @@ pub mod options;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
+pub mod serving;
 pub mod source;

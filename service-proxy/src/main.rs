@@ -49,6 +49,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         node,
         rules,
         sync_period: options.sync_period,
+        bindings: options.serving.bindings(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -6,7 +6,10 @@ use clap::{Parser, ValueEnum};
 use ipnetwork::IpNetwork;
 use kernel::{Family, IfName};
 
-use crate::plan::nftables::{NodePortAddresses, NodeRules, Pods};
+use crate::{
+    plan::nftables::{NodePortAddresses, NodeRules, Pods},
+    serving::ServingOptions,
+};
 
 /// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -62,6 +65,10 @@ pub struct Options {
     /// How often everything is compared with the kernel, as in 30s or 1m30s.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub sync_period: Duration,
+
+    /// Where others can ask how it goes.
+    #[command(flatten)]
+    pub serving: ServingOptions,
 
     /// Remove everything that this program has put into the kernel, and exit.
     #[arg(long)]

@@ -26,6 +26,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Label that names the zone of a Node.
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// Taint of a Node that the cluster autoscaler is about to delete.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// What of an object the proxy can't understand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +73,14 @@ pub fn cluster_name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
 /// A Node.
 pub fn node(node: &Node) -> model::Node {
     let labels = node.metadata.labels.as_ref();
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let excluded = taints
+        .into_iter()
+        .flatten()
+        .any(|taint| taint.key == TO_BE_DELETED);
     model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+        leaving: excluded || node.metadata.deletion_timestamp.is_some(),
     }
 }
 
@@ -389,6 +397,23 @@ mod tests {
                 .map(|service| service.cluster_ips);
             let found: Vec<_> = found.iter().flatten().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_to_go() {
+        let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+        for (object, leaving) in [
+            (json!({}), false),
+            (taint("node.kubernetes.io/not-ready"), false),
+            (taint("ToBeDeletedByClusterAutoscaler"), true),
+            (
+                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+                true,
+            ),
+        ] {
+            let decoded = node(&serde_json::from_value(object.clone()).unwrap());
+            assert_eq!(decoded.leaving, leaving, "{object}");
         }
     }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod external;
+mod health;
+mod http;
 mod manifest;
 mod network;
 mod proxy;
