@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     flows::Flows,
     model::{Catalogue, Change, ObjectName},
-    plan::nftables::NodeRules,
+    plan::{HealthCheck, nftables::NodeRules},
     reconcile::{Outcome, Reconciler},
-    report::{self, Occasion, Progress, http},
+    report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{Manifests, manifests::StartError},
 };
 
@@ -61,6 +61,8 @@ struct Daemon {
     reconciler: Reconciler<Handle>,
     flows: Flows,
     progress: Progress,
+    check_ports: CheckPorts,
+    node: String,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -90,6 +92,18 @@ impl Daemon {
             self.sync(occasion, |reconciler, catalogue| {
                 reconciler.update(catalogue, &services)
             });
+        }
+        self.tell_load_balancers(&services);
+    }
+
+    /// What there is on this node of Services that load balancers ask for.
+    fn tell_load_balancers(&mut self, services: &BTreeSet<ObjectName>) {
+        for name in services {
+            let check = self.catalogue.service(name).and_then(|service| {
+                let slices = self.catalogue.slices_of(name);
+                HealthCheck::of(service, slices, &self.node)
+            });
+            self.check_ports.set(name, check);
         }
     }
 
@@ -142,17 +156,26 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         metrics: progress.metrics.clone(),
         mode: "nftables",
     };
-    http::start(&settings.bindings, &subject)?;
-    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
     let [v4, v6] = &settings.rules;
+    let (check_ports, servers) = CheckPorts::new(
+        progress.health.clone(),
+        [
+            (Family::V4, v4.node_ports.clone()),
+            (Family::V6, v6.node_ports.clone()),
+        ],
+    );
+    http::start(&settings.bindings, &subject, servers)?;
+    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, settings.node, |family| match family {
+        reconciler: Reconciler::new(kernel, &settings.node, |family| match family {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
         flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
         progress,
+        check_ports,
+        node: settings.node.clone(),
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

@@ -4,8 +4,10 @@
 //! [`nftables`] turns that into elements of nftables maps.
 
 mod frontend;
+mod health_check;
 pub mod nftables;
 mod stale;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
+pub use health_check::HealthCheck;
 pub use stale::UdpServices;

@@ -22,6 +22,7 @@ use axum::{
 };
 
 use super::{
+    check_ports::Servers,
     health::{Health, Moment, Verdict},
     metrics::{MEDIA_TYPE, Metrics, Probe},
 };
@@ -144,11 +145,11 @@ impl Door {
     }
 }
 
-/// Starts the servers; they end with the process.
+/// Starts the servers, those at health check node ports too; they end with the process.
 ///
 /// # Errors
 /// If there is no thread for them, or an address can't be had where that has to be.
-pub fn start(bindings: &Bindings, subject: &Subject) -> Result<(), Error> {
+pub fn start(bindings: &Bindings, subject: &Subject, checks: Servers) -> Result<(), Error> {
     let wanted = [
         (Server::Health, bindings.healthz),
         (Server::Metrics, bindings.metrics),
@@ -166,9 +167,10 @@ pub fn start(bindings: &Bindings, subject: &Subject) -> Result<(), Error> {
         .name("http".to_owned())
         .spawn(move || {
             let _entered = runtime.enter();
-            let servers: Vec<_> = doors
-                .into_iter()
-                .map(|door| runtime.spawn(door.serve(subject.clone())))
+            let servers = doors.into_iter().map(|door| door.serve(subject.clone()));
+            let servers: Vec<_> = servers
+                .map(|server| runtime.spawn(server))
+                .chain([runtime.spawn(checks.run())])
                 .collect();
             runtime.block_on(async {
                 for server in servers {

@@ -1,5 +1,6 @@
 //! What others get to see: lines in the log, health, metrics.
 
+pub mod check_ports;
 pub mod health;
 pub mod http;
 mod log;

@@ -76,10 +76,11 @@ fn health_is_told_of_the_kernel_and_of_the_node() {
 }
 
 /// Holds a table in such a way that nobody else can change it, until it is dropped (nft(8), `flags owner`).
-struct Owner(Child);
+pub struct Owner(Child);
 
 impl Owner {
-    fn of(network: &Network, table: &str) -> Self {
+    /// Takes the table away from whoever has it.
+    pub fn of(network: &Network, table: &str) -> Self {
         let nft = || {
             Command::new("nft")
                 .arg("-i")
