@@ -16,6 +16,7 @@ use crate::{
     reconcile::{Outcome, Reconciler},
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{Manifests, manifests::StartError},
+    tuning::Tuning,
 };
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
@@ -35,6 +36,8 @@ pub struct Settings {
     pub sync_period: Duration,
     /// Where health and metrics are served.
     pub bindings: http::Bindings,
+    /// What of the machine is set.
+    pub tuning: Tuning,
 }
 
 /// Why the daemon can't run.
@@ -63,6 +66,7 @@ struct Daemon {
     progress: Progress,
     check_ports: CheckPorts,
     node: String,
+    tuning: Tuning,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -136,7 +140,11 @@ impl Daemon {
         if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
             self.look_at = ended + self.sync_period;
         }
-        self.starting = false;
+        if self.starting {
+            // Not before: the kernel's module for tracked flows comes with the first rules that need it.
+            self.tuning.apply();
+            self.starting = false;
+        }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
     }
@@ -149,6 +157,7 @@ impl Daemon {
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    settings.tuning.protect();
     let kernel = Handle::open()?;
     let progress = Progress::new(&settings.node, settings.sync_period);
     let subject = http::Subject {
@@ -176,6 +185,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         progress,
         check_ports,
         node: settings.node.clone(),
+        tuning: settings.tuning,
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

@@ -13,3 +13,4 @@ pub mod reconcile;
 pub mod report;
 pub mod serving;
 pub mod source;
+pub mod tuning;

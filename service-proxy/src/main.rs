@@ -50,6 +50,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         rules,
         sync_period: options.sync_period,
         bindings: options.serving.bindings(),
+        tuning: options.tuning.tuning(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

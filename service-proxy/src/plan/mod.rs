@@ -7,7 +7,9 @@ mod frontend;
 mod health_check;
 pub mod nftables;
 mod stale;
+mod tuning;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
 pub use health_check::HealthCheck;
 pub use stale::UdpServices;
+pub use tuning::{Conntrack, Setting};

@@ -10,6 +10,7 @@ mod manifest;
 mod network;
 mod proxy;
 mod server;
+mod tuning;
 
 use std::{
     collections::BTreeSet,

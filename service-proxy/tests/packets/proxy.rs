@@ -73,6 +73,12 @@ impl Proxy {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How soon the kernel kills it when memory runs out.
+    pub fn oom_score_adj(&self) -> String {
+        let path = format!("/proc/{}/oom_score_adj", self.child.id());
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
     /// Ends it without a warning.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
