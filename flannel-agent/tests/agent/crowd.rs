@@ -44,7 +44,10 @@ fn forty_agents_start_at_once() {
     for node in &mut nodes {
         assert!(node.is_running(), "{}", node.log());
     }
-    assert_eq!(history.end().taken_over(), Vec::<String>::new());
+    assert_eq!(
+        history.end().taken_over(&BTreeSet::new()),
+        Vec::<String>::new()
+    );
 }
 
 #[test]

@@ -106,10 +106,7 @@ impl Etcd {
         let log = fs::File::create(self.data.path().join("log")).unwrap();
         let mut command = Command::new("etcd");
         command
-            .args([
-                "--data-dir",
-                self.data.path().join("data").to_str().unwrap(),
-            ])
+            .args(["--data-dir", self.store().to_str().unwrap()])
             .args(["--listen-client-urls", "http://0.0.0.0:2379"])
             .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--unsafe-no-fsync"])
@@ -133,6 +130,11 @@ impl Etcd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// The directory that all it knows is in; to be copied and replaced while it is stopped.
+    pub fn store(&self) -> PathBuf {
+        self.data.path().join("data")
     }
 
     /// Asks etcd.
@@ -175,6 +177,26 @@ impl Etcd {
 
     pub fn delete(&self, key: &str) {
         self.with(|mut client| async move { client.delete(format!("{PREFIX}/{key}"), None).await });
+    }
+
+    /// Ends a key by its etcd lease, as if that had run out.
+    pub fn revoke(&self, key: &str) {
+        let found = self.below(key);
+        if let Some(lease) = found.first().map(KeyValue::lease).filter(|it| *it != 0) {
+            self.with(|mut client| async move { client.lease_revoke(lease).await });
+        }
+    }
+
+    /// Forgets all history.
+    pub fn compact(&self) {
+        self.with(|mut client| async move {
+            let now = client
+                .get("x", None)
+                .await?
+                .header()
+                .map_or(0, |it| it.revision());
+            client.compact(now, None).await
+        });
     }
 
     /// All leases, in the order of their keys.
@@ -418,6 +440,13 @@ impl Node {
             output.status.success(),
             "{program} {arguments:?}: {output:?}"
         );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same for a command that may fail, and print less then.
+    pub fn try_ip(&self, program: &str, arguments: &[&str]) -> String {
+        let run = || Command::new(program).args(arguments).output().unwrap();
+        let output = self.host.namespace.run(run).unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
