@@ -7,19 +7,11 @@ use nix::sys::signal::Signal;
 use crate::{
     history::History,
     lab::{Lab, Node, eventually, name},
+    ping::announced,
 };
 
 const CONF: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const THREE: &str = r#"{"Network":"10.5.0.0/22","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#;
-
-/// The subnet that a node announces in `subnet.env`.
-fn announced(node: &Node) -> Option<String> {
-    let text = std::fs::read_to_string(node.subnet_file()).ok()?;
-    let subnet = text
-        .lines()
-        .find_map(|it| it.strip_prefix("FLANNEL_SUBNET="))?;
-    Some(subnet.to_owned())
-}
 
 #[test]
 fn forty_agents_start_at_once() {

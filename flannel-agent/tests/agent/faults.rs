@@ -5,9 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    env,
+    path::PathBuf,
     sync::mpsc,
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,17 +14,15 @@ use std::{
 
 use flannel_agent::model::{Attributes, Entry};
 use kernel::Family;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use tempfile::{NamedTempFile, TempDir};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
 use crate::{
     healing::{FAULTS, State, state},
     history::{History, Write},
-    lab::{Lab, Node, TestNamespace, name},
+    lab::{Lab, Node, name},
     nodes::wait_for_peers,
+    ping::{Ping, announced, subnet},
 };
 
 const CONF: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
@@ -57,13 +54,6 @@ struct Run {
     /// How many nodes there are that only etcd knows.
     phantoms: u8,
     begun: Instant,
-}
-
-/// A ping between pods of the untouched nodes.
-struct Ping {
-    child: Child,
-    output: NamedTempFile,
-    _pods: [TestNamespace; 2],
 }
 
 /// Looks all the time whether two nodes announce one subnet.
@@ -247,9 +237,9 @@ impl Run {
         self.etcd_runs = false;
         let copy = self.copy.path().join("data");
         match what {
-            2 => copy_directory(&self.lab.etcd.store(), &copy),
+            2 => self.lab.etcd.copy_store(&copy),
             5 if copy.exists() => {
-                copy_directory(&copy, &self.lab.etcd.store());
+                self.lab.etcd.replace_store(Some(&copy));
                 self.history.forget();
             }
             3 | 4 => return,
@@ -292,48 +282,6 @@ impl Run {
     }
 }
 
-// === impl Ping ===
-
-impl Ping {
-    fn start(one: &Node, two: &Node) -> Self {
-        let pod = |node: &Node| {
-            let subnet = announced(node).unwrap();
-            let gateway = subnet.strip_suffix("/24").unwrap().to_owned();
-            let address = format!("{gateway}0");
-            (node.pod(&address, &gateway), address)
-        };
-        let ((from, _), (to, address)) = (pod(one), pod(two));
-        let mut command = Command::new("ping");
-        let output = NamedTempFile::new().unwrap();
-        command.args(["-i", "0.1", "-O", "-D", &address]);
-        command.stdout(Stdio::from(output.reopen().unwrap()));
-        let child = from.namespace.run(|| command.spawn().unwrap()).unwrap();
-        Self {
-            child,
-            output,
-            _pods: [from, to],
-        }
-    }
-
-    /// Answers with all that ping has printed, or all but what was as expected.
-    fn end(&mut self) -> String {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
-        self.child.wait().unwrap();
-        let output = fs::read_to_string(self.output.path()).unwrap();
-        let lines = output.lines().filter(|line| !line.contains(" bytes from "));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl Drop for Ping {
-    fn drop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
-            self.child.kill().unwrap();
-            self.child.wait().unwrap();
-        }
-    }
-}
-
 // === impl Announcements ===
 
 impl Announcements {
@@ -356,19 +304,6 @@ impl Announcements {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap()
     }
-}
-
-/// The subnet that a node announces, as `10.5.34.1/24`.
-fn announced(node: &Node) -> Option<String> {
-    subnet(&node.subnet_file())
-}
-
-fn subnet(file: &Path) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
-    let subnet = text
-        .lines()
-        .find_map(|it| it.strip_prefix("FLANNEL_SUBNET="))?;
-    Some(subnet.to_owned())
 }
 
 /// What of a node is not as the leases, by subnet, say.
@@ -417,14 +352,6 @@ fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
     texts.sort();
     texts.dedup();
     texts
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    if to.exists() {
-        fs::remove_dir_all(to).unwrap();
-    }
-    let copied = Command::new("cp").arg("-r").args([from, to]).status();
-    assert!(copied.unwrap().success());
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -132,8 +132,8 @@ impl Etcd {
         }
     }
 
-    /// The directory that all it knows is in; to be copied and replaced while it is stopped.
-    pub fn store(&self) -> PathBuf {
+    /// The directory that all it knows is in.
+    fn store(&self) -> PathBuf {
         self.data.path().join("data")
     }
 
@@ -177,6 +177,21 @@ impl Etcd {
 
     pub fn delete(&self, key: &str) {
         self.with(|mut client| async move { client.delete(format!("{PREFIX}/{key}"), None).await });
+    }
+
+    /// Puts what was copied from [`store`](Self::store), or nothing, in the place of what it knows.
+    pub fn replace_store(&self, copy: Option<&Path>) {
+        if self.store().exists() {
+            fs::remove_dir_all(self.store()).unwrap();
+        }
+        if let Some(copy) = copy {
+            copy_directory(copy, &self.store());
+        }
+    }
+
+    /// Copies what it knows while it is stopped.
+    pub fn copy_store(&self, to: &Path) {
+        copy_directory(&self.store(), to);
     }
 
     /// Ends a key by its etcd lease, as if that had run out.
@@ -268,6 +283,15 @@ impl Lab {
             hub,
             etcd,
         }
+    }
+
+    /// Runs `ip` at the hub.
+    pub fn ip(&self, arguments: &[&str]) {
+        let run = || Command::new("ip").args(arguments).status().unwrap();
+        assert!(
+            self.hub.namespace.run(run).unwrap().success(),
+            "{arguments:?}"
+        );
     }
 
     /// A node with address 192.168.64.`number` on `eth0`, by which its default route goes.
@@ -469,6 +493,14 @@ impl Drop for Node {
             );
         }
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    let copied = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(copied.unwrap().success());
 }
 
 /// The program under test, without an environment that could reach it.

@@ -10,6 +10,8 @@ mod lab;
 mod leases;
 mod masquerade;
 mod nodes;
+mod outages;
+mod ping;
 mod program;
 mod start;
 mod tls;
