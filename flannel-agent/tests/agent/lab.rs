@@ -205,11 +205,9 @@ impl Etcd {
     /// Forgets all history.
     pub fn compact(&self) {
         self.with(|mut client| async move {
-            let now = client
-                .get("x", None)
-                .await?
-                .header()
-                .map_or(0, |it| it.revision());
+            // A revision can be compacted only once.
+            let written = client.put("compacted", "", None).await?;
+            let now = written.header().map_or(0, |it| it.revision());
             client.compact(now, None).await
         });
     }
@@ -382,6 +380,7 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
+        self.forget_ready();
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -407,6 +406,13 @@ impl Node {
     pub fn start_ready(&mut self, arguments: &[&str]) {
         self.start(arguments);
         self.wait_until_ready();
+    }
+
+    /// Forgets what agents before told systemd: who tells it more waits until that was heard.
+    fn forget_ready(&self) {
+        self.systemd.set_nonblocking(true).unwrap();
+        while self.systemd.recv(&mut [0; 64]).is_ok() {}
+        self.systemd.set_nonblocking(false).unwrap();
     }
 
     /// Waits until the agent tells systemd that it is ready.
