@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backends;
 mod crowd;
 mod faults;
 mod healing;
 mod history;
+mod interface;
 mod lab;
 mod leases;
 mod masquerade;
