@@ -4,6 +4,7 @@
 
 mod backends;
 mod crowd;
+mod faults;
 mod healing;
 mod history;
 mod interface;
@@ -13,6 +14,8 @@ mod lab;
 mod leases;
 mod masquerade;
 mod nodes;
+mod outages;
+mod ping;
 mod program;
 mod start;
 mod tls;
