@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Value;
+use crate::Family;
 
 /// One statement of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,10 +90,12 @@ pub enum Operator {
 /// Something of a packet or its context that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// `ip saddr` or `ip6 saddr`, by the table's family.
+    /// `ip saddr` or `ip6 saddr`, by the table's family; in an `inet` table by that of the constant.
     SourceAddress,
-    /// `ip daddr` or `ip6 daddr`, by the table's family.
+    /// `ip daddr` or `ip6 daddr`, likewise.
     DestinationAddress,
+    /// `ether saddr`, in tables of the bridge family.
+    EtherSource,
     /// `meta l4proto`.
     Protocol,
     /// `th sport`.
@@ -134,6 +137,45 @@ pub enum Verdict {
     Jump(String),
     /// `goto CHAIN`.
     Goto(String),
+}
+
+// === impl Match ===
+
+impl Match {
+    /// The family of the address or network that a packet's address is compared with.
+    pub(super) const fn family(&self) -> Option<Family> {
+        match (self.field, &self.operator) {
+            (
+                Field::SourceAddress | Field::DestinationAddress,
+                Operator::Is(value) | Operator::IsNot(value),
+            ) => match value {
+                Value::Address(address) => Some(Family::of(address)),
+                Value::Network(network) => Some(Family::of_network(network)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+// === impl Statement ===
+
+impl Statement {
+    /// Whether it means something only where all packets are of one family.
+    pub(super) fn needs_family(&self) -> bool {
+        let is_address =
+            |field: &Field| matches!(field, Field::SourceAddress | Field::DestinationAddress);
+        match self {
+            Self::Match(comparison) => is_address(&comparison.field),
+            Self::InSet { fields, .. } | Self::VerdictMap { fields, .. } => {
+                fields.iter().any(is_address)
+            }
+            Self::DnatMap { .. } | Self::Dnat(_) | Self::Reject => true,
+            Self::Masquerade { .. } | Self::SetMark { .. } | Self::Counter | Self::Verdict(_) => {
+                false
+            }
+        }
+    }
 }
 
 // === impl Field ===

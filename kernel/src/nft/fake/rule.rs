@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use super::{Refused, reference::check_target, refuse};
 use crate::{
+    Family,
     netlink::align,
     nft::{DataType, Expr, Field, ObservedSet, ObservedTable, Rule, Set, SetData, Statement},
 };
@@ -30,10 +31,13 @@ pub(super) fn check(table: &ObservedTable, rule: &Rule, expressions: &[Expr]) ->
                 )
             }
             Statement::DnatMap { fields, map } => {
-                let address = DataType::address(table.family);
+                let address = table.family.of_packets().map(DataType::address);
                 let set = keyed(table, map, fields)?;
-                let data = Some(SetData::Value(vec![address, DataType::InetService]));
-                expect(set.data == data, "the map's data is no address and port")
+                let data = address.map(|it| SetData::Value(vec![it, DataType::InetService]));
+                expect(
+                    data.is_some() && set.data == data,
+                    "the map's data is no address and port",
+                )
             }
             _ => Ok(()),
         })
@@ -48,7 +52,9 @@ fn keyed<'a>(table: &'a ObservedTable, name: &str, fields: &[Field]) -> Refused<
         }
         None => return Err(refuse(Errno::ENOENT, format!("no such set: {name}"))),
     };
-    let fields = fields.iter().map(|field| align(field.len(table.family)));
+    // Fields with an address are refused by now where there is none.
+    let family = table.family.of_packets().unwrap_or(Family::V4);
+    let fields = fields.iter().map(|field| align(field.len(family)));
     let key = set.key.iter().map(|kind| align(kind.len()));
     expect(fields.eq(key), "the fields are not those of the set's key")?;
     Ok(set)
