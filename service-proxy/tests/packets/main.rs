@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod affinity;
 mod external;
 mod manifest;
 mod network;
