@@ -399,7 +399,7 @@ fn service() -> impl Strategy<Value = Change> {
                 internal: policies[0],
                 external: policies[1],
                 affinity,
-                unserved: Vec::new(),
+                health_check_node_port: None,
                 ports: ports
                     .into_iter()
                     .map(|(name, protocol, port)| ServicePort {

@@ -30,8 +30,9 @@ pub struct Service {
     /// How long a client keeps its endpoint after its last connection; `None`: each connection goes to any
     /// (F22).
     pub affinity: Option<Duration>,
-    /// Fields of its `spec` that ask for what this program does not do.
-    pub unserved: Vec<&'static str>,
+    /// The port of the node where load balancers ask for endpoints on it, if its external traffic goes to
+    /// those only (F29).
+    pub health_check_node_port: Option<u16>,
 }
 
 /// Which endpoints connections may go to.
