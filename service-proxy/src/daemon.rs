@@ -87,7 +87,6 @@ impl Daemon {
 
     /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
-        report::unserved(&changes);
         self.progress.changed(&changes);
         let services = self.take(changes);
         self.flows.note(&services);
