@@ -12,10 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     flows::Flows,
     model::{Catalogue, Change, ObjectName},
-    plan::nftables::NodeRules,
+    plan::{HealthCheck, nftables::NodeRules},
     reconcile::{Outcome, Reconciler},
-    report::{self, Occasion},
+    report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{Manifests, manifests::StartError},
+    tuning::Tuning,
 };
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
@@ -33,6 +34,10 @@ pub struct Settings {
     pub rules: [NodeRules; 2],
     /// How often everything is compared with the kernel.
     pub sync_period: Duration,
+    /// Where health and metrics are served.
+    pub bindings: http::Bindings,
+    /// What of the machine is set.
+    pub tuning: Tuning,
 }
 
 /// Why the daemon can't run.
@@ -44,6 +49,9 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// There are no health and metrics servers.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// Signals can't be waited for.
     #[error("wait for signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -55,6 +63,10 @@ struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
     flows: Flows,
+    progress: Progress,
+    check_ports: CheckPorts,
+    node: String,
+    tuning: Tuning,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -76,6 +88,7 @@ impl Daemon {
     /// Lets the kernel follow what has become of objects.
     fn follow(&mut self, changes: Vec<Change>) {
         report::unserved(&changes);
+        self.progress.changed(&changes);
         let services = self.take(changes);
         self.flows.note(&services);
         if self.starting || !services.is_empty() {
@@ -83,6 +96,18 @@ impl Daemon {
             self.sync(occasion, |reconciler, catalogue| {
                 reconciler.update(catalogue, &services)
             });
+        }
+        self.tell_load_balancers(&services);
+    }
+
+    /// What there is on this node of Services that load balancers ask for.
+    fn tell_load_balancers(&mut self, services: &BTreeSet<ObjectName>) {
+        for name in services {
+            let check = self.catalogue.service(name).and_then(|service| {
+                let slices = self.catalogue.slices_of(name);
+                HealthCheck::of(service, slices, &self.node)
+            });
+            self.check_ports.set(name, check);
         }
     }
 
@@ -100,10 +125,12 @@ impl Daemon {
         } else {
             occasion
         };
+        self.progress.queued();
         let started = Instant::now();
         let outcome = work(&mut self.reconciler, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
+        self.progress.synced(occasion, &outcome.attempts);
         if !outcome.failures.is_empty() {
             self.look_at = ended + retry_after(self.failures, self.sync_period);
             self.failures = self.failures.saturating_add(1);
@@ -113,7 +140,11 @@ impl Daemon {
         if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
             self.look_at = ended + self.sync_period;
         }
-        self.starting = false;
+        if self.starting {
+            // Not before: the kernel's module for tracked flows comes with the first rules that need it.
+            self.tuning.apply();
+            self.starting = false;
+        }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
     }
@@ -126,16 +157,35 @@ impl Daemon {
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    settings.tuning.protect();
     let kernel = Handle::open()?;
-    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
+    let progress = Progress::new(&settings.node, settings.sync_period);
+    let subject = http::Subject {
+        health: progress.health.clone(),
+        metrics: progress.metrics.clone(),
+        mode: "nftables",
+    };
     let [v4, v6] = &settings.rules;
+    let (check_ports, servers) = CheckPorts::new(
+        progress.health.clone(),
+        [
+            (Family::V4, v4.node_ports.clone()),
+            (Family::V6, v6.node_ports.clone()),
+        ],
+    );
+    http::start(&settings.bindings, &subject, servers)?;
+    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, settings.node, |family| match family {
+        reconciler: Reconciler::new(kernel, &settings.node, |family| match family {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
-        flows: Flows::new(conntrack::Handle::open()?),
+        flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
+        progress,
+        check_ports,
+        node: settings.node.clone(),
+        tuning: settings.tuning,
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,
