@@ -1,6 +1,7 @@
 //! The program: options, logging, and the daemon.
 
 use std::{
+    env,
     io::{self, IsTerminal as _},
     process::ExitCode,
 };
@@ -10,12 +11,20 @@ use clap::Parser as _;
 use kernel::{Family, nft::Handle};
 use service_proxy::{
     daemon::{self, Settings},
+    inspect::{self, Finding, Inspection},
     options::Options,
     reconcile,
 };
 use tracing_subscriber::EnvFilter;
 
+/// As diff(1) has it: 1 is a difference.
+const TROUBLE: u8 = 2;
+
 fn main() -> ExitCode {
+    let command = env::args().nth(1);
+    if command.is_some_and(|command| inspect::COMMANDS.contains(&command.as_str())) {
+        return inspect(&Inspection::parse());
+    }
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -26,7 +35,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> anyhow::Result<()> {
+/// Looks, prints what is found, and changes nothing.
+fn inspect(inspection: &Inspection) -> ExitCode {
+    let found = log().and_then(|()| Ok(inspection.run(&mut io::stdout().lock())?));
+    match found {
+        Ok(Finding::Fine) => ExitCode::SUCCESS,
+        Ok(Finding::Differs) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("service-proxy: {error}");
+            ExitCode::from(TROUBLE)
+        }
+    }
+}
+
+fn log() -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env()?;
@@ -36,6 +58,11 @@ fn run(options: Options) -> anyhow::Result<()> {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
+    Ok(())
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    log()?;
     if options.cleanup {
         for family in reconcile::clean_up(&mut Handle::open()?)? {
             tracing::info!("removed everything of {family}");

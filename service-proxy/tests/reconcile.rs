@@ -250,8 +250,6 @@ fn service() -> impl Strategy<Value = Change> {
                 source_ranges: ranges,
                 internal: policies[0],
                 external: policies[1],
-                health_check_node_port: None,
-                unserved: Vec::new(),
                 ports: ports
                     .into_iter()
                     .map(|(name, protocol, port)| ServicePort {
@@ -261,6 +259,7 @@ fn service() -> impl Strategy<Value = Change> {
                         node_port: node_ports.map(|number| 30_000 + number + port),
                     })
                     .collect(),
+                ..Service::default()
             },
         );
         Change::Service(name, service.map(Arc::new))

@@ -3,6 +3,7 @@
 //! [`frontends`] says what each address of a Service leads to, in terms that every dataplane shares;
 //! [`nftables`] turns that into elements of nftables maps.
 
+pub mod explain;
 mod frontend;
 mod health_check;
 pub mod nftables;

@@ -6,6 +6,7 @@ mod check_ports;
 mod external;
 mod health;
 mod http;
+mod inspect;
 mod manifest;
 mod network;
 mod proxy;
