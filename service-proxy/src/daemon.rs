@@ -181,7 +181,11 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
-        flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
+        flows: Flows::new(
+            conntrack::Handle::open()?,
+            progress.metrics.clone(),
+            settings.tuning.reset_tcp,
+        ),
         progress,
         check_ports,
         node: settings.node.clone(),

@@ -8,12 +8,13 @@ use std::{
 
 use kernel::{
     Family,
-    conntrack::{self, Flow, Handle},
+    conntrack::{Flow, Handle},
 };
 use serde::Serialize;
 
 use super::source::Objects;
 use crate::{
+    flows::tracked,
     model::{Here, Protocol, Service, ServicePort, candidates, choose},
     plan::{Address, Frontend},
 };
@@ -185,14 +186,6 @@ fn count(rows: &mut [Row], sessions: &BTreeMap<Frontend, usize>) {
         if let Some(row) = index.and_then(|index| rows.get_mut(*index)) {
             *row.sessions.get_or_insert(0) += count;
         }
-    }
-}
-
-const fn tracked(protocol: Protocol) -> conntrack::Protocol {
-    match protocol {
-        Protocol::Tcp => conntrack::Protocol::Tcp,
-        Protocol::Udp => conntrack::Protocol::Udp,
-        Protocol::Sctp => conntrack::Protocol::Sctp,
     }
 }
 

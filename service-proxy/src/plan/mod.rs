@@ -12,5 +12,5 @@ mod tuning;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
 pub use health_check::HealthCheck;
-pub use stale::UdpServices;
+pub use stale::TrackedServices;
 pub use tuning::{Conntrack, Setting};

@@ -10,6 +10,7 @@ mod inspect;
 mod manifest;
 mod network;
 mod proxy;
+mod removed;
 mod server;
 mod tuning;
 
