@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use kernel::{Family, nft::Handle};
 use service_proxy::{
@@ -29,7 +28,9 @@ fn main() -> ExitCode {
 fn run(options: Options) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
-        .from_env()?;
+        .from_env()?
+        // Every failed request is told of in our own words.
+        .add_directive("kube_client=off".parse()?);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -45,7 +46,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     let node = options.node()?;
     let rules = Family::ALL.map(|family| options.rules(family));
     let settings = Settings {
-        manifests: options.manifests.context("--manifests is needed")?,
+        source: options.source(),
         node,
         rules,
         sync_period: options.sync_period,
