@@ -9,6 +9,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use kernel::Family;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{
     model::{ByFamily, LEASE_TTL},
@@ -21,18 +22,13 @@ const ENVIRONMENT: &str = "FLANNELD_";
 
 /// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
 /// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 11] = [
-    "iface-regex",
-    "ip-blackhole-route",
+const UNSUPPORTED: [&str; 6] = [
     "kube-annotation-prefix",
     "kube-api-url",
     "kube-subnet-mgr",
     "kubeconfig-file",
-    "log-backtrace-at",
     "net-config-path",
     "set-node-network-unavailable",
-    "v",
-    "vmodule",
 ];
 
 /// Leases this node's subnet from etcd and keeps its VXLAN overlay, as flanneld does.
@@ -85,7 +81,12 @@ pub struct Options {
     #[arg(long, value_name = "NAME|IP")]
     pub iface: Vec<String>,
 
-    /// Without --iface: the interface by which packets to this address leave
+    /// Where no --iface is there: the first interface with an address, or else a name, that matches this
+    /// regular expression; of several the first that matches
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    pub iface_regex: Vec<Regex>,
+
+    /// Where neither --iface nor --iface-regex finds one: the interface by which packets to this address leave
     #[arg(long, value_name = "IP")]
     pub iface_can_reach: Option<IpAddr>,
 
@@ -116,6 +117,11 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub iptables_resync: u64,
 
+    /// Drop packets for addresses in the node's subnet that no pod has
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub ip_blackhole_route: bool,
+
     /// File that tells the CNI plugin the subnet
     #[arg(long, value_name = "PATH", default_value = "/run/flannel/subnet.env")]
     pub subnet_file: PathBuf,
@@ -136,6 +142,22 @@ pub struct Options {
     /// Port that /healthz and /readyz are served at; 0 for not at all
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub healthz_port: u16,
+
+    /// How much is logged, by klog's numbers: 4 for debugging, 8 for everything [default: RUST_LOG, or 0]
+    #[arg(short, long, value_name = "LEVEL")]
+    pub v: Option<u8>,
+
+    /// Accepted for flanneld's sake, without effect
+    #[arg(long, value_name = "PATTERNS")]
+    pub vmodule: Option<String>,
+
+    /// Accepted for flanneld's sake, without effect
+    #[arg(
+        long = "log-backtrace-at",
+        alias = "log_backtrace_at",
+        value_name = "PLACE"
+    )]
+    pub log_backtrace_at: Option<String>,
 
     /// Print the version and exit
     #[arg(long)]
@@ -179,6 +201,19 @@ impl Options {
             Ok(minutes @ 1..1440) => Ok(LEASE_TTL - Duration::from_secs(minutes * 60)),
             _ => Err(invalid),
         }
+    }
+
+    /// Which of the given flags are accepted, but do nothing.
+    pub fn without_effect(&self) -> Option<String> {
+        let given = [
+            ("--vmodule", &self.vmodule),
+            ("--log_backtrace_at", &self.log_backtrace_at),
+        ];
+        let names: Vec<_> = given
+            .into_iter()
+            .filter_map(|(name, value)| value.as_ref().map(|_| name))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// How to be known to etcd, and it to the agent.
@@ -258,8 +293,12 @@ fn is_flag(name: &str) -> bool {
 
 fn is_given(arguments: &[String], name: &str) -> bool {
     arguments.iter().any(|argument| {
-        let given = argument.strip_prefix("--").unwrap_or_default();
-        given.split('=').next() == Some(name)
+        // -v has but one dash.
+        let given = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix('-'))
+            .and_then(|given| given.split('=').next());
+        given.is_some_and(|given| given.replace('_', "-") == name)
     })
 }
 
@@ -270,6 +309,11 @@ fn go_bool(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("want true or false".into()),
     }
+}
+
+/// A regular expression as Go takes it, whose classes such as `\\d` are of ASCII.
+fn pattern(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).unicode(false).build()
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -391,9 +435,10 @@ mod tests {
             (&["--kube-subnet-mgr"][..], &[][..], "--kube-subnet-mgr"),
             (
                 &[],
-                &[("FLANNELD_IFACE_REGEX", "e.*")],
-                "FLANNELD_IFACE_REGEX",
+                &[("FLANNELD_KUBE_SUBNET_MGR", "true")],
+                "FLANNELD_KUBE_SUBNET_MGR",
             ),
+            (&["--iface-regex=eth["], &[], "--iface-regex"),
             (&["-ip-masq=yes"], &[], "--ip-masq"),
             (&["-iptables-resync=0"], &[], "--iptables-resync"),
             (&["--etcd-endpoints=ftp://a:1"], &[], "--etcd-endpoints"),
@@ -403,6 +448,37 @@ mod tests {
             let error = parse(arguments, environment).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn patterns_are_taken_in_their_order() {
+        let options = parse(&["-iface-regex", r"^10\.\d", "--iface-regex=eth.*"], &[]).unwrap();
+        let patterns: Vec<_> = options.iface_regex.iter().map(Regex::as_str).collect();
+        assert_eq!(patterns, [r"^10\.\d", "eth.*"]);
+        let environment = [("FLANNELD_IFACE_REGEX", "e.*")];
+        assert_eq!(parse(&[], &environment).unwrap().iface_regex.len(), 1);
+    }
+
+    #[test]
+    fn klogs_flags_are_taken() {
+        for (arguments, environment, v) in [
+            (&[][..], &[][..], None),
+            (&["-v=5"], &[], Some(5)),
+            (&["-v", "4"], &[("FLANNELD_V", "9")], Some(4)),
+            (&["--v=2"], &[], Some(2)),
+            (&[], &[("FLANNELD_V", "9")], Some(9)),
+        ] {
+            assert_eq!(parse(arguments, environment).unwrap().v, v, "{arguments:?}");
+        }
+        let environment = [("FLANNELD_LOG_BACKTRACE_AT", "a.go:1")];
+        let options = parse(&["-vmodule=a=1"], &environment).unwrap();
+        assert_eq!(
+            options.without_effect().as_deref(),
+            Some("--vmodule, --log_backtrace_at")
+        );
+        let options = parse(&["-log_backtrace_at", "b.go:2"], &environment).unwrap();
+        assert_eq!(options.log_backtrace_at.as_deref(), Some("b.go:2"));
+        assert_eq!(parse(&[], &[]).unwrap().without_effect(), None);
     }
 
     #[test]

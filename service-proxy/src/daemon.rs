@@ -12,14 +12,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     flows::Flows,
     model::{Catalogue, ObjectName},
-    plan::nftables::NodeRules,
+    plan::{HealthCheck, nftables::NodeRules},
     reconcile::{Outcome, Reconciler},
-    report::{self, Occasion},
+    report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
         Kube, Manifests, News, Source,
         kube::{Access, Unusable},
         manifests::StartError,
     },
+    tuning::Tuning,
 };
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
@@ -37,6 +38,10 @@ pub struct Settings {
     pub rules: [NodeRules; 2],
     /// How often everything is compared with the kernel.
     pub sync_period: Duration,
+    /// Where health and metrics are served.
+    pub bindings: http::Bindings,
+    /// What of the machine is set.
+    pub tuning: Tuning,
 }
 
 /// Where Services come from.
@@ -66,6 +71,9 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// There are no health and metrics servers.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// Signals can't be waited for.
     #[error("wait for signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -79,6 +87,10 @@ struct Daemon {
     flows: Flows,
     /// Services that are not in the kernel as they are in the catalogue.
     pending: BTreeSet<ObjectName>,
+    progress: Progress,
+    check_ports: CheckPorts,
+    node: String,
+    tuning: Tuning,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
     starting: bool,
@@ -95,6 +107,7 @@ impl Daemon {
         for one in news {
             let changes = one.into_changes(&self.catalogue);
             report::unserved(&changes);
+            self.progress.changed(&changes);
             for change in changes {
                 self.pending.extend(self.catalogue.apply(change));
             }
@@ -110,6 +123,18 @@ impl Daemon {
             self.sync(occasion, |reconciler, catalogue| {
                 reconciler.update(catalogue, &services)
             });
+        }
+        self.tell_load_balancers(&services);
+    }
+
+    /// What there is on this node of Services that load balancers ask for.
+    fn tell_load_balancers(&mut self, services: &BTreeSet<ObjectName>) {
+        for name in services {
+            let check = self.catalogue.service(name).and_then(|service| {
+                let slices = self.catalogue.slices_of(name);
+                HealthCheck::of(service, slices, &self.node)
+            });
+            self.check_ports.set(name, check);
         }
     }
 
@@ -127,10 +152,12 @@ impl Daemon {
         } else {
             occasion
         };
+        self.progress.queued();
         let started = Instant::now();
         let outcome = work(&mut self.reconciler, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
+        self.progress.synced(occasion, &outcome.attempts);
         if !outcome.failures.is_empty() {
             self.look_at = ended + retry_after(self.failures, self.sync_period);
             self.failures = self.failures.saturating_add(1);
@@ -140,7 +167,11 @@ impl Daemon {
         if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
             self.look_at = ended + self.sync_period;
         }
-        self.starting = false;
+        if self.starting {
+            // Not before: the kernel's module for tracked flows comes with the first rules that need it.
+            self.tuning.apply();
+            self.starting = false;
+        }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
     }
@@ -153,17 +184,36 @@ impl Daemon {
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    settings.tuning.protect();
     let kernel = Handle::open()?;
-    let (mut source, all) = open(&settings).await?;
+    let progress = Progress::new(&settings.node, settings.sync_period);
+    let subject = http::Subject {
+        health: progress.health.clone(),
+        metrics: progress.metrics.clone(),
+        mode: "nftables",
+    };
     let [v4, v6] = &settings.rules;
+    let (check_ports, servers) = CheckPorts::new(
+        progress.health.clone(),
+        [
+            (Family::V4, v4.node_ports.clone()),
+            (Family::V6, v6.node_ports.clone()),
+        ],
+    );
+    http::start(&settings.bindings, &subject, servers)?;
+    let (mut source, all) = open(&settings).await?;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, settings.node, |family| match family {
+        reconciler: Reconciler::new(kernel, &settings.node, |family| match family {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
-        flows: Flows::new(conntrack::Handle::open()?),
         pending: BTreeSet::new(),
+        flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
+        progress,
+        check_ports,
+        node: settings.node.clone(),
+        tuning: settings.tuning,
         sync_period: settings.sync_period,
         starting: true,
         failures: 0,

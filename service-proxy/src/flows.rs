@@ -1,6 +1,6 @@
 //! Tracked UDP flows that lead nowhere any more are forgotten, so that their clients reach other endpoints.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use kernel::{
     Family,
@@ -10,12 +10,14 @@ use kernel::{
 use crate::{
     model::{Catalogue, ObjectName},
     plan::UdpServices,
+    report::metrics::Metrics,
 };
 
 /// Forgets stale flows.
 #[derive(Debug)]
 pub struct Flows {
     kernel: Handle,
+    metrics: Arc<Metrics>,
     /// Services that have changed since flows were looked at.
     changed: BTreeSet<ObjectName>,
 }
@@ -24,9 +26,10 @@ pub struct Flows {
 
 impl Flows {
     /// Works on a kernel.
-    pub fn new(kernel: Handle) -> Self {
+    pub fn new(kernel: Handle, metrics: Arc<Metrics>) -> Self {
         Self {
             kernel,
+            metrics,
             changed: BTreeSet::new(),
         }
     }
@@ -54,10 +57,14 @@ impl Flows {
             if services.is_empty() {
                 continue;
             }
+            let started = Instant::now();
             let mut flows = self.kernel.flows(family, Protocol::Udp)?;
             flows.retain(|flow| services.is_stale(flow));
             let deleted = self.kernel.delete(&flows)?;
-            forgotten += deleted.into_iter().filter(|deleted| *deleted).count();
+            let deleted = deleted.into_iter().filter(|deleted| *deleted).count();
+            self.metrics
+                .flows_scanned(family, started.elapsed(), deleted);
+            forgotten += deleted;
         }
         self.changed.clear();
         Ok(forgotten)

@@ -11,4 +11,6 @@ pub mod options;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
+pub mod serving;
 pub mod source;
+pub mod tuning;

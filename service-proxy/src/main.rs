@@ -50,6 +50,8 @@ fn run(options: Options) -> anyhow::Result<()> {
         node,
         rules,
         sync_period: options.sync_period,
+        bindings: options.serving.bindings(),
+        tuning: options.tuning.tuning(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

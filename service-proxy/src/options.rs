@@ -9,6 +9,8 @@ use kernel::{Family, IfName};
 use crate::{
     daemon::SourceSettings,
     plan::nftables::{NodePortAddresses, NodeRules, Pods},
+    serving::ServingOptions,
+    tuning::TuningOptions,
 };
 
 /// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables.
@@ -75,6 +77,14 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub sync_period: Duration,
 
+    /// Where others can ask how it goes.
+    #[command(flatten)]
+    pub serving: ServingOptions,
+
+    /// What of the machine is set.
+    #[command(flatten)]
+    pub tuning: TuningOptions,
+
     /// Remove everything that this program has put into the kernel, and exit.
     #[arg(long)]
     pub cleanup: bool,
@@ -114,8 +124,11 @@ pub enum Invalid {
     /// Two networks of a family.
     #[error("two {0} networks; at most one per family can be given")]
     Twice(Family),
-    /// No duration.
+    /// No duration, or none where some is needed.
     #[error("{0:?} is no duration longer than none such as 30s, 1m30s or 500ms")]
+    NoDuration(String),
+    /// No duration.
+    #[error("{0:?} is no duration such as 30s, 1m30s, 500ms or 0")]
     Duration(String),
 }
 
@@ -207,10 +220,19 @@ fn network(text: &str) -> Option<IpNetwork> {
     IpNetwork::new(network.network(), network.prefix()).ok()
 }
 
-/// A duration as Go writes it: numbers with a unit, one after the other (`time.ParseDuration`), without sign
-/// and down to milliseconds.
+/// A duration that is not none.
 fn duration(text: &str) -> Result<Duration, Invalid> {
+    let duration = go_duration(text).ok().filter(|total| !total.is_zero());
+    duration.ok_or_else(|| Invalid::NoDuration(text.to_owned()))
+}
+
+/// A duration as Go writes it: numbers with a unit, one after the other (`time.ParseDuration`), without sign
+/// and down to milliseconds; `0` needs no unit.
+pub(crate) fn go_duration(text: &str) -> Result<Duration, Invalid> {
     let invalid = || Invalid::Duration(text.to_owned());
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
@@ -232,9 +254,7 @@ fn duration(text: &str) -> Result<Duration, Invalid> {
         total = total.checked_add(part).ok_or_else(invalid)?;
         rest = &rest[unit..];
     }
-    Some(total)
-        .filter(|total| !total.is_zero())
-        .ok_or_else(invalid)
+    Some(total).filter(|_| !text.is_empty()).ok_or_else(invalid)
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! A change of Services sends only their elements. At the start, after any failure, when a set is too small
 //! and whenever asked to, the whole table is read, compared, and the differences are sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use kernel::{
     Family,
@@ -46,6 +49,19 @@ pub struct Outcome {
     pub failures: Vec<kernel::Error>,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
+    /// How it went, family by family.
+    pub attempts: Vec<Attempt>,
+}
+
+/// How it went in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The family.
+    pub family: Family,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the kernel has everything now.
+    pub succeeded: bool,
 }
 
 /// How much was sent.
@@ -85,6 +101,7 @@ impl<K: Nftables> Reconciler<K> {
         };
         for plan in &mut self.plans {
             let family = plan.family();
+            let started = Instant::now();
             let now = services.iter().map(|name| {
                 let service = catalogue.service(name);
                 let slices = catalogue.slices_of(name);
@@ -100,6 +117,7 @@ impl<K: Nftables> Reconciler<K> {
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
+            outcome.attempted(family, started, &self.in_step);
         }
         outcome
     }
@@ -108,9 +126,23 @@ impl<K: Nftables> Reconciler<K> {
     pub fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         for plan in &mut self.plans {
+            let started = Instant::now();
             synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
+            outcome.attempted(plan.family(), started, &self.in_step);
         }
         outcome
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    fn attempted(&mut self, family: Family, started: Instant, in_step: &BTreeSet<Family>) {
+        self.attempts.push(Attempt {
+            family,
+            took: started.elapsed(),
+            succeeded: in_step.contains(&family),
+        });
     }
 }
 

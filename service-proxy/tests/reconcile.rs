@@ -250,6 +250,7 @@ fn service() -> impl Strategy<Value = Change> {
                 source_ranges: ranges,
                 internal: policies[0],
                 external: policies[1],
+                health_check_node_port: None,
                 unserved: Vec::new(),
                 ports: ports
                     .into_iter()

@@ -15,12 +15,12 @@ pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
 pub use packet_filter::PacketFilter;
 pub use reconciler::Reconciler;
-pub use site::{Overlay, Site, Unusable};
+pub use site::{Site, Unusable};
 
 use crate::{
-    model::{InvalidNetConf, NetConf, Underlay},
+    model::{InvalidNetConf, NetConf},
     options::{InvalidMargin, Options},
-    plan::{self, Claimant, NoInterface},
+    plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
     report::{self, CannotListen, Health, Notices},
     source::{
         self,
@@ -80,8 +80,9 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let renew_after = options.renew_after()?;
     let mut kernel = Handle::open()?;
     let host = source::read_host(&mut kernel)?;
-    let wanted = wanted_interfaces(&mut kernel, options)?;
-    let underlay = plan::choose_interface(&host, &wanted, &options.public())?;
+    let search = interface_search(&mut kernel, options)?;
+    // Known early, before etcd is waited for.
+    plan::check_interface(&host, &search)?;
     let health = Health::default();
     let serving = serve(options, health.clone()).await?;
     let mut endpoints = options.etcd_endpoints.clone();
@@ -89,22 +90,31 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
         .await
         .map_err(Error::Endpoints)?;
-    let work = work(options, renew_after, kernel, underlay, &registry, health);
+    let work = work(options, renew_after, kernel, search, &registry, health);
     tokio::select! {
         failed = serving => Err(Error::Serve(failed)),
         failed = work => failed,
     }
 }
 
-/// The interfaces, by name or address, that the options ask for; none where the default route is to choose.
-fn wanted_interfaces(kernel: &mut Handle, options: &Options) -> Result<Vec<String>, Error> {
-    let Some(address) = options.iface_can_reach.filter(|_| options.iface.is_empty()) else {
-        return Ok(options.iface.clone());
+/// How the options want the external interface to be found.
+fn interface_search(
+    kernel: &mut Handle,
+    options: &Options,
+) -> Result<InterfaceSearch, kernel::Error> {
+    let reach = match options.iface_can_reach {
+        None => None,
+        Some(address) => Some(Reach {
+            address,
+            by: source::interface_towards(kernel, address)?,
+        }),
     };
-    let unreachable = || NoInterface::Unreachable(address);
-    let way = kernel.lookup(address)?.ok_or_else(unreachable)?;
-    let link = kernel.link_by_index(way.interface)?;
-    Ok(vec![link.ok_or_else(unreachable)?.name.to_string()])
+    Ok(InterfaceSearch {
+        wanted: options.iface.clone(),
+        patterns: options.iface_regex.clone(),
+        reach,
+        public: options.public(),
+    })
 }
 
 /// Everything but health.
@@ -112,15 +122,20 @@ async fn work(
     options: &Options,
     renew_after: Duration,
     mut kernel: Handle,
-    underlay: Underlay,
+    search: InterfaceSearch,
     registry: &Registry,
     health: Health,
 ) -> Result<Infallible, Error> {
     let conf = wait_for_conf(registry).await?;
+    let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+    let host = source::read_host(&mut kernel)?;
+    let underlay = plan::choose_interface(&host, &search, &families)?;
     let node = source::node_id(underlay.public.get(Family::V4));
+    let external = kernel.link_by_name(&underlay.name)?;
+    let owner = source::owner(external.and_then(|link| link.mac));
     // Before anything is read that it tells changes of.
     let drift = Drift::open()?;
-    let site = Site::new(&mut kernel, options, &conf, underlay, node.clone())?;
+    let site = Site::new(&mut kernel, search, &conf, underlay, node.clone())?;
     site.log();
     let networks = conf
         .pools
@@ -139,6 +154,7 @@ async fn work(
             pools: conf.pools,
             node,
             own: site.own(),
+            owner,
         },
         renew_after,
     };

@@ -2,31 +2,19 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-use kernel::route::Handle;
+use kernel::{IfName, Mac, route::Handle};
 
 use crate::{
-    model::{Attributes, Backend, BackendData, ByFamily, NetConf, Underlay, Vtep, VxlanConf},
-    options::Options,
-    plan::{self, Device, NoDevice, NoInterface},
+    model::{Attributes, Backend, BackendData, ByFamily, NetConf, Underlay, Vtep},
+    plan::{self, Device, InterfaceSearch, NoInterface, NoOverlay, Overlay},
     source,
 };
 
-/// The overlay of one family.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlay {
-    /// Its device.
-    pub device: Device,
-    /// The network that all nodes share.
-    pub network: IpNetwork,
-}
-
 /// The external interface, and what follows from it and the network configuration.
 pub struct Site {
-    vxlan: VxlanConf,
+    conf: NetConf,
     node: String,
-    wanted: Vec<String>,
-    public: ByFamily<IpAddr>,
+    search: InterfaceSearch,
     underlay: Underlay,
     overlays: ByFamily<Overlay>,
 }
@@ -39,7 +27,7 @@ pub enum Unusable {
     Interface(#[from] NoInterface),
     /// The configuration and the interface do not go together.
     #[error(transparent)]
-    Device(#[from] NoDevice),
+    Overlay(#[from] NoOverlay),
     /// The kernel does not tell.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -52,28 +40,20 @@ impl Site {
     /// address, which peers know; `node` is what the others are computed from.
     pub fn new(
         kernel: &mut Handle,
-        options: &Options,
+        search: InterfaceSearch,
         conf: &NetConf,
         underlay: Underlay,
         node: String,
     ) -> Result<Self, Unusable> {
-        let Backend::Vxlan(vxlan) = &conf.backend;
-        let mut overlays = ByFamily::default();
-        for (family, pool) in conf.pools.iter() {
-            let mac = plan::vtep_mac(&node, family, vxlan.vni);
-            let device = Device::new(family, vxlan, &underlay, mac)?;
+        let mut overlays = overlays(conf, &underlay, &node)?;
+        for device in devices(&mut overlays) {
             let standing = kernel.link_by_name(&device.name)?;
-            let overlay = Overlay {
-                device: device.with_mac_of(standing.as_ref()),
-                network: pool.network(),
-            };
-            overlays.insert(family, overlay);
+            *device = device.clone().with_mac_of(standing.as_ref());
         }
         Ok(Self {
-            vxlan: vxlan.clone(),
+            conf: conf.clone(),
             node,
-            wanted: options.iface.clone(),
-            public: options.public(),
+            search,
             underlay,
             overlays,
         })
@@ -94,22 +74,40 @@ impl Site {
         &self.node
     }
 
+    /// Whether nodes on the interface's link are reached without a tunnel.
+    pub const fn routes_directly(&self) -> bool {
+        self.conf.backend.routes_directly()
+    }
+
     /// What the node says in its lease.
     pub fn own(&self) -> Attributes {
-        let vtep = |overlay: &Overlay| Vtep {
-            vni: overlay.device.vxlan.vni,
-            mac: overlay.device.mac,
-        };
         let public = |family| Some((family, *self.underlay.public.get(family)?));
-        let overlays = || self.overlays.iter();
         Attributes {
-            public: overlays()
+            public: self
+                .overlays
+                .iter()
                 .filter_map(|(family, _)| public(family))
                 .collect(),
-            backend: BackendData::Vxlan(
-                overlays().map(|(family, it)| (family, vtep(it))).collect(),
-            ),
+            backend: match &self.conf.backend {
+                Backend::Vxlan(_) => BackendData::Vxlan(self.vteps()),
+                Backend::HostGw => BackendData::HostGw,
+                Backend::Alloc => BackendData::Other(String::new()),
+            },
         }
+    }
+
+    fn vteps(&self) -> ByFamily<Vtep> {
+        let vtep = |overlay: &Overlay| {
+            let device = overlay.device.as_ref()?;
+            Some(Vtep {
+                vni: device.vxlan.vni,
+                mac: device.mac,
+            })
+        };
+        let overlays = self.overlays.iter();
+        overlays
+            .filter_map(|(family, overlay)| Some((family, vtep(overlay)?)))
+            .collect()
     }
 
     /// Goes on with what has become of the interface; answers whether that is something else than
@@ -120,25 +118,28 @@ impl Site {
     pub fn follow(&mut self, kernel: &mut Handle) -> Result<bool, Unusable> {
         let name = &self.underlay.name;
         let host = source::read_interface(kernel, name)?;
-        let underlay = plan::follow_interface(&host, name, &self.wanted, &self.public)?;
+        let families: Vec<_> = self.overlays.iter().map(|(family, _)| family).collect();
+        let underlay = plan::follow_interface(&host, name, &self.search, &families)?;
         if underlay == self.underlay {
             return Ok(false);
         }
-        let mut overlays = ByFamily::default();
-        for (family, overlay) in self.overlays.iter() {
-            let device = Device::new(family, &self.vxlan, &underlay, overlay.device.mac)?;
-            overlays.insert(
-                family,
-                Overlay {
-                    device,
-                    ..overlay.clone()
-                },
-            );
+        let mut overlays = overlays(&self.conf, &underlay, &self.node)?;
+        for device in devices(&mut overlays) {
+            device.mac = self.mac_of(&device.name).unwrap_or(device.mac);
         }
         self.overlays = overlays;
         self.underlay = underlay;
         self.log();
         Ok(true)
+    }
+
+    fn mac_of(&self, device: &IfName) -> Option<Mac> {
+        let mut devices = self
+            .overlays
+            .iter()
+            .filter_map(|(_, it)| it.device.as_ref());
+        let same = devices.find(|it| it.name == *device)?;
+        Some(same.mac)
     }
 
     /// Says which interface it is.
@@ -159,4 +160,22 @@ impl Site {
             );
         }
     }
+}
+
+/// The overlay of every enabled family, with Ethernet addresses as they are computed.
+fn overlays(
+    conf: &NetConf,
+    underlay: &Underlay,
+    node: &str,
+) -> Result<ByFamily<Overlay>, NoOverlay> {
+    let mut overlays = ByFamily::default();
+    for (family, pool) in conf.pools.iter() {
+        let overlay = Overlay::new(family, pool.network(), &conf.backend, underlay, node)?;
+        overlays.insert(family, overlay);
+    }
+    Ok(overlays)
+}
+
+fn devices(overlays: &mut ByFamily<Overlay>) -> impl Iterator<Item = &mut Device> {
+    overlays.values_mut().filter_map(|it| it.device.as_mut())
 }

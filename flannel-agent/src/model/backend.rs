@@ -7,6 +7,10 @@ use kernel::{Family, IfName, InvalidIfName, Vni};
 pub enum Backend {
     /// VXLAN (RFC 7348), spec 1.7.
     Vxlan(VxlanConf),
+    /// Plain routes by the nodes' addresses, which all have to be on one link.
+    HostGw,
+    /// None: nodes lease subnets, and something else carries their packets.
+    Alloc,
 }
 
 /// The parameters of the VXLAN backend (spec 1.1, table of backend keys).
@@ -22,6 +26,8 @@ pub struct VxlanConf {
     pub gbp: bool,
     /// Whether devices learn forwarding entries from packets.
     pub learning: bool,
+    /// Whether nodes that are on this node's link are reached without a tunnel.
+    pub direct_routing: bool,
 }
 
 /// What keeps the rules for masquerading and forwarding.
@@ -31,6 +37,18 @@ pub enum PacketFilter {
     Nftables,
     /// iptables, by flannel's rules: where `EnableNFTables` is false.
     Iptables,
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// Whether nodes on this node's link are reached without a tunnel, and others with one.
+    pub const fn routes_directly(&self) -> bool {
+        match self {
+            Self::Vxlan(conf) => conf.direct_routing,
+            Self::HostGw | Self::Alloc => false,
+        }
+    }
 }
 
 // === impl VxlanConf ===

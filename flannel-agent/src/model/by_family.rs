@@ -35,6 +35,11 @@ impl<T> ByFamily<T> {
             .filter_map(|family| Some((family, self.get(family)?)))
     }
 
+    /// The values, to be changed; that of IPv4 first.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.v4.iter_mut().chain(self.v6.iter_mut())
+    }
+
     /// Whether no family has a value.
     pub const fn is_empty(&self) -> bool {
         self.v4.is_none() && self.v6.is_none()

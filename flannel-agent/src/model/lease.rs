@@ -39,7 +39,9 @@ pub struct Attributes {
 pub enum BackendData {
     /// VXLAN, with one tunnel endpoint for each family.
     Vxlan(ByFamily<Vtep>),
-    /// Any other backend by name; empty for a reservation.
+    /// Plain routes: its public addresses are all there is to know.
+    HostGw,
+    /// Any other backend by name; empty for a reservation, and where nothing carries packets.
     Other(String),
 }
 
@@ -117,7 +119,7 @@ impl Attributes {
     pub fn vtep(&self, family: Family) -> Option<&Vtep> {
         match &self.backend {
             BackendData::Vxlan(vteps) => vteps.get(family),
-            BackendData::Other(_) => None,
+            _ => None,
         }
     }
 
@@ -132,10 +134,7 @@ impl Attributes {
         let written = Written {
             public_ip: address(Family::V4).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
             public_ipv6: address(Family::V6),
-            backend_type: match &self.backend {
-                BackendData::Vxlan(_) => "vxlan",
-                BackendData::Other(name) => name,
-            },
+            backend_type: self.backend.name(),
             backend_data: self.vtep(Family::V4),
             backend_v6_data: self.vtep(Family::V6),
         };
@@ -153,17 +152,32 @@ impl Attributes {
         if let Some(address) = read.publicipv6 {
             public.insert(Family::V6, address.into());
         }
-        let backend = if read.backendtype == "vxlan" {
-            let v4 = vtep("BackendData", read.backenddata)?.map(|vtep| (Family::V4, vtep));
-            let v6 = vtep("BackendV6Data", read.backendv6data)?.map(|vtep| (Family::V6, vtep));
-            if v4.is_none() && v6.is_none() {
-                return Err("BackendData is missing".into());
+        let backend = match read.backendtype.as_str() {
+            "vxlan" => {
+                let v4 = vtep("BackendData", read.backenddata)?.map(|vtep| (Family::V4, vtep));
+                let v6 = vtep("BackendV6Data", read.backendv6data)?.map(|vtep| (Family::V6, vtep));
+                if v4.is_none() && v6.is_none() {
+                    return Err("BackendData is missing".into());
+                }
+                BackendData::Vxlan(v4.into_iter().chain(v6).collect())
             }
-            BackendData::Vxlan(v4.into_iter().chain(v6).collect())
-        } else {
-            BackendData::Other(read.backendtype)
+            "host-gw" => BackendData::HostGw,
+            _ => BackendData::Other(read.backendtype),
         };
         Ok(Self { public, backend })
+    }
+}
+
+// === impl BackendData ===
+
+impl BackendData {
+    /// flannel's name of the backend; empty where there is none.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Vxlan(_) => "vxlan",
+            Self::HostGw => "host-gw",
+            Self::Other(name) => name,
+        }
     }
 }
 

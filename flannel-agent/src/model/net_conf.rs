@@ -40,11 +40,10 @@ pub enum InvalidNetConf {
     )]
     NoBackend,
     /// The backend is not one of ours.
-    #[error("Backend.Type is {0:?}, which is not supported: want \"vxlan\"")]
+    #[error(
+        "Backend.Type is {0:?}, which is not supported: want \"vxlan\", \"host-gw\" or \"alloc\""
+    )]
     UnknownBackend(String),
-    /// A key of the backend that is known, but not supported.
-    #[error("Backend.{0} is set, which is not supported: remove it")]
-    UnsupportedKey(&'static str),
     /// The network identifier is out of range.
     #[error("Backend.VNI: {0}")]
     Vni(#[from] InvalidVni),
@@ -98,9 +97,10 @@ impl NetConf {
             pools.insert(Family::V6, wire.ipv6_pool()?);
         }
         let backend = wire.backend.ok_or(InvalidNetConf::NoBackend)?.check()?;
-        let Backend::Vxlan(vxlan) = &backend;
-        for (family, _) in pools.iter() {
-            vxlan.device_name(family)?;
+        if let Backend::Vxlan(vxlan) = &backend {
+            for (family, _) in pools.iter() {
+                vxlan.device_name(family)?;
+            }
         }
         let packet_filter = if wire.enablenftables {
             PacketFilter::Nftables
@@ -176,14 +176,17 @@ impl Default for WireBackend {
 
 impl WireBackend {
     fn check(self) -> Result<Backend, InvalidNetConf> {
-        let kind = self.r#type.ok_or(InvalidNetConf::NoBackend)?;
-        if !kind.eq_ignore_ascii_case("vxlan") {
-            return Err(InvalidNetConf::UnknownBackend(kind));
+        let kind = self.r#type.as_ref().ok_or(InvalidNetConf::NoBackend)?;
+        match kind.to_ascii_lowercase().as_str() {
+            "vxlan" => self.vxlan().map(Backend::Vxlan),
+            "host-gw" => Ok(Backend::HostGw),
+            "alloc" => Ok(Backend::Alloc),
+            _ => Err(InvalidNetConf::UnknownBackend(kind.clone())),
         }
-        if self.directrouting {
-            return Err(InvalidNetConf::UnsupportedKey("DirectRouting"));
-        }
-        Ok(Backend::Vxlan(VxlanConf {
+    }
+
+    fn vxlan(&self) -> Result<VxlanConf, InvalidNetConf> {
+        Ok(VxlanConf {
             vni: Vni::try_from(self.vni)?,
             port: if self.port == 0 {
                 VxlanConf::PORT
@@ -193,7 +196,8 @@ impl WireBackend {
             mtu: (self.mtu != 0).then_some(self.mtu),
             gbp: self.gbp,
             learning: self.learning,
-        }))
+            direct_routing: self.directrouting,
+        })
     }
 }
 
@@ -222,8 +226,10 @@ mod tests {
     }
 
     fn vxlan(text: &str) -> VxlanConf {
-        let Backend::Vxlan(conf) = parse(text).unwrap().backend;
-        conf
+        match parse(text).unwrap().backend {
+            Backend::Vxlan(conf) => conf,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -240,6 +246,7 @@ mod tests {
             mtu: None,
             gbp: false,
             learning: false,
+            direct_routing: false,
         };
         assert_eq!(conf.backend, Backend::Vxlan(backend));
     }
@@ -247,7 +254,7 @@ mod tests {
     #[test]
     fn keys_match_in_any_case_and_unknown_ones_are_ignored() {
         let conf = vxlan(
-            r#"{"network":"10.3.0.0/16","x":1,"BACKEND":{"TYPE":"VXLAN","vni":9,"PORT":4789,"Mtu":1400,"gbp":true,"y":[]}}"#,
+            r#"{"network":"10.3.0.0/16","x":1,"BACKEND":{"TYPE":"VXLAN","vni":9,"PORT":4789,"Mtu":1400,"gbp":true,"Learning":true,"directrouting":true,"y":[]}}"#,
         );
         let vni = 9.try_into().unwrap();
         assert_eq!(
@@ -257,13 +264,22 @@ mod tests {
                 port: 4789,
                 mtu: Some(1400),
                 gbp: true,
-                learning: false
+                learning: true,
+                direct_routing: true,
             }
         );
         assert_eq!(
             conf.device_name(Family::V6).unwrap().as_str(),
             "flannel-v6.9"
         );
+    }
+
+    #[test]
+    fn other_backends_are_known_by_flannels_names() {
+        for (name, backend) in [("Host-GW", Backend::HostGw), ("alloc", Backend::Alloc)] {
+            let text = format!(r#"{{"Network":"10.3.0.0/16","Backend":{{"Type":"{name}"}}}}"#);
+            assert_eq!(parse(&text).unwrap().backend, backend);
+        }
     }
 
     #[test]
@@ -295,10 +311,6 @@ mod tests {
             (
                 r#"{"Network":"10.3.0.0/16","Backend":{"Type":"UDP"}}"#,
                 "Backend.Type is \"UDP\"",
-            ),
-            (
-                r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}"#,
-                "Backend.DirectRouting is set",
             ),
             (
                 r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}"#,

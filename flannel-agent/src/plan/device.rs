@@ -1,12 +1,10 @@
-//! The VXLAN device of a family (spec 1.7).
+//! The device that packets to other nodes leave by (spec 1.7).
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family, IfName, InvalidIfName, Mac,
+    IfName, Mac,
     route::{Change, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, Vxlan},
 };
-
-use crate::model::{Underlay, VxlanConf};
 
 /// A device as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,68 +19,9 @@ pub struct Device {
     pub mtu: u32,
 }
 
-/// Why there can be no device for a family.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoDevice {
-    /// The underlay has no address of the family.
-    #[error("interface {interface} has no {family} address, which the {family} overlay needs")]
-    NoAddress {
-        /// The external interface.
-        interface: IfName,
-        /// The family.
-        family: Family,
-    },
-    /// What is left for packets is less than IP needs.
-    #[error(
-        "an MTU of {underlay} leaves {left} bytes for packets in VXLAN over {family}, which needs {least}; \
-         raise the interface's MTU or Backend.MTU"
-    )]
-    MtuTooSmall {
-        /// MTU of the underlay.
-        underlay: u32,
-        /// What is left of it.
-        left: u32,
-        /// The family.
-        family: Family,
-        /// The least MTU that the family works with.
-        least: u32,
-    },
-    /// The configuration makes a name that can't be.
-    #[error(transparent)]
-    Name(#[from] InvalidIfName),
-}
-
 // === impl Device ===
 
 impl Device {
-    /// The device of a family on an underlay. Its `local` address is the interface's own and not the
-    /// public one: with an address that the node does not have, the kernel sends nothing.
-    pub fn new(
-        family: Family,
-        conf: &VxlanConf,
-        underlay: &Underlay,
-        mac: Mac,
-    ) -> Result<Self, NoDevice> {
-        let local = underlay.addresses.get(family).copied();
-        let local = local.ok_or_else(|| NoDevice::NoAddress {
-            interface: underlay.name.clone(),
-            family,
-        })?;
-        Ok(Self {
-            name: conf.device_name(family)?,
-            vxlan: Vxlan {
-                vni: conf.vni,
-                parent: Some(underlay.interface),
-                local: Some(local),
-                port: conf.port,
-                learning: conf.learning,
-                gbp: conf.gbp,
-            },
-            mac,
-            mtu: mtu(family, conf.mtu.unwrap_or(underlay.mtu))?,
-        })
-    }
-
     /// The same, with the Ethernet address of the interface that it will go on with, if there is one.
     pub fn with_mac_of(self, standing: Option<&Link>) -> Self {
         let mac = standing
@@ -136,60 +75,26 @@ pub fn link_changes(have: Option<&Link>, want: &Device) -> Vec<Change> {
     vec![Change::SetLink(link.index, settings)]
 }
 
-/// What VXLAN leaves of the underlay's MTU: outer IP header, UDP 8, VXLAN 8 and inner Ethernet 14 bytes
-/// are taken off (RFC 7348, section 5). flannel takes 50 off for IPv6 as well, which is 20 too few.
-fn mtu(family: Family, underlay: u32) -> Result<u32, NoDevice> {
-    let (overhead, least) = match family {
-        Family::V4 => (50, 68),
-        Family::V6 => (70, 1280),
-    };
-    let left = underlay.saturating_sub(overhead);
-    if left < least {
-        return Err(NoDevice::MtuTooSmall {
-            underlay,
-            left,
-            family,
-            least,
-        });
-    }
-    Ok(left)
-}
-
 #[cfg(test)]
 mod tests {
     use kernel::route::IfIndex;
 
     use super::*;
 
-    fn conf() -> VxlanConf {
-        VxlanConf {
-            vni: 1.try_into().unwrap(),
-            port: 8472,
-            mtu: None,
-            gbp: false,
-            learning: false,
+    fn device() -> Device {
+        Device {
+            name: "flannel.1".parse().unwrap(),
+            vxlan: Vxlan {
+                vni: 1.try_into().unwrap(),
+                parent: Some(IfIndex(2)),
+                local: Some("192.168.1.2".parse().unwrap()),
+                port: 8472,
+                learning: false,
+                gbp: false,
+            },
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1450,
         }
-    }
-
-    fn underlay() -> Underlay {
-        Underlay {
-            name: "eth0".parse().unwrap(),
-            interface: IfIndex(2),
-            mtu: 1500,
-            addresses: [
-                (Family::V4, "192.168.1.2".parse().unwrap()),
-                (Family::V6, "fd00::2".parse().unwrap()),
-            ]
-            .into_iter()
-            .collect(),
-            public: [(Family::V4, "203.0.113.7".parse().unwrap())]
-                .into_iter()
-                .collect(),
-        }
-    }
-
-    fn device(family: Family) -> Device {
-        Device::new(family, &conf(), &underlay(), Mac([2, 0, 0, 0, 0, 1])).unwrap()
     }
 
     fn link(device: &Device) -> Link {
@@ -215,22 +120,16 @@ mod tests {
     #[test]
     fn is_made_as_flannel_makes_it() {
         assert_eq!(
-            texts(&link_changes(None, &device(Family::V4))),
+            texts(&link_changes(None, &device())),
             [
                 "ip link add flannel.1 address 02:00:00:00:00:01 mtu 1450 type vxlan id 1 dstport 8472 dev if2 local 192.168.1.2 nolearning"
-            ]
-        );
-        assert_eq!(
-            texts(&link_changes(None, &device(Family::V6))),
-            [
-                "ip link add flannel-v6.1 address 02:00:00:00:00:01 mtu 1430 type vxlan id 1 dstport 8472 dev if2 local fd00::2 nolearning"
             ]
         );
     }
 
     #[test]
     fn is_kept_if_compatible() {
-        let device = device(Family::V4);
+        let device = device();
         assert_eq!(link_changes(Some(&link(&device)), &device), []);
         let changed = Link {
             mtu: 1400,
@@ -249,23 +148,20 @@ mod tests {
         let mac = Mac([0x0e, 0, 0, 0, 0, 9]);
         let standing = Link {
             mac: Some(mac),
-            ..link(&device(Family::V4))
+            ..link(&device())
         };
-        assert_eq!(device(Family::V4).with_mac_of(Some(&standing)).mac, mac);
+        assert_eq!(device().with_mac_of(Some(&standing)).mac, mac);
         let other = Link {
             kind: LinkKind::Bridge,
             ..standing
         };
-        assert_eq!(
-            device(Family::V4).with_mac_of(Some(&other)),
-            device(Family::V4)
-        );
-        assert_eq!(device(Family::V4).with_mac_of(None), device(Family::V4));
+        assert_eq!(device().with_mac_of(Some(&other)), device());
+        assert_eq!(device().with_mac_of(None), device());
     }
 
     #[test]
     fn is_made_again_if_not_compatible() {
-        let device = device(Family::V4);
+        let device = device();
         let kinds = [
             LinkKind::Bridge,
             LinkKind::Vxlan(Vxlan {
@@ -292,33 +188,5 @@ mod tests {
             assert_eq!(changes[0], Change::DeleteLink(IfIndex(7)));
             assert!(matches!(changes[1..], [Change::AddLink(_)]));
         }
-    }
-
-    #[test]
-    fn errors_say_what_is_missing() {
-        let mac = Mac([2, 0, 0, 0, 0, 1]);
-        let ipv4_only = Underlay {
-            addresses: [(Family::V4, "192.168.1.2".parse().unwrap())]
-                .into_iter()
-                .collect(),
-            ..underlay()
-        };
-        let error = Device::new(Family::V6, &conf(), &ipv4_only, mac).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "interface eth0 has no IPv6 address, which the IPv6 overlay needs"
-        );
-        let small = VxlanConf {
-            mtu: Some(1300),
-            ..conf()
-        };
-        assert!(Device::new(Family::V4, &small, &underlay(), mac).is_ok());
-        let error = Device::new(Family::V6, &small, &underlay(), mac).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("an MTU of 1300 leaves 1230 bytes"),
-            "{error}"
-        );
     }
 }

@@ -1,6 +1,9 @@
 //! Which other nodes there are to reach.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnetwork::IpNetwork;
 use kernel::{Family, Mac};
@@ -10,10 +13,19 @@ use crate::model::{Attributes, BackendData, Lease, LeaseKey, Snapshot};
 /// Another node's subnet, in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where its tunnel endpoint is.
+    /// Its address in the underlay.
     pub address: IpAddr,
-    /// The Ethernet address of its tunnel endpoint.
-    pub mac: Mac,
+    /// How packets get there.
+    pub way: Way,
+}
+
+/// How packets get to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In VXLAN, to the tunnel endpoint of this Ethernet address.
+    Vxlan(Mac),
+    /// As they are, with the node as gateway on this node's link.
+    Direct,
 }
 
 /// All that is to be reached in one family.
@@ -23,6 +35,24 @@ pub struct Peers {
     pub by_subnet: BTreeMap<IpNetwork, Peer>,
     /// Leases that are left out, and why: one line each, for the log.
     pub skipped: Vec<String>,
+}
+
+// === impl Peers ===
+
+impl Peers {
+    /// Their addresses in the underlay.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.by_subnet.values().map(|peer| peer.address).collect()
+    }
+
+    /// Has those whose address is `on_link` reached without a tunnel.
+    pub fn route_directly(&mut self, on_link: &BTreeSet<IpAddr>) {
+        for peer in self.by_subnet.values_mut() {
+            if on_link.contains(&peer.address) {
+                peer.way = Way::Direct;
+            }
+        }
+    }
 }
 
 /// The peers of a node that holds a lease `held` and says `own` in it.
@@ -36,7 +66,7 @@ pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snaps
         let Some(subnet) = lease.key.subnet(family) else {
             continue;
         };
-        match peer(family, lease, held) {
+        match peer(family, own, lease, held) {
             Ok(Some(_)) if peers.by_subnet.contains_key(&subnet) => {
                 let name = lease.key;
                 peers.skipped.push(format!(
@@ -55,15 +85,15 @@ pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snaps
     peers
 }
 
-/// `None` for a reservation that its node has not taken yet.
-fn peer(family: Family, lease: &Lease, held: &LeaseKey) -> Result<Option<Peer>, String> {
-    let vteps = match &lease.attributes.backend {
-        BackendData::Vxlan(vteps) => vteps,
-        BackendData::Other(name) if name.is_empty() => return Ok(None),
-        BackendData::Other(name) => return Err(format!("its backend is {name}, not vxlan")),
-    };
-    let Some(vtep) = vteps.get(family) else {
-        return Err(format!("it names no {family} tunnel endpoint"));
+/// `None` for a reservation that its node has not taken yet, and where nothing carries packets.
+fn peer(
+    family: Family,
+    own: &Attributes,
+    lease: &Lease,
+    held: &LeaseKey,
+) -> Result<Option<Peer>, String> {
+    let Some(way) = way(family, &own.backend, &lease.attributes.backend)? else {
+        return Ok(None);
     };
     let Some(address) = lease.attributes.public.get(family) else {
         return Err(format!("it names no public {family} address"));
@@ -77,8 +107,22 @@ fn peer(family: Family, lease: &Lease, held: &LeaseKey) -> Result<Option<Peer>, 
     }
     Ok(Some(Peer {
         address: *address,
-        mac: vtep.mac,
+        way,
     }))
+}
+
+fn way(family: Family, own: &BackendData, its: &BackendData) -> Result<Option<Way>, String> {
+    if own.name().is_empty() || its.name().is_empty() {
+        return Ok(None);
+    }
+    match (own, its) {
+        (BackendData::Vxlan(_), BackendData::Vxlan(vteps)) => match vteps.get(family) {
+            Some(vtep) => Ok(Some(Way::Vxlan(vtep.mac))),
+            None => Err(format!("it names no {family} tunnel endpoint")),
+        },
+        (BackendData::HostGw, BackendData::HostGw) => Ok(Some(Way::Direct)),
+        _ => Err(format!("its backend is {}, not {}", its.name(), own.name())),
+    }
 }
 
 #[cfg(test)]
@@ -94,7 +138,11 @@ mod tests {
     }
 
     fn peers_of(entries: &[(&str, String)]) -> Peers {
-        let own = Lease::parse("10.5.1.0-24", OWN.as_bytes()).unwrap();
+        peers_by(OWN, entries)
+    }
+
+    fn peers_by(own: &str, entries: &[(&str, String)]) -> Peers {
+        let own = Lease::parse("10.5.1.0-24", own.as_bytes()).unwrap();
         let entry = |(name, value): &(&str, String)| {
             (
                 (*name).to_owned(),
@@ -122,8 +170,41 @@ mod tests {
         assert_eq!(subnets, ["10.5.2.0/24", "10.5.3.0/24"]);
         let peer = peers.by_subnet[&"10.5.2.0/24".parse().unwrap()];
         assert_eq!(peer.address, "192.168.64.2".parse::<IpAddr>().unwrap());
-        assert_eq!(peer.mac, Mac([2, 0, 0, 0, 0, 2]));
+        assert_eq!(peer.way, Way::Vxlan(Mac([2, 0, 0, 0, 0, 2])));
         assert_eq!(peers.skipped, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_on_the_link_needs_no_tunnel() {
+        let mut peers = peers_of(&[("10.5.2.0-24", value(2)), ("10.5.3.0-24", value(3))]);
+        assert_eq!(peers.addresses().len(), 2);
+        peers.route_directly(&["192.168.64.3".parse().unwrap()].into_iter().collect());
+        let ways: Vec<_> = peers.by_subnet.values().map(|peer| peer.way).collect();
+        assert_eq!(ways, [Way::Vxlan(Mac([2, 0, 0, 0, 0, 2])), Way::Direct]);
+    }
+
+    #[test]
+    fn only_nodes_of_the_same_backend_are_peers() {
+        let own =
+            |backend: &str| format!(r#"{{"PublicIP":"192.168.64.1","BackendType":"{backend}"}}"#);
+        let others = |backend: &str| own(backend).replace("64.1", "64.7");
+        for (backend, other, ways, skipped) in [
+            ("host-gw", "host-gw", 1, None),
+            (
+                "host-gw",
+                "ipip",
+                0,
+                Some("its backend is ipip, not host-gw"),
+            ),
+            ("host-gw", "", 0, None),
+            ("", "host-gw", 0, None),
+            ("", "", 0, None),
+        ] {
+            let peers = peers_by(&own(backend), &[("10.5.7.0-24", others(other))]);
+            assert_eq!(peers.by_subnet.len(), ways, "{backend} {other}");
+            let skipped = skipped.map(|why| format!("lease 10.5.7.0-24 is ignored: {why}"));
+            assert_eq!(peers.skipped, Vec::from_iter(skipped), "{backend} {other}");
+        }
     }
 
     #[test]

@@ -4,5 +4,5 @@ pub mod etcd;
 mod host;
 mod node;
 
-pub use host::{read_host, read_interface, read_links};
-pub use node::node_id;
+pub use host::{interface_towards, read_host, read_interface, read_links};
+pub use node::{node_id, owner};

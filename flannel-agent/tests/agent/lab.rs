@@ -179,10 +179,15 @@ impl Etcd {
 
     /// All leases, in the order of their keys.
     pub fn leases(&self) -> Vec<KeyValue> {
+        self.below("subnets/")
+    }
+
+    /// All that has a key with such a beginning, in the order of the keys.
+    pub fn below(&self, prefix: &str) -> Vec<KeyValue> {
         self.with(|mut client| async move {
             let options = GetOptions::new().with_prefix();
             let mut found = client
-                .get(format!("{PREFIX}/subnets/"), Some(options))
+                .get(format!("{PREFIX}/{prefix}"), Some(options))
                 .await?;
             Ok(found.take_kvs())
         })
@@ -245,9 +250,25 @@ impl Lab {
 
     /// A node with address 192.168.64.`number` on `eth0`, by which its default route goes.
     pub fn node(&self, number: u8) -> Node {
-        let host = TestNamespace::new(&self.test, &format!("n{number}"));
+        let bridge = index(&mut self.hub.kernel(), "br0");
+        self.node_with(number, "192.168.64", GATEWAY, Some(bridge))
+    }
+
+    /// A node on a link of its own, as 192.168.65.`number`, with the hub as router to the others.
+    pub fn far_node(&self, number: u8) -> Node {
+        let gateway = "192.168.65.254";
+        let node = self.node_with(number, "192.168.65", gateway, None);
         let mut hub = self.hub.kernel();
-        let bridge = index(&mut hub, "br0");
+        let link = index(&mut hub, &format!("veth{number}"));
+        hub.apply(&[address(link, &format!("{gateway}/24"))])
+            .unwrap();
+        let forward = || kernel::sysctl::set("net/ipv4/ip_forward", "1").unwrap();
+        self.hub.namespace.run(forward).unwrap();
+        node
+    }
+
+    fn node_with(&self, number: u8, network: &str, gateway: &str, bridge: Option<IfIndex>) -> Node {
+        let host = TestNamespace::new(&self.test, &format!("n{number}"));
         let peer = VethPeer {
             name: "eth0".parse().unwrap(),
             namespace: Some(host.namespace.as_raw_fd()),
@@ -260,17 +281,18 @@ impl Lab {
             mac: None,
             mtu: None,
             up: true,
-            master: Some(bridge),
+            master: bridge,
         };
+        let mut hub = self.hub.kernel();
         hub.apply(&[Change::AddLink(uplink)]).unwrap();
         let mut kernel = host.kernel();
         let eth0 = index(&mut kernel, "eth0");
         kernel
             .apply(&[
                 up(eth0),
-                address(eth0, &format!("192.168.64.{number}/24")),
+                address(eth0, &format!("{network}.{number}/24")),
                 address(eth0, &format!("fd64::{number}/64")),
-                default_route(eth0, GATEWAY),
+                default_route(eth0, gateway),
             ])
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -292,6 +314,15 @@ impl Lab {
 // === impl Node ===
 
 impl Node {
+    /// A pod in the node's lease, with its address: the first after the node's own.
+    pub fn pod_in(&self, lease: &str) -> (TestNamespace, IpAddr) {
+        let ipv4 = lease.split('-').next().unwrap();
+        let prefix = ipv4.rsplit_once('.').unwrap().0;
+        let address = format!("{prefix}.2");
+        let pod = self.pod(&address, &format!("{prefix}.1"));
+        (pod, address.parse().unwrap())
+    }
+
     /// A pod with this address, whose gateway is the node.
     pub fn pod(&self, pod: &str, gateway: &str) -> TestNamespace {
         let made = TestNamespace::new(&self.test, &format!("pod{}", self.number));
@@ -374,6 +405,17 @@ impl Node {
         let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
         nix::sys::signal::kill(pid, signal).unwrap();
         agent.wait().unwrap()
+    }
+
+    /// Whether an agent was started and has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let agent = self.agent.as_mut();
+        agent.is_some_and(|agent| agent.try_wait().unwrap().is_none())
+    }
+
+    /// Waits until the agent ends by itself, and answers how it did.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.agent.take().unwrap().wait().unwrap()
     }
 
     pub fn subnet_file(&self) -> PathBuf {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backends;
+mod crowd;
 mod healing;
+mod history;
+mod interface;
 mod lab;
 mod leases;
 mod masquerade;

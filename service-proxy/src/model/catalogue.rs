@@ -278,7 +278,13 @@ mod tests {
         let mut catalogue = Catalogue::default();
         let node = |zone: Option<&str>| {
             let zone = zone.map(Into::into);
-            Change::Node(ObjectName::new("", "n1"), Some(Arc::new(Node { zone })))
+            Change::Node(
+                ObjectName::new("", "n1"),
+                Some(Arc::new(Node {
+                    zone,
+                    ..Node::default()
+                })),
+            )
         };
         catalogue.apply(service("web"));
         assert_eq!(catalogue.apply(node(Some("a"))).len(), 1);

@@ -5,4 +5,6 @@
 pub struct Node {
     /// Its zone: the label `topology.kubernetes.io/zone` (F13).
     pub zone: Option<String>,
+    /// It is being deleted, or the autoscaler is about to: load balancers should send it nothing new (F30).
+    pub leaving: bool,
 }

@@ -27,6 +27,9 @@ pub struct Service {
     pub internal: TrafficPolicy,
     /// Which endpoints its other addresses lead to (F11, F12).
     pub external: TrafficPolicy,
+    /// The port of the node where load balancers ask for endpoints on it, if its external traffic goes to
+    /// those only (F29).
+    pub health_check_node_port: Option<u16>,
     /// Fields of its `spec` that ask for what this program does not do.
     pub unserved: Vec<&'static str>,
 }

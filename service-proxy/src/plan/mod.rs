@@ -4,8 +4,12 @@
 //! [`nftables`] turns that into elements of nftables maps.
 
 mod frontend;
+mod health_check;
 pub mod nftables;
 mod stale;
+mod tuning;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
+pub use health_check::HealthCheck;
 pub use stale::UdpServices;
+pub use tuning::{Conntrack, Setting};

@@ -26,6 +26,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Label that names the zone of a Node.
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// Taint of a Node that the cluster autoscaler is about to delete.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// What of an object the proxy can't understand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +73,14 @@ pub fn cluster_name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
 /// A Node.
 pub fn node(node: &Node) -> model::Node {
     let labels = node.metadata.labels.as_ref();
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let excluded = taints
+        .into_iter()
+        .flatten()
+        .any(|taint| taint.key == TO_BE_DELETED);
     model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+        leaving: excluded || node.metadata.deletion_timestamp.is_some(),
     }
 }
 
@@ -108,6 +116,7 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
             "spec.externalTrafficPolicy",
             spec.external_traffic_policy.as_deref(),
         )?,
+        health_check_node_port: health_check_node_port(spec)?,
         unserved: unserved(spec),
     }))
 }
@@ -238,14 +247,22 @@ fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
 /// Fields that ask for what this program does not do.
 fn unserved(spec: &ServiceSpec) -> Vec<&'static str> {
     let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
-    let checked = spec.health_check_node_port.is_some_and(|port| port != 0);
-    [
-        (sticky, "spec.sessionAffinity"),
-        (checked, "spec.healthCheckNodePort"),
-    ]
-    .into_iter()
-    .filter_map(|(asked, field)| asked.then_some(field))
-    .collect()
+    sticky
+        .then_some("spec.sessionAffinity")
+        .into_iter()
+        .collect()
+}
+
+/// Only of load balancers whose traffic goes to endpoints on the node; of others it is what was left over.
+fn health_check_node_port(spec: &ServiceSpec) -> Result<Option<u16>, Invalid> {
+    let needed = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    match spec.health_check_node_port {
+        Some(number @ (..=-1 | 1..)) if needed => {
+            port("spec.healthCheckNodePort", number).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn policy(field: &str, text: Option<&str>) -> Result<TrafficPolicy, Invalid> {
@@ -393,6 +410,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_to_go() {
+        let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+        for (object, leaving) in [
+            (json!({}), false),
+            (taint("node.kubernetes.io/not-ready"), false),
+            (taint("ToBeDeletedByClusterAutoscaler"), true),
+            (
+                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+                true,
+            ),
+        ] {
+            let decoded = node(&serde_json::from_value(object.clone()).unwrap());
+            assert_eq!(decoded.leaving, leaving, "{object}");
+        }
+    }
+
+    #[test]
     fn services_of_another_proxy_are_not_ours() {
         let labels = json!({"service.kubernetes.io/service-proxy-name": "other"});
         assert_eq!(
@@ -465,10 +499,42 @@ mod tests {
         );
         let node_ports: Vec<_> = found.ports.iter().map(|port| port.node_port).collect();
         assert_eq!(node_ports, [Some(30080), None]);
-        assert_eq!(
-            found.unserved,
-            ["spec.sessionAffinity", "spec.healthCheckNodePort"]
-        );
+        assert_eq!(found.unserved, ["spec.sessionAffinity"]);
+        assert_eq!(found.health_check_node_port, None);
+    }
+
+    #[test]
+    fn health_is_checked_of_load_balancers_that_ask_for_it() {
+        for (spec, expected) in [
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}),
+                Ok(Some(31_000)),
+            ),
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}),
+                Ok(None),
+            ),
+            (
+                json!({"type": "NodePort", "externalTrafficPolicy": "Local"}),
+                Ok(None),
+            ),
+            (json!({"externalTrafficPolicy": "Local"}), Ok(None)),
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 0}),
+                Ok(None),
+            ),
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 70000}),
+                Err("spec.healthCheckNodePort: 70000 is no port from 1 to 65535".to_owned()),
+            ),
+        ] {
+            let mut whole = json!({"clusterIP": "10.96.0.1", "healthCheckNodePort": 31000});
+            let fields = spec.as_object().unwrap().clone();
+            whole.as_object_mut().unwrap().extend(fields);
+            let found = decode_service(whole, json!({}));
+            let found = found.map(|service| service.unwrap().health_check_node_port);
+            assert_eq!(found, expected, "{spec}");
+        }
     }
 
     #[test]

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod check_ports;
 mod external;
+mod health;
+mod http;
 mod manifest;
 mod network;
 mod proxy;
 mod server;
+mod tuning;
 
 use std::{
     collections::BTreeSet,

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::{Refused, reference::check_target, refuse};
 use crate::{
     netlink::align,
-    nft::{DataType, Expr, Field, ObservedSet, ObservedTable, Rule, Set, SetData, Statement},
+    nft::{DataType, Expr, Field, ObservedSet, ObservedTable, Rule, Set, SetData, Statement, Term},
 };
 
 /// Refuses a rule that names a chain or set that is not there, or a set of another type.
@@ -35,8 +35,50 @@ pub(super) fn check(table: &ObservedTable, rule: &Rule, expressions: &[Expr]) ->
                 let data = Some(SetData::Value(vec![address, DataType::InetService]));
                 expect(set.data == data, "the map's data is no address and port")
             }
+            Statement::DnatTerms { key, map } => {
+                let address = DataType::address(table.family);
+                let set = keyed_by_terms(table, map, key)?;
+                let data = Some(SetData::Value(vec![address, DataType::InetService]));
+                expect(set.data == data, "the map's data is no address and port")
+            }
+            Statement::Update { map, key, data, .. } => {
+                check_term(table, data)?;
+                check_change(table, map, key)
+            }
+            Statement::Delete { map, key } => check_change(table, map, key),
             _ => Ok(()),
         })
+}
+
+fn check_change(table: &ObservedTable, map: &str, key: &[Term]) -> Refused {
+    let set = keyed_by_terms(table, map, key)?;
+    expect(set.dynamic, "the map is not dynamic")?;
+    expect_marks(set)
+}
+
+fn check_term(table: &ObservedTable, term: &Term) -> Refused {
+    match term {
+        Term::Field(_) => Ok(()),
+        Term::Mapped { key, map } => expect_marks(keyed_by_terms(table, map, key)?),
+    }
+}
+
+fn expect_marks(set: &Set) -> Refused {
+    let marks = Some(SetData::Value(vec![DataType::Mark; 2]));
+    expect(set.data == marks, "the map's data is not two marks")
+}
+
+/// The set of a name, if its key is as long as the terms are, each padded.
+fn keyed_by_terms<'a>(table: &'a ObservedTable, name: &str, terms: &[Term]) -> Refused<&'a Set> {
+    terms.iter().try_for_each(|term| check_term(table, term))?;
+    let fields: Vec<_> = terms
+        .iter()
+        .map(|term| match term {
+            Term::Field(field) => *field,
+            Term::Mapped { .. } => Field::Mark,
+        })
+        .collect();
+    keyed(table, name, &fields)
 }
 
 /// The set of a name, if its key is as long as the fields are, each padded.

@@ -224,6 +224,7 @@ impl Skeleton {
             data: None,
             size: 0,
             interval: true,
+            dynamic: false,
             comment: None,
             elements: networks
                 .map(|network| (vec![Value::Network(network)], Element::default()))
@@ -256,6 +257,7 @@ impl Skeleton {
             data,
             size: capacity(name, elements.len()),
             interval: false,
+            dynamic: false,
             comment: None,
             elements,
         }
