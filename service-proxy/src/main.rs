@@ -6,7 +6,6 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use kernel::{Family, nft::Handle};
 use service_proxy::{
@@ -51,7 +50,9 @@ fn inspect(inspection: &Inspection) -> ExitCode {
 fn log() -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
-        .from_env()?;
+        .from_env()?
+        // Every failed request is told of in our own words.
+        .add_directive("kube_client=off".parse()?);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -72,7 +73,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     let node = options.node()?;
     let rules = Family::ALL.map(|family| options.rules(family));
     let settings = Settings {
-        manifests: options.manifests.context("--manifests is needed")?,
+        source: options.source(),
         node,
         rules,
         sync_period: options.sync_period,

@@ -12,7 +12,7 @@ mod protocol;
 mod service;
 
 pub use address::parse_address;
-pub use catalogue::{Catalogue, Change, ObjectKey};
+pub use catalogue::{Catalogue, Change, ObjectKey, ObjectKind};
 pub use choice::{Candidate, Choice, Here, candidates, choose};
 pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SlicePort};
 pub use name::{ObjectName, ServicePortName};
