@@ -412,6 +412,7 @@ fn service() -> impl Strategy<Value = Change> {
                         node_port: node_ports.map(|number| 30_000 + number + port),
                     })
                     .collect(),
+                ..Service::default()
             },
         );
         Change::Service(name, service.map(Arc::new))
