@@ -158,11 +158,7 @@ fn only_the_step_that_sets_sysctls_is_privileged() {
             if name == "init" {
                 continue;
             }
-            assert_eq!(
-                security.privileged.unwrap_or_default(),
-                false,
-                "{overlay} {name}"
-            );
+            assert!(!security.privileged.unwrap_or_default(), "{overlay} {name}");
             assert_eq!(security.allow_privilege_escalation, Some(false));
             assert_eq!(security.read_only_root_filesystem, Some(true));
             let capabilities = security.capabilities.as_ref().unwrap();
