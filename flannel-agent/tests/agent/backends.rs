@@ -10,8 +10,8 @@ use crate::{
 };
 
 /// A node with the name of its lease and a pod.
-struct Site {
-    node: Node,
+pub struct Site {
+    pub node: Node,
     lease: String,
     pod: TestNamespace,
     address: IpAddr,
@@ -21,7 +21,7 @@ struct Site {
 
 impl Site {
     /// Starts an agent on a node, and a pod in its subnet.
-    fn start(lab: &Lab, mut node: Node, address: &str, arguments: &[&str]) -> Self {
+    pub fn start(lab: &Lab, mut node: Node, address: &str, arguments: &[&str]) -> Self {
         node.start_ready(arguments);
         let (lease, _) = lab.etcd.lease_of(&format!("\"{address}\"")).unwrap();
         let (pod, address) = node.pod_in(&lease);
@@ -34,20 +34,21 @@ impl Site {
     }
 
     /// The route to another node's subnet.
-    fn route_to(&self, other: &Self) -> String {
+    pub fn route_to(&self, other: &Self) -> String {
         let ipv4 = other.lease.split('&').next().unwrap();
         let subnet = ipv4.replace('-', "/");
         let route = self.node.ip("ip", &["route", "show", &subnet]);
         route.trim().to_owned()
     }
 
-    fn talks_to(&self, other: &Self) -> bool {
+    pub fn talks_to(&self, other: &Self) -> bool {
         talks(&self.pod, self.address, &other.pod, other.address)
             && talks(&other.pod, other.address, &self.pod, self.address)
     }
 }
 
-fn near(lab: &Lab, number: u8) -> Site {
+/// A node on the common link with its agent and a pod.
+pub fn near(lab: &Lab, number: u8) -> Site {
     Site::start(lab, lab.node(number), &format!("192.168.64.{number}"), &[])
 }
 

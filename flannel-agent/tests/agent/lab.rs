@@ -419,6 +419,7 @@ impl Node {
             .arg(self.subnet_file())
             .args(arguments)
             .env("NODE_NAME", format!("node{}", self.number))
+            .env("WIREGUARD_KEY_FILE", self.directory.path().join("wgkey"))
             .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self
