@@ -10,7 +10,7 @@ mod wireguard;
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use kernel::{Family, Mac, route::Handle};
+use kernel::{Mac, route::Handle};
 use tokio::sync::watch;
 
 pub use drift::{CannotWatch, Drift};
@@ -251,7 +251,8 @@ impl Dataplane {
         let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
         let host = source::read_host(&mut kernel)?;
         let underlay = plan::choose_interface(&host, &search, &families)?;
-        let node = source::node_id(underlay.public.get(Family::V4));
+        let public = |family| underlay.public.get(family);
+        let node = source::node_id(families.iter().copied().find_map(public));
         let external = kernel.link_by_name(&underlay.name)?;
         let owner = source::owner(external.and_then(|link| link.mac));
         // Before anything is read that it tells changes of.

@@ -28,7 +28,7 @@ pub struct Lease {
 /// What a lease says about its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// The node's addresses in the underlay; of IPv4 there always is one.
+    /// The node's addresses in the underlay, of the families that it has subnets of.
     pub public: ByFamily<IpAddr>,
     /// How to reach it.
     pub backend: BackendData,
@@ -115,7 +115,7 @@ enum WrittenData<'a> {
 /// The value as it is read; keys in lower case.
 #[derive(Deserialize)]
 struct Read {
-    publicip: Ipv4Addr,
+    publicip: Option<Ipv4Addr>,
     publicipv6: Option<Ipv6Addr>,
     #[serde(default)]
     backendtype: String,
@@ -148,9 +148,12 @@ impl Attributes {
         }
     }
 
-    /// Whether both are of one node: flannel knows nodes by their public IPv4 address.
+    /// Whether both are of one node: flannel knows nodes by their public IPv4 address. Those without one
+    /// are known by that of IPv6.
     pub fn is_same_node(&self, other: &Self) -> bool {
-        self.public.get(Family::V4) == other.public.get(Family::V4)
+        let both = |family| Some((self.public.get(family)?, other.public.get(family)?));
+        let both = Family::ALL.into_iter().find_map(both);
+        both.is_some_and(|(own, others)| own == others)
     }
 
     /// The bytes that stand in etcd.
@@ -170,13 +173,16 @@ impl Attributes {
     /// Parses what stands in etcd.
     pub(super) fn parse(value: &[u8]) -> Result<Self, String> {
         let read: Read = go_json::parse(value).map_err(|error| error.to_string())?;
-        if read.publicip.is_unspecified() {
-            return Err("PublicIP is 0.0.0.0".into());
-        }
         let mut public = ByFamily::default();
-        public.insert(Family::V4, read.publicip.into());
+        // What there has to be, and is nothing, where a node has IPv6 alone.
+        if let Some(address) = read.publicip.filter(|address| !address.is_unspecified()) {
+            public.insert(Family::V4, address.into());
+        }
         if let Some(address) = read.publicipv6 {
             public.insert(Family::V6, address.into());
+        }
+        if public.is_empty() {
+            return Err("there is neither a PublicIP nor a PublicIPv6".into());
         }
         let backend = match read.backendtype.as_str() {
             "vxlan" => {
@@ -267,6 +273,7 @@ mod tests {
     const VXLAN: &str = r#"{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}}"#;
     const DUAL: &str = r#"{"PublicIP":"10.1.1.2","PublicIPv6":"fd01::2","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"aa:00:00:00:00:01"},"BackendV6Data":{"VNI":1,"VtepMAC":"ba:00:00:00:00:02"}}"#;
 
+    const IPV6: &str = r#"{"PublicIP":"0.0.0.0","PublicIPv6":"fd01::2","BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"ba:00:00:00:00:02"}}"#;
     const WIREGUARD: &str = r#"{"PublicIP":"1.2.3.4","PublicIPv6":"fd01::2","BackendType":"wireguard","BackendData":{"PublicKey":"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=","Port":51820},"BackendV6Data":{"PublicKey":"xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=","Port":51821}}"#;
 
     fn parse(value: &str) -> Result<Attributes, String> {
@@ -283,6 +290,7 @@ mod tests {
             r#"{"PublicIP":"1.2.3.4","PublicIPv6":null,"BackendType":"host-gw"}"#,
             r#"{"PublicIP":"1.2.3.4","PublicIPv6":null,"BackendType":"ipip"}"#,
             WIREGUARD,
+            IPV6,
             r#"{"PublicIP":"1.2.3.4","PublicIPv6":null}"#,
         ] {
             assert_eq!(parse(value).unwrap().to_json(), value);
@@ -302,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn nodes_are_known_by_an_address_that_both_have() {
+        let host = |v4: &str, v6: &str| {
+            let value = format!(r#"{{"PublicIP":"{v4}","PublicIPv6":"{v6}"}}"#);
+            parse(&value).unwrap()
+        };
+        let (dual, ipv6) = (host("10.1.1.2", "fd01::2"), host("0.0.0.0", "fd01::2"));
+        for (other, same_as_dual, same_as_ipv6) in [
+            (host("10.1.1.2", "fd01::9"), true, false),
+            (host("10.1.1.9", "fd01::2"), false, true),
+            (host("0.0.0.0", "fd01::2"), true, true),
+            (host("0.0.0.0", "fd01::9"), false, false),
+        ] {
+            assert_eq!(dual.is_same_node(&other), same_as_dual, "{other:?}");
+            assert_eq!(ipv6.is_same_node(&other), same_as_ipv6, "{other:?}");
+        }
+    }
+
+    #[test]
     fn unknown_fields_and_other_cases_are_no_matter() {
         let value = r#"{"OwnerID":"x","publicip":"192.168.64.3","backendType":"vxlan","BackendData":{"vni":1,"more":[],"VTEPMac":"C6:D2:32:6F:8F:44"}}"#;
         assert_eq!(parse(value), parse(VXLAN));
@@ -314,12 +340,12 @@ mod tests {
         for (value, why) in [
             ("", "EOF while parsing"),
             ("null", "invalid type: null"),
-            ("{}", "missing field"),
+            ("{}", "there is neither a PublicIP nor a PublicIPv6"),
             (
                 r#"/coreos.com/network/subnets/10.5.1.0-24 {"PublicIP":"1.2.3.4"}"#,
                 "expected value",
             ),
-            (r#"{"PublicIP":"0.0.0.0"}"#, "PublicIP is 0.0.0.0"),
+            (r#"{"PublicIP":"0.0.0.0"}"#, "there is neither a PublicIP"),
             (
                 r#"{"PublicIP":"1.2.3.4","BackendType":"vxlan"}"#,
                 "BackendData is missing",

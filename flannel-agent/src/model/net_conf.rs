@@ -30,9 +30,9 @@ pub enum InvalidNetConf {
     /// No network for an enabled family.
     #[error("please define a correct {0} parameter in the flannel config")]
     NoNetwork(&'static str),
-    /// IPv4 is switched off.
-    #[error("EnableIPv4 is false: a subnet in etcd always has an IPv4 part; set it to true")]
-    NoIpv4,
+    /// Both families are switched off.
+    #[error("EnableIPv4 and EnableIPv6 are both false: there is nothing to lease")]
+    NoFamily,
     /// The subnets can't be cut.
     #[error(transparent)]
     Pool(#[from] InvalidPool),
@@ -119,13 +119,15 @@ impl NetConf {
     /// Parses and checks a configuration.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidNetConf> {
         let wire: Wire = go_json::parse(text)?;
-        if !wire.enableipv4 {
-            return Err(InvalidNetConf::NoIpv4);
-        }
         let mut pools = ByFamily::default();
-        pools.insert(Family::V4, wire.ipv4_pool()?);
+        if wire.enableipv4 {
+            pools.insert(Family::V4, wire.ipv4_pool()?);
+        }
         if wire.enableipv6 {
             pools.insert(Family::V6, wire.ipv6_pool()?);
+        }
+        if pools.is_empty() {
+            return Err(InvalidNetConf::NoFamily);
         }
         let backend = wire.backend.ok_or(InvalidNetConf::NoBackend)?.check()?;
         if let Backend::Vxlan(vxlan) = &backend {
@@ -415,6 +417,16 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_can_be_alone_whatever_is_said_of_ipv4() {
+        let conf = parse(
+            r#"{"Network":"10.3.0.0/16","EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#,
+        )
+        .unwrap();
+        let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+        assert_eq!(families, [Family::V6]);
+    }
+
+    #[test]
     fn errors_name_the_key() {
         for (text, error) in [
             (
@@ -446,7 +458,10 @@ mod tests {
                 r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"ipip"}}"#,
                 "Backend.Type ipip carries IPv4 alone",
             ),
-            (r#"{"EnableIPv4":false}"#, "EnableIPv4 is false"),
+            (
+                r#"{"EnableIPv4":false}"#,
+                "EnableIPv4 and EnableIPv6 are both false",
+            ),
             (
                 r#"{"Network":"10.3.0.0/33"}"#,
                 "not a network configuration in JSON: ",

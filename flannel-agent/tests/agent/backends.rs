@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use kernel::Family;
 use nix::sys::signal::Signal;
 
 use crate::{
     lab::{Lab, Node, TestNamespace, eventually},
-    nodes::talks,
+    nodes::{talks, wait_for_peers},
 };
 
 /// A node with the name of its lease and a pod.
@@ -188,4 +189,43 @@ fn alloc_leases_a_subnet_and_leaves_the_kernel_alone() {
     let links = one.node.ip("ip", &["-o", "link", "show"]);
     assert!(!links.contains("flannel"), "{links}");
     lab.etcd.stop();
+}
+
+#[test]
+fn nodes_can_have_ipv6_alone() {
+    let conf = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#;
+    let lab = Lab::new("ipv6", conf);
+    let mut nodes = [lab.node(1), lab.node(2)];
+    for node in &mut nodes {
+        node.ip("ip", &["-4", "address", "flush", "dev", "eth0"]);
+        let default = ["-6", "route", "add", "default", "via", "fd64::fe"];
+        node.ip("ip", &default);
+        node.start_ready(&["--etcd-endpoints=http://[fd64::fe]:2379"]);
+    }
+    let [one, two] = &nodes;
+    wait_for_peers(&[one, two], Family::V6, "flannel-v6.1");
+    assert!(one.reaches(two, "flannel-v6.1") && two.reaches(one, "flannel-v6.1"));
+    let (lease, value) = lab.etcd.lease_of("\"fd64::1\"").unwrap();
+    assert!(
+        lease.starts_with("fc00:") && lease.ends_with("::-64"),
+        "{lease}"
+    );
+    let start = r#"{"PublicIP":"0.0.0.0","PublicIPv6":"fd64::1","BackendType":"vxlan","BackendV6Data":{"VNI":1,"#;
+    assert!(value.starts_with(start), "{value}");
+    let subnet = lease.replace("::-64", "::1/64");
+    assert_eq!(
+        one.subnet_env(),
+        format!(
+            "FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET={subnet}\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n"
+        )
+    );
+    let links = one.ip("ip", &["-o", "link", "show"]);
+    assert!(!links.contains(" flannel.1"), "{links}");
+
+    let [one, two] = &mut nodes;
+    one.stop(Signal::SIGKILL);
+    one.start_ready(&["--etcd-endpoints=http://[fd64::fe]:2379"]);
+    assert_eq!(lab.etcd.lease_of("\"fd64::1\"").unwrap().0, lease);
+    assert_eq!(lab.etcd.leases().len(), 2);
+    assert!(one.reaches(two, "flannel-v6.1"));
 }

@@ -107,7 +107,7 @@ impl Etcd {
         let mut command = Command::new("etcd");
         command
             .args(["--data-dir", self.store().to_str().unwrap()])
-            .args(["--listen-client-urls", "http://0.0.0.0:2379"])
+            .args(["--listen-client-urls", "http://[::]:2379"])
             .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--unsafe-no-fsync"])
             .stdout(Stdio::null())
