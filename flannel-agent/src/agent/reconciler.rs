@@ -1,6 +1,12 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
-use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use kernel::{
     Family,
@@ -17,7 +23,7 @@ use super::{Drift, Site};
 use crate::{
     model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Tables, Watched},
+    plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
     report::{self, CannotWrite, Health, Notices},
     source,
 };
@@ -200,9 +206,14 @@ impl Reconciler {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
         }
         let own = self.site.own();
-        let mut outcome = Ok(());
-        for (family, place) in places.iter() {
-            let peers = plan::peers(family, &own, &held.key, snapshot);
+        let backend = self.site.backend().clone();
+        let peers: Vec<_> = places
+            .iter()
+            .map(|(family, _)| plan::peers(family, &backend, &own, &held.key, snapshot))
+            .collect();
+        let places: Vec<_> = places.iter().map(|(_, place)| place).zip(peers).collect();
+        let mut outcome = self.tunnels(&places);
+        for (place, peers) in places {
             outcome = outcome.and(self.tables(place, held, peers, notices));
         }
         outcome.and_then(|()| self.clean(notices))
@@ -225,12 +236,13 @@ impl Reconciler {
                 Some(device) => Some(self.watched_device(device)?),
                 None => None,
             };
-            let network = overlay.network;
+            let in_whole = |device: &Device| device.takes_whole_network();
             let place = Place {
                 family,
                 device,
                 underlay,
-                network,
+                network: overlay.network,
+                whole_network: overlay.device.as_ref().is_some_and(in_whole),
             };
             places.insert(family, place);
         }
@@ -291,6 +303,23 @@ impl Reconciler {
             .ok_or_else(|| Error::Device(device.name.clone()))?;
         refuse_router_advertisements(device)?;
         Ok(link.index)
+    }
+
+    /// Brings in line what is in WireGuard devices, of which one may carry several families.
+    fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
+        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
+        for (place, peers) in places {
+            if let Some(device) = place.device.filter(|_| place.whole_network) {
+                let empty = || (place.family, Tunnels::default());
+                devices.entry(device).or_insert_with(empty).1.add(peers);
+            }
+        }
+        for (device, (family, tunnels)) in &devices {
+            if self.site.reconcile_tunnels(*device, *family, tunnels)? {
+                tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
+            }
+        }
+        Ok(())
     }
 
     /// Brings in line what leads to other nodes.

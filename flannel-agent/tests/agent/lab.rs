@@ -107,7 +107,7 @@ impl Etcd {
         let mut command = Command::new("etcd");
         command
             .args(["--data-dir", self.store().to_str().unwrap()])
-            .args(["--listen-client-urls", "http://0.0.0.0:2379"])
+            .args(["--listen-client-urls", "http://[::]:2379"])
             .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--unsafe-no-fsync"])
             .stdout(Stdio::null())
@@ -419,6 +419,7 @@ impl Node {
             .arg(self.subnet_file())
             .args(arguments)
             .env("NODE_NAME", format!("node{}", self.number))
+            .env("WIREGUARD_KEY_FILE", self.directory.path().join("wgkey"))
             .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self

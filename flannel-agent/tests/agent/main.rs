@@ -19,3 +19,4 @@ mod ping;
 mod program;
 mod start;
 mod tls;
+mod tunnels;
