@@ -17,5 +17,6 @@ mod nodes;
 mod outages;
 mod ping;
 mod program;
+mod seeing;
 mod start;
 mod tls;
