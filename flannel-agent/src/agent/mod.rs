@@ -29,7 +29,7 @@ use crate::{
     },
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
-    report::{self, CannotListen, Health, Notices},
+    report::{self, CannotListen, Health, Metrics, Notices},
     source::{
         self, InvalidFile,
         etcd::{self, InvalidCredentials, Registry},
@@ -96,6 +96,7 @@ struct Start<'a> {
     kernel: Handle,
     search: InterfaceSearch,
     health: Health,
+    metrics: Metrics,
 }
 
 /// All that keeps the kernel as it should be, whoever gives out the subnets.
@@ -118,12 +119,14 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     // Known early, before etcd is waited for.
     plan::check_interface(&host, &search)?;
     let health = Health::default();
-    let serving = serve(options, health.clone()).await?;
+    let metrics = Metrics::default();
+    let serving = serve(options, health.clone(), metrics.clone()).await?;
     let start = Start {
         options,
         kernel,
         search,
         health,
+        metrics,
     };
     let work = async {
         if options.kube_subnet_mgr {
@@ -165,7 +168,8 @@ async fn with_etcd(start: Start<'_>, renew_after: Duration) -> Result<Infallible
     let access = options.credentials().read(&mut endpoints)?;
     let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
         .await
-        .map_err(Error::Endpoints)?;
+        .map_err(Error::Endpoints)?
+        .counted_by(start.metrics.clone());
     let conf = wait_for_conf(&registry).await?;
     let leases = LeasePlace {
         prefix: registry.leases_prefix(),
@@ -199,7 +203,12 @@ async fn with_kubernetes(mut start: Start<'_>) -> Result<Infallible, Error> {
     let conf = source::read_net_conf(&options.net_config_path)?;
     let client = options.kube_access().client().await?;
     let own_name = kube::own_node_name(&client).await?;
-    let nodes = Nodes::new(client, options.kube_annotation_prefix.clone(), own_name);
+    let nodes = Nodes::new(
+        client,
+        options.kube_annotation_prefix.clone(),
+        own_name,
+        start.metrics.clone(),
+    );
     let node = wait_for_node(&nodes).await;
     for (family, address) in node.given_public().iter() {
         start.search.public.insert(family, *address);
@@ -247,6 +256,7 @@ impl Dataplane {
             mut kernel,
             search,
             health,
+            metrics,
         } = start;
         let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
         let host = source::read_host(&mut kernel)?;
@@ -268,12 +278,13 @@ impl Dataplane {
             options.rules(),
             conf.networks(),
             options.resync(),
+            metrics.clone(),
         )?;
         let (own_sender, own) = watch::channel(site.own());
         Ok(Self {
             drift,
             packet_filter,
-            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health),
+            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health, metrics),
             own,
             node,
             owner,
@@ -297,6 +308,7 @@ impl Dataplane {
 async fn serve(
     options: &Options,
     health: Health,
+    metrics: Metrics,
 ) -> Result<impl Future<Output = io::Error>, CannotListen> {
     let listener = match options.healthz_port {
         0 => None,
@@ -306,7 +318,7 @@ async fn serve(
         let Some(listener) = listener else {
             return std::future::pending().await;
         };
-        match health.serve(listener).await {
+        match health.serve(listener, metrics).await {
             Ok(()) => io::Error::other("the server ended"),
             Err(error) => error,
         }

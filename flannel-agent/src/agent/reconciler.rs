@@ -24,7 +24,7 @@ use crate::{
     model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
     options::Options,
     plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
-    report::{self, CannotWrite, Health, Notices},
+    report::{self, CannotWrite, Health, Metrics, Notices},
     source,
 };
 
@@ -59,6 +59,9 @@ pub struct Reconciler {
     blackhole: bool,
     leases: LeasePlace,
     health: Health,
+    metrics: Metrics,
+    /// Whether nothing but the kernel has changed since all was right.
+    repairs: bool,
     notices: Notices,
     failures: Notices,
 }
@@ -99,6 +102,7 @@ impl Reconciler {
         options: &Options,
         leases: LeasePlace,
         health: Health,
+        metrics: Metrics,
     ) -> Self {
         Self {
             kernel,
@@ -111,6 +115,8 @@ impl Reconciler {
             blackhole: options.ip_blackhole_route,
             leases,
             health,
+            metrics,
+            repairs: false,
             notices: Notices::default(),
             failures: Notices::default(),
         }
@@ -131,8 +137,8 @@ impl Reconciler {
         loop {
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
-                Ok(()) = held.changed() => {}
-                Ok(()) = snapshots.changed() => {}
+                Ok(()) = held.changed() => self.repairs = false,
+                Ok(()) = snapshots.changed() => self.repairs = false,
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
                     due = Some(earliest.max(Instant::now() + DEBOUNCE));
@@ -166,6 +172,8 @@ impl Reconciler {
                     tracing::info!("the kernel agrees with the leases again");
                 }
                 self.health.set_ready();
+                self.repairs = true;
+                self.metrics.applied();
             }
             Err(error) => self.failures.set([format!("{error}; trying again")]),
         }
@@ -180,8 +188,11 @@ impl Reconciler {
                 format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
+        self.metrics
+            .leases(snapshot.leases().count(), snapshot.invalid().count());
         match self.site.follow(&mut self.kernel) {
             Ok(true) => {
+                self.repairs = false;
                 self.own.send_replace(self.site.own());
             }
             Ok(false) => {}
@@ -294,6 +305,7 @@ impl Reconciler {
         let link = if changes.is_empty() {
             standing
         } else {
+            self.count(&changes);
             self.kernel.apply(&changes)?;
             self.kernel.link_by_name(&device.name)?
         };
@@ -346,7 +358,10 @@ impl Reconciler {
         notices.extend(diff.conflicts.iter().map(|route| {
             format!("route {route} is not this agent's and stays, though a lease has its destination; remove it")
         }));
-        self.apply(&diff.changes, notices)
+        let programmed = peers.by_subnet.len().saturating_sub(diff.conflicts.len());
+        self.apply(&diff.changes, notices)?;
+        self.metrics.programmed(place.family, programmed);
+        Ok(())
     }
 
     /// Those of the addresses that packets from here reach on the underlay's own link.
@@ -396,6 +411,7 @@ impl Reconciler {
         if changes.is_empty() {
             return Ok(());
         }
+        self.count(changes);
         let outcomes = self.kernel.apply_each(changes)?;
         let (off_link, mut refusals): (Vec<_>, Vec<_>) = outcomes
             .into_iter()
@@ -417,6 +433,12 @@ impl Reconciler {
             all: changes.len(),
             first: refusals.swap_remove(0).0,
         })
+    }
+
+    fn count(&self, changes: &[Change]) {
+        for change in changes {
+            self.metrics.changed(change, self.repairs);
+        }
     }
 
     fn subnet_env(&self, held: &Held) -> SubnetEnv {
