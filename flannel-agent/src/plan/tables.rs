@@ -355,7 +355,10 @@ mod tests {
                 tables.routes.push(it);
             }
             Change::DeleteRoute(it) => remove(&mut tables.routes, &it),
-            Change::AddLink(_) | Change::SetLink(..) | Change::DeleteLink(_) => panic!("{change}"),
+            Change::AddLink(_)
+            | Change::SetLink(..)
+            | Change::DeleteLink(_)
+            | Change::ReplaceRouteWith(..) => panic!("{change}"),
         }
     }
 
