@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::{IpAddr, TcpStream},
     os::{fd::AsRawFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
@@ -200,6 +201,18 @@ impl Etcd {
         if let Some(lease) = found.first().map(KeyValue::lease).filter(|it| *it != 0) {
             self.with(|mut client| async move { client.lease_revoke(lease).await });
         }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> String {
+        let get = || {
+            let mut stream = TcpStream::connect("127.0.0.1:2379").unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        self.namespace.run(get).unwrap()
     }
 
     /// Forgets all history.
