@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod configuration;
 mod node;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};

@@ -27,7 +27,7 @@ use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
 pub use layout::TABLE;
-pub use node_rules::{NodePortAddresses, NodeRules, Pods};
+pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -58,6 +58,12 @@ impl Plan {
     /// The family.
     pub fn family(&self) -> Family {
         self.skeleton.family
+    }
+
+    /// Takes in what of the rules is the same for all Services; answers whether that is new.
+    pub fn set_rules(&mut self, node: NodeRules) -> bool {
+        let before = std::mem::replace(&mut self.skeleton.node, node);
+        before != self.skeleton.node
     }
 
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
