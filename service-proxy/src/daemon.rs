@@ -127,7 +127,11 @@ impl Daemon {
         Ok(Self {
             catalogue: Catalogue::default(),
             reconciler: Reconciler::new(kernel, &node, rules),
-            flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
+            flows: Flows::new(
+                conntrack::Handle::open()?,
+                progress.metrics.clone(),
+                settings.tuning.reset_tcp,
+            ),
             pending: BTreeSet::new(),
             progress,
             check_ports,
@@ -146,7 +150,6 @@ impl Daemon {
     fn learn(&mut self, news: Vec<News>) {
         for one in news {
             let changes = one.into_changes(&self.catalogue);
-            report::unserved(&changes);
             self.progress.changed(&changes);
             for change in changes {
                 let is_node = matches!(change, Change::Node(..));

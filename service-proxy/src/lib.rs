@@ -7,6 +7,7 @@
 pub mod configuration;
 pub mod daemon;
 pub mod flows;
+pub mod inspect;
 pub mod model;
 pub mod options;
 pub mod plan;

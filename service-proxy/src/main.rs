@@ -10,16 +10,24 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use kernel::nft::Handle;
 use service_proxy::{
-    configuration::{self, Configuration, Follow, Settings},
-    daemon::{self, Orders, SourceSettings},
+    configuration::{self, Configuration, Follow},
+    daemon::{self, Orders},
+    inspect::{self, Finding, Inspection},
     options::{Options, normalized},
     reconcile, report,
 };
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
+/// As diff(1) has it: 1 is a difference.
+const TROUBLE: u8 = 2;
+
 fn main() -> ExitCode {
-    let arguments = env::args().map(normalized);
+    let arguments: Vec<_> = env::args().map(normalized).collect();
+    let command = arguments.get(1).map(String::as_str);
+    if command.is_some_and(|command| inspect::COMMANDS.contains(&command)) {
+        return inspect(&Inspection::parse_from(arguments));
+    }
     match run(Options::parse_from(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,8 +58,8 @@ fn run(options: Options) -> anyhow::Result<()> {
     }
     let file = options.config.as_deref().zip(loaded.text);
     let orders = Orders {
-        source: source(&options, &settings),
-        node: node(&settings)?,
+        source: options.source(&settings),
+        node: settings.node()?,
         file: file
             .map(|(path, text)| Follow::open(path, text))
             .transpose()?,
@@ -62,6 +70,19 @@ fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     Ok(runtime.block_on(daemon::run(orders))?)
+}
+
+/// Looks, prints what is found, and changes nothing.
+fn inspect(inspection: &Inspection) -> ExitCode {
+    let found = log(0).and_then(|()| Ok(inspection.run(&mut io::stdout().lock())?));
+    match found {
+        Ok(Finding::Fine) => ExitCode::SUCCESS,
+        Ok(Finding::Differs) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("service-proxy: {error}");
+            ExitCode::from(TROUBLE)
+        }
+    }
 }
 
 /// Lets a person read what happens: as much as RUST_LOG says, or as a number of klog's stands for.
@@ -102,23 +123,4 @@ fn write(path: &std::path::Path, configuration: &Configuration) -> anyhow::Resul
     file.write_all(text.as_bytes()).with_context(attempted)?;
     file.persist(path).with_context(attempted)?;
     Ok(())
-}
-
-fn source(options: &Options, settings: &Settings) -> SourceSettings {
-    match &options.manifests {
-        Some(directory) => SourceSettings::Manifests(directory.clone()),
-        None => SourceSettings::Kube {
-            kubeconfig: settings.kubeconfig.clone(),
-            master: options.master.clone(),
-        },
-    }
-}
-
-/// The name of this node, as kube-proxy makes it: without blanks, in lower case.
-fn node(settings: &Settings) -> kernel::Result<String> {
-    let name = match &settings.hostname {
-        Some(name) => name.clone(),
-        None => kernel::sysctl::get("kernel/hostname")?,
-    };
-    Ok(name.trim().to_lowercase())
 }

@@ -14,6 +14,8 @@ const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 pub struct Tuning {
     /// How flows are tracked.
     pub conntrack: Conntrack,
+    /// Whether TCP connections to endpoints that are gone are forgotten.
+    pub reset_tcp: bool,
     /// How soon the kernel kills this program when memory runs out, from -1000 to 1000.
     pub oom_score_adj: i32,
 }

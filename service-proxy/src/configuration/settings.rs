@@ -106,6 +106,18 @@ impl Settings {
         Ok((settings, without_effect(configuration)))
     }
 
+    /// The name of this node, as kube-proxy makes it: without blanks, in lower case.
+    ///
+    /// # Errors
+    /// If the kernel does not tell the host name where that is needed.
+    pub fn node(&self) -> kernel::Result<String> {
+        let name = match &self.hostname {
+            Some(name) => name.clone(),
+            None => kernel::sysctl::get("kernel/hostname")?,
+        };
+        Ok(name.trim().to_lowercase())
+    }
+
     /// What of the rules of a family is the same for all Services; `None` as long as that takes to know more
     /// of the node.
     pub fn rules(&self, family: Family, node: Option<&Node>) -> Option<NodeRules> {
@@ -233,6 +245,7 @@ fn tuning(configuration: &Configuration) -> Tuning {
             udp_stream: conntrack.udp_stream_timeout.duration(),
             tcp_be_liberal: conntrack.tcp_be_liberal,
         },
+        reset_tcp: false,
         oom_score_adj: configuration.oom_score_adj.unwrap_or(-999),
     }
 }

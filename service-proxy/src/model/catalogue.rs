@@ -141,6 +141,11 @@ impl Catalogue {
         self.services.get(name).map(Arc::as_ref)
     }
 
+    /// Every Service, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(Arc::as_ref)
+    }
+
     /// The slices of a Service, by name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
         let names = self.slices_of.get(service).into_iter().flatten();

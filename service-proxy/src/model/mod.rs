@@ -18,4 +18,4 @@ pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SlicePort};
 pub use name::{ObjectName, ServicePortName};
 pub use node::Node;
 pub use protocol::{Protocol, UnknownProtocol};
-pub use service::{Service, ServicePort, TrafficPolicy};
+pub use service::{Service, ServiceKind, ServicePort, TrafficPolicy};

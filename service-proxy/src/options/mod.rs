@@ -12,7 +12,10 @@ use std::{
 
 use clap::Parser;
 
-use crate::configuration::{self, Configuration, Refused, Settings, Span, VModule};
+use crate::{
+    configuration::{self, Configuration, Refused, Settings, Span, VModule},
+    daemon::SourceSettings,
+};
 
 pub use flags::{Flags, boolean};
 
@@ -48,6 +51,11 @@ pub struct Options {
     /// Set what of the machine takes more than CAP_NET_ADMIN to set, and exit.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     pub init_only: Option<bool>,
+
+    /// Forget tracked TCP connections to endpoints that are gone from their Service, so that clients that go on
+    /// to send are reset instead of waiting in vain; those on their way out that still serve are left alone.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
+    pub reset_tcp_to_removed_endpoints: Option<bool>,
 
     /// How much is logged: from 4 on what is of use for debugging too, from 6 on everything.
     #[arg(short, long, value_name = "NUMBER")]
@@ -168,13 +176,28 @@ impl Options {
         &self,
         configuration: &Configuration,
     ) -> Result<(Settings, Vec<String>), Unusable> {
-        Settings::of(configuration).map_err(|cause| Unusable::Refused {
+        let understood = Settings::of(configuration).map(|(mut settings, notes)| {
+            settings.tuning.reset_tcp = self.reset_tcp_to_removed_endpoints == Some(true);
+            (settings, notes)
+        });
+        understood.map_err(|cause| Unusable::Refused {
             place: match &self.config {
                 Some(path) => format!("--config {}", path.display()),
                 None => "options (by the keys of the configuration that they stand for)".to_owned(),
             },
             cause,
         })
+    }
+
+    /// Where Services come from.
+    pub fn source(&self, settings: &Settings) -> SourceSettings {
+        match &self.manifests {
+            Some(directory) => SourceSettings::Manifests(directory.clone()),
+            None => SourceSettings::Kube {
+                kubeconfig: settings.kubeconfig.clone(),
+                master: self.master.clone(),
+            },
+        }
     }
 
     fn read_file(&self, path: &Path, text: &str) -> Result<(Configuration, Vec<String>), Unusable> {

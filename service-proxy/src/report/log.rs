@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use crate::{
     configuration::Settings,
-    model::{Catalogue, Change},
+    model::Catalogue,
     reconcile::{Outcome, Sent},
 };
 
@@ -68,20 +68,6 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
     }
 }
 
-/// Warns of what Services ask for and do not get, once for each change of one.
-pub fn unserved(changes: &[Change]) {
-    for change in changes {
-        if let Change::Service(name, Some(service)) = change {
-            for field in &service.unserved {
-                tracing::warn!(
-                    "Service {name}: {field} is of no effect with this program; everything else of the \
-                     Service is served"
-                );
-            }
-        }
-    }
-}
-
 /// Tells what a person should know of the configuration.
 pub fn warnings(warnings: &[String]) {
     for warning in warnings {
@@ -129,9 +115,9 @@ pub fn not_reloaded(wrong: &str) {
 pub fn forgot(outcome: &kernel::Result<usize>) {
     match outcome {
         Ok(0) => {}
-        Ok(flows) => tracing::info!("forgot {flows} UDP flows to endpoints that serve no longer"),
+        Ok(flows) => tracing::info!("forgot {flows} flows to endpoints that serve no longer"),
         Err(error) => tracing::error!(
-            "forget UDP flows to endpoints that serve no longer: {error}; until the next sync, clients with \
+            "forget flows to endpoints that serve no longer: {error}; until the next sync, clients with \
              such flows may get no answer; the kernel needs nf_conntrack_netlink, and this program \
              CAP_NET_ADMIN"
         ),

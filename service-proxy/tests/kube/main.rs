@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod configuration;
+mod cost;
 mod node;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};

@@ -1,6 +1,8 @@
 //! A node: one network namespace with the API server, the proxy, endpoints and a client.
 
 use std::{
+    env,
+    ffi::OsString,
     fs::{self, File},
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -86,7 +88,7 @@ impl Proxy {
         server
             .kubeconfig(&directory.path().join("kubeconfig"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_service-proxy"));
+        let mut command = Command::new(program());
         command.args(["--hostname-override", NODE]);
         arguments(&mut command, directory.path());
         let child = command
@@ -121,6 +123,11 @@ impl Proxy {
     /// What it has told.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it has told something.
@@ -298,6 +305,12 @@ fn ask(service: u8, patience: Duration) -> std::io::Result<u8> {
     let mut answer = [0];
     stream.read_exact(&mut answer)?;
     Ok(answer[0])
+}
+
+/// The program: another build of it where `TWEED_PROXY` names one.
+fn program() -> OsString {
+    let usual = || env!("CARGO_BIN_EXE_service-proxy").into();
+    env::var_os("TWEED_PROXY").unwrap_or_else(usual)
 }
 
 /// Runs nft, and answers with what it prints.
