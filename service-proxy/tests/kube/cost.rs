@@ -156,7 +156,7 @@ fn a_change_costs_few_messages_and_starts_no_program() {
         assert!(netlink <= 5 * changes, "{calls}");
         eventually_served_by(
             1,
-            if changes % 2 == 0 {
+            if changes.is_multiple_of(2) {
                 &[1, 2]
             } else {
                 &[1, 2, 3]
