@@ -106,7 +106,6 @@ impl Daemon {
     fn learn(&mut self, news: Vec<News>) {
         for one in news {
             let changes = one.into_changes(&self.catalogue);
-            report::unserved(&changes);
             self.progress.changed(&changes);
             for change in changes {
                 self.pending.extend(self.catalogue.apply(change));

@@ -1,6 +1,6 @@
 //! Services.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
 use kernel::Family;
@@ -30,11 +30,12 @@ pub struct Service {
     pub internal: TrafficPolicy,
     /// Which endpoints its other addresses lead to (F11, F12).
     pub external: TrafficPolicy,
+    /// How long a client keeps its endpoint after its last connection; `None`: each connection goes to any
+    /// (F22).
+    pub affinity: Option<Duration>,
     /// The port of the node where load balancers ask for endpoints on it, if its external traffic goes to
     /// those only (F29).
     pub health_check_node_port: Option<u16>,
-    /// Fields of its `spec` that ask for what this program does not do.
-    pub unserved: Vec<&'static str>,
 }
 
 /// The type of a Service.

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use nix::errno::Errno;
 
 use crate::{
-    model::{Catalogue, Change},
+    model::Catalogue,
     reconcile::{Outcome, Sent},
 };
 
@@ -64,20 +64,6 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
             catalogue.slices(),
             took.as_secs_f64() * 1e3
         );
-    }
-}
-
-/// Warns of what Services ask for and do not get, once for each change of one.
-pub fn unserved(changes: &[Change]) {
-    for change in changes {
-        if let Change::Service(name, Some(service)) = change {
-            for field in &service.unserved {
-                tracing::warn!(
-                    "Service {name}: {field} is of no effect with this program; everything else of the \
-                     Service is served"
-                );
-            }
-        }
     }
 }
 

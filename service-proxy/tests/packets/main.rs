@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod affinity;
 mod check_ports;
 mod external;
 mod health;

@@ -103,6 +103,7 @@ impl Followed {
                 .into_iter()
                 .filter_map(|node| Some((node.name.clone(), entry(&node)?)))
                 .collect(),
+            ..Snapshot::default()
         };
         set(&self.own, own.into_iter().next());
         set(&self.others, Some(snapshot));

@@ -21,11 +21,11 @@ pub struct Involved {
 impl Plan {
     /// The elements that a frontend is made of.
     pub fn involved(&self, frontend: &Frontend) -> Vec<Involved> {
-        let Some(balance) = self.balance(frontend) else {
+        let Some(claim) = self.claim(frontend) else {
             return Vec::new();
         };
         let mut elements = Elements::default();
-        elements.add_frontend(frontend, balance);
+        elements.add_frontend(frontend, claim);
         let mut involved = Vec::new();
         for set in layout::sets() {
             for (key, element) in elements.take(set) {
@@ -44,7 +44,7 @@ impl Plan {
     fn command(&self, set: &str, key: &Key, element: &Element) -> String {
         let elements = vec![(key.clone(), element.clone())];
         let transaction = Transaction {
-            family: self.family(),
+            family: self.family().into(),
             table: layout::TABLE.to_owned(),
             commands: vec![Command::AddElements(set.to_owned(), elements)],
         };
