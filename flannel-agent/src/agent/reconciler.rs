@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Drift, Site};
 use crate::{
-    model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
+    model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
     plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
     report::{self, CannotWrite, Health, Notices},
@@ -52,6 +52,7 @@ pub struct Reconciler {
     kernel: Handle,
     site: Site,
     own: watch::Sender<Attributes>,
+    conf: watch::Receiver<NetConf>,
     watched: Watched,
     cleaned: bool,
     subnet_file: PathBuf,
@@ -96,6 +97,7 @@ impl Reconciler {
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
+        conf: watch::Receiver<NetConf>,
         options: &Options,
         leases: LeasePlace,
         health: Health,
@@ -104,6 +106,7 @@ impl Reconciler {
             kernel,
             site,
             own,
+            conf,
             watched: Watched::default(),
             cleaned: false,
             subnet_file: options.subnet_file.clone(),
@@ -132,6 +135,7 @@ impl Reconciler {
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => {}
+                Ok(()) = self.conf.changed() => {}
                 Ok(()) = snapshots.changed() => {}
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
@@ -180,7 +184,8 @@ impl Reconciler {
                 format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
-        match self.site.follow(&mut self.kernel) {
+        let conf = self.conf.borrow_and_update().clone();
+        match self.site.follow(&mut self.kernel, &conf) {
             Ok(true) => {
                 self.own.send_replace(self.site.own());
             }
