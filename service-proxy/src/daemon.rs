@@ -12,7 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     flows::Flows,
     model::{Catalogue, Change, ObjectName},
-    plan::{HealthCheck, nftables::NodeRules},
+    plan::{
+        HealthCheck,
+        nftables::{NodePortAddresses, NodeRules},
+    },
     reconcile::{Outcome, Reconciler},
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{Manifests, manifests::StartError},
@@ -66,6 +69,8 @@ struct Daemon {
     progress: Progress,
     check_ports: CheckPorts,
     node: String,
+    /// Where NodePorts are to be served, of IPv4 and IPv6.
+    node_ports: [NodePortAddresses; 2],
     tuning: Tuning,
     sync_period: Duration,
     /// Until all is in the kernel for the first time.
@@ -90,13 +95,29 @@ impl Daemon {
         self.progress.changed(&changes);
         let services = self.take(changes);
         self.flows.note(&services);
-        if self.starting || !services.is_empty() {
+        let settled = self.reconciler.is_settled(&self.catalogue);
+        if self.starting || !services.is_empty() || !settled {
             let occasion = Occasion::Change(services.len());
             self.sync(occasion, |reconciler, catalogue| {
                 reconciler.update(catalogue, &services)
             });
         }
+        if !settled {
+            self.settle();
+        }
         self.tell_load_balancers(&services);
+    }
+
+    /// Follows the addresses of the node with what is served by this program itself.
+    fn settle(&mut self) {
+        let around = self.reconciler.surroundings();
+        for (family, options) in Family::ALL.into_iter().zip(&self.node_ports) {
+            let addresses = options.settled(family, around);
+            if (options, &addresses) == (&NodePortAddresses::Primary, &NodePortAddresses::All) {
+                report::no_primary_address(&self.node, family);
+            }
+            self.check_ports.serve_at(family, addresses);
+        }
     }
 
     /// What there is on this node of Services that load balancers ask for.
@@ -184,6 +205,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         progress,
         check_ports,
         node: settings.node.clone(),
+        node_ports: [v4.node_ports.clone(), v6.node_ports.clone()],
         tuning: settings.tuning,
         sync_period: settings.sync_period,
         starting: true,

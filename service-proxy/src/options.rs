@@ -55,9 +55,9 @@ pub struct Options {
     pub masquerade_all: bool,
 
     /// Networks of the node's addresses that NodePorts are served on; of a family without any, on all
-    /// addresses but loopback.
-    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', value_parser = node_port_network)]
-    pub nodeport_addresses: Vec<IpNetwork>,
+    /// addresses but loopback. `primary`: on the first address of each family that the Node object names.
+    #[arg(long, value_name = "CIDR[,CIDR]|primary", default_value = "")]
+    pub nodeport_addresses: NodePortOption,
 
     /// What Services are turned into.
     #[arg(long, value_name = "MODE", default_value = "nftables")]
@@ -93,12 +93,24 @@ pub enum DetectLocalMode {
     /// By --cluster-cidr.
     #[value(name = "ClusterCIDR")]
     ClusterCidr,
+    /// By the networks that the Node object names in podCIDRs.
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
     /// By --pod-bridge-interface.
     #[value(name = "BridgeInterface")]
     BridgeInterface,
     /// By --pod-interface-name-prefix.
     #[value(name = "InterfaceNamePrefix")]
     InterfaceNamePrefix,
+}
+
+/// Where NodePorts are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortOption {
+    /// On addresses in these networks.
+    In(Vec<IpNetwork>),
+    /// On the node's primary addresses.
+    Primary,
 }
 
 /// Networks, one per family at the most.
@@ -111,6 +123,9 @@ pub enum Invalid {
     /// No network.
     #[error("{0:?} is no network such as 10.244.0.0/16 or fd00:10::/56")]
     Network(String),
+    /// `primary` beside networks.
+    #[error("\"primary\" can only stand alone")]
+    NotAlone,
     /// Two networks of a family.
     #[error("two {0} networks; at most one per family can be given")]
     Twice(Family),
@@ -147,22 +162,59 @@ impl Options {
                 let cidrs = self.cluster_cidr.iter().flat_map(|cidrs| &cidrs.0);
                 cidrs.copied().find(of_family).map(Pods::Network)
             }
+            DetectLocalMode::NodeCidr => Some(Pods::OfNode),
             DetectLocalMode::BridgeInterface => self.pod_bridge_interface.clone().map(Pods::Bridge),
             DetectLocalMode::InterfaceNamePrefix => {
                 let prefix = self.pod_interface_name_prefix.clone();
                 prefix.map(Pods::InterfacePrefix)
             }
         };
-        let networks = self.nodeport_addresses.iter().copied();
-        let networks: Vec<_> = networks.filter(of_family).collect();
         NodeRules {
             pods,
             masquerade_all: self.masquerade_all,
-            node_ports: if networks.is_empty() {
-                NodePortAddresses::All
-            } else {
-                NodePortAddresses::In(networks)
-            },
+            node_ports: self.nodeport_addresses.of(family),
+            service_networks: Vec::new(),
+        }
+    }
+}
+
+// === impl NodePortOption ===
+
+impl NodePortOption {
+    fn of(&self, family: Family) -> NodePortAddresses {
+        let Self::In(networks) = self else {
+            return NodePortAddresses::Primary;
+        };
+        let networks = networks.iter().copied();
+        let networks: Vec<_> = networks
+            .filter(|network| Family::of_network(network) == family)
+            .collect();
+        if networks.is_empty() {
+            NodePortAddresses::All
+        } else {
+            NodePortAddresses::In(networks)
+        }
+    }
+}
+
+impl FromStr for NodePortOption {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parts: Vec<_> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|_| !text.is_empty())
+            .collect();
+        match parts.as_slice() {
+            ["primary"] => Ok(Self::Primary),
+            parts if parts.contains(&"primary") => Err(Invalid::NotAlone),
+            parts => {
+                let networks = parts
+                    .iter()
+                    .map(|part| network(part).ok_or_else(|| Invalid::Network((*part).to_owned())));
+                Ok(Self::In(networks.collect::<Result<_, _>>()?))
+            }
         }
     }
 }
@@ -187,10 +239,6 @@ impl FromStr for ClusterCidr {
         }
         Ok(Self(networks))
     }
-}
-
-fn node_port_network(text: &str) -> Result<IpNetwork, Invalid> {
-    network(text.trim()).ok_or_else(|| Invalid::Network(text.to_owned()))
 }
 
 /// A network, without host bits; a prefix length has to be there.
@@ -245,6 +293,35 @@ mod tests {
     fn parse(arguments: &[&str]) -> Result<Options, String> {
         Options::try_parse_from(["service-proxy"].iter().chain(arguments))
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn node_ports_are_served_where_the_option_says() {
+        let network = |text: &str| text.parse::<IpNetwork>().unwrap();
+        for (text, [v4, v6]) in [
+            ("", [NodePortAddresses::All, NodePortAddresses::All]),
+            (
+                "primary",
+                [NodePortAddresses::Primary, NodePortAddresses::Primary],
+            ),
+            (
+                "192.0.2.0/24, 10.1.2.3/8",
+                [
+                    NodePortAddresses::In(vec![network("192.0.2.0/24"), network("10.0.0.0/8")]),
+                    NodePortAddresses::All,
+                ],
+            ),
+        ] {
+            let option: NodePortOption = text.parse().unwrap();
+            assert_eq!(
+                Family::ALL.map(|family| option.of(family)),
+                [v4, v6],
+                "{text:?}"
+            );
+        }
+        let refused = "primary,10.0.0.0/8".parse::<NodePortOption>();
+        assert_eq!(refused, Err(Invalid::NotAlone));
+        assert!("10.0.0.1".parse::<NodePortOption>().is_err());
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{EndpointSlice, Node, ObjectName, Service};
+use ipnetwork::IpNetwork;
+
+use super::{EndpointSlice, Node, ObjectName, Service, ServiceCidr};
 
 /// What became of an object: what it is now, `None` if it is gone or nothing that the proxy serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Change {
     EndpointSlice(ObjectName, Option<Arc<EndpointSlice>>),
     /// Of a Node, whose name has no namespace.
     Node(ObjectName, Option<Arc<Node>>),
+    /// Of a ServiceCIDR, whose name has no namespace.
+    ServiceCidr(ObjectName, Option<Arc<ServiceCidr>>),
 }
 
 /// What names an object: its kind and name.
@@ -28,6 +32,8 @@ pub enum ObjectKey {
     EndpointSlice(ObjectName),
     /// A Node, whose name has no namespace.
     Node(ObjectName),
+    /// A ServiceCIDR, whose name has no namespace.
+    ServiceCidr(ObjectName),
 }
 
 /// All objects that the proxy serves.
@@ -37,6 +43,7 @@ pub struct Catalogue {
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     nodes: BTreeMap<ObjectName, Arc<Node>>,
+    service_cidrs: BTreeMap<ObjectName, Arc<ServiceCidr>>,
 }
 
 /// What an object was and what it is.
@@ -54,6 +61,7 @@ impl Change {
             Self::Service(name, _) => ObjectKey::Service(name.clone()),
             Self::EndpointSlice(name, _) => ObjectKey::EndpointSlice(name.clone()),
             Self::Node(name, _) => ObjectKey::Node(name.clone()),
+            Self::ServiceCidr(name, _) => ObjectKey::ServiceCidr(name.clone()),
         }
     }
 }
@@ -67,6 +75,7 @@ impl ObjectKey {
             Self::Service(name) => Change::Service(name, None),
             Self::EndpointSlice(name) => Change::EndpointSlice(name, None),
             Self::Node(name) => Change::Node(name, None),
+            Self::ServiceCidr(name) => Change::ServiceCidr(name, None),
         }
     }
 }
@@ -77,7 +86,17 @@ impl fmt::Display for ObjectKey {
             Self::Service(name) => write!(f, "Service {name}"),
             Self::EndpointSlice(name) => write!(f, "EndpointSlice {name}"),
             Self::Node(name) => write!(f, "Node {}", name.name),
+            Self::ServiceCidr(name) => write!(f, "ServiceCIDR {}", name.name),
         }
+    }
+}
+
+// === impl Difference ===
+
+impl<T> Difference<T> {
+    /// Whether a part of the object is another.
+    fn differs<'a, U: PartialEq>(&'a self, part: impl Fn(&'a T) -> U) -> bool {
+        self.before.as_deref().map(&part) != self.after.as_deref().map(&part)
     }
 }
 
@@ -92,11 +111,19 @@ impl Catalogue {
                 differs.then_some(name).into_iter().collect()
             }
             Change::EndpointSlice(name, slice) => self.apply_slice(name, slice),
-            // Any Service can have hints for a node's zone; zones hardly ever change.
-            Change::Node(name, node) => match replace(&mut self.nodes, name, node) {
-                Some(_) => self.services.keys().cloned().collect(),
-                None => BTreeSet::new(),
-            },
+            Change::Node(name, node) => {
+                let difference = replace(&mut self.nodes, name, node);
+                // Any Service can have hints for a node's zone, or let in who has its address; both hardly
+                // ever change.
+                match difference.filter(|it| it.differs(|node| (&node.zone, &node.addresses))) {
+                    Some(_) => self.services.keys().cloned().collect(),
+                    None => BTreeSet::new(),
+                }
+            }
+            Change::ServiceCidr(name, cidr) => {
+                replace(&mut self.service_cidrs, name, cidr);
+                BTreeSet::new()
+            }
         }
     }
 
@@ -113,10 +140,20 @@ impl Catalogue {
             .map(Arc::as_ref)
     }
 
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(&ObjectName::new("", name)).map(Arc::as_ref)
+    }
+
     /// The zone of a node, if that is known.
     pub fn zone(&self, node: &str) -> Option<&str> {
-        let node = self.nodes.get(&ObjectName::new("", node))?;
-        node.zone.as_deref()
+        self.node(node)?.zone.as_deref()
+    }
+
+    /// The networks that cluster IPs are taken from.
+    pub fn service_networks(&self) -> impl Iterator<Item = IpNetwork> {
+        let cidrs = self.service_cidrs.values();
+        cidrs.flat_map(|cidr| &cidr.networks).copied()
     }
 
     /// How many Services there are.

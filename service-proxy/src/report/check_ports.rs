@@ -46,10 +46,19 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How load balancers of some clouds weigh the nodes.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
+/// Something that the servers are told.
+#[derive(Debug)]
+enum Wanted {
+    /// What a Service wants.
+    Check(ObjectName, Option<HealthCheck>),
+    /// Where checks are served.
+    Addresses(Family, NodePortAddresses),
+}
+
 /// Tells the servers what Services want.
 #[derive(Debug)]
 pub struct CheckPorts {
-    wanted: mpsc::UnboundedSender<(ObjectName, Option<HealthCheck>)>,
+    wanted: mpsc::UnboundedSender<Wanted>,
     /// The Services that want something: nearly none does.
     checked: BTreeSet<ObjectName>,
 }
@@ -57,7 +66,7 @@ pub struct CheckPorts {
 /// The servers.
 #[derive(Debug)]
 pub struct Servers {
-    wanted: mpsc::UnboundedReceiver<(ObjectName, Option<HealthCheck>)>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
     health: Arc<Health>,
     addresses: BTreeMap<Family, NodePortAddresses>,
     checks: BTreeMap<ObjectName, HealthCheck>,
@@ -139,7 +148,18 @@ impl CheckPorts {
             }
             None => self.checked.remove(service),
         };
-        if news && self.wanted.send((service.clone(), check)).is_err() {
+        if news {
+            self.tell(Wanted::Check(service.clone(), check));
+        }
+    }
+
+    /// The addresses of the node where NodePorts of a family are served are others.
+    pub fn serve_at(&self, family: Family, addresses: NodePortAddresses) {
+        self.tell(Wanted::Addresses(family, addresses));
+    }
+
+    fn tell(&self, wanted: Wanted) {
+        if self.wanted.send(wanted).is_err() {
             tracing::error!(
                 "the thread of the healthCheckNodePorts has ended; restart the program"
             );
@@ -170,10 +190,13 @@ impl Servers {
         }
     }
 
-    fn take(&mut self, (service, check): (ObjectName, Option<HealthCheck>)) {
-        match check {
-            Some(check) => drop(self.checks.insert(service, check)),
-            None => drop(self.checks.remove(&service)),
+    fn take(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Check(service, Some(check)) => drop(self.checks.insert(service, check)),
+            Wanted::Check(service, None) => drop(self.checks.remove(&service)),
+            Wanted::Addresses(family, addresses) => {
+                drop(self.addresses.insert(family, addresses));
+            }
         }
     }
 
@@ -287,8 +310,12 @@ impl Server {
 /// The addresses of the node where checks are served: all at once, or those of some networks.
 fn served_addresses(family: Family, served: &NodePortAddresses) -> Vec<IpAddr> {
     let networks = match (served, family) {
-        (NodePortAddresses::All, Family::V4) => return vec![Ipv4Addr::UNSPECIFIED.into()],
-        (NodePortAddresses::All, Family::V6) => return vec![Ipv6Addr::UNSPECIFIED.into()],
+        (NodePortAddresses::All | NodePortAddresses::Primary, Family::V4) => {
+            return vec![Ipv4Addr::UNSPECIFIED.into()];
+        }
+        (NodePortAddresses::All | NodePortAddresses::Primary, Family::V6) => {
+            return vec![Ipv6Addr::UNSPECIFIED.into()];
+        }
         (NodePortAddresses::In(networks), _) => networks,
     };
     let addresses = route::Handle::open().and_then(|mut handle| handle.addresses(None));

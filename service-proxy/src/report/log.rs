@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use kernel::Family;
 use nix::errno::Errno;
 
 use crate::{
@@ -65,6 +66,14 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
             took.as_secs_f64() * 1e3
         );
     }
+}
+
+/// Warns that NodePorts are served on more addresses than they should be.
+pub fn no_primary_address(node: &str, family: Family) {
+    tracing::warn!(
+        "Node {node} has no {family} address in its status: --nodeport-addresses=primary stands for all \
+         {family} addresses until it has one"
+    );
 }
 
 /// Tells how many tracked flows were forgotten, if any.

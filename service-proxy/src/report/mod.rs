@@ -8,5 +8,5 @@ pub mod metrics;
 mod process;
 mod progress;
 
-pub use log::{Occasion, forgot, synced};
+pub use log::{Occasion, forgot, no_primary_address, synced};
 pub use progress::Progress;

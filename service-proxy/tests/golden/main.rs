@@ -17,6 +17,7 @@ use service_proxy::{
 const HERE: Here<'_> = Here {
     node: "node1",
     zone: None,
+    addresses: &[],
 };
 
 const MANIFEST: &str = include_str!("cluster.yaml");
@@ -32,6 +33,7 @@ fn assert_golden(family: Family, local: Option<&str>, file: &str, golden: &str) 
         pods: local.map(|text| Pods::Network(text.parse().unwrap())),
         masquerade_all: false,
         node_ports: NodePortAddresses::All,
+        service_networks: Vec::new(),
     };
     let mut plan = Plan::new(family, rules);
     plan.update(

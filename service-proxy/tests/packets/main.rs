@@ -9,6 +9,7 @@ mod health;
 mod http;
 mod manifest;
 mod network;
+mod node;
 mod proxy;
 mod server;
 mod tuning;

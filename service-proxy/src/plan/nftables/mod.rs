@@ -36,7 +36,7 @@ use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
 pub use layout::TABLE;
-pub use node_rules::{NodePortAddresses, NodeRules, Pods};
+pub use node_rules::{NodePortAddresses, NodeRules, Pods, Surroundings};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Plan {
     /// A plan without Services.
     pub fn new(family: Family, node: NodeRules) -> Self {
         Self {
-            skeleton: Skeleton { family, node },
+            skeleton: Skeleton::new(family, node),
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
             sessions: Sessions::default(),
@@ -92,6 +92,12 @@ impl Plan {
     /// The family.
     pub fn family(&self) -> Family {
         self.skeleton.family
+    }
+
+    /// Takes in what is known of the node and of networks; answers whether the rules are others now, so that all
+    /// has to be compared.
+    pub fn settle(&mut self, around: &Surroundings) -> bool {
+        self.skeleton.settle(around)
     }
 
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
