@@ -1,6 +1,12 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
-use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use kernel::{
     Family,
@@ -17,7 +23,7 @@ use super::{Drift, Site};
 use crate::{
     model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Tables, Watched},
+    plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
     report::{self, CannotWrite, Health, Notices},
     source,
 };
@@ -32,6 +38,15 @@ const DEBOUNCE: Duration = Duration::from_millis(5);
 /// ours does not keep both busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the leases of all nodes stand, for messages.
+#[derive(Clone, Debug)]
+pub struct LeasePlace {
+    /// What goes before their names.
+    pub prefix: String,
+    /// Who keeps them.
+    pub store: &'static str,
+}
+
 /// Brings the kernel in line.
 pub struct Reconciler {
     kernel: Handle,
@@ -42,7 +57,7 @@ pub struct Reconciler {
     subnet_file: PathBuf,
     ip_masq: bool,
     blackhole: bool,
-    leases_prefix: String,
+    leases: LeasePlace,
     health: Health,
     notices: Notices,
     failures: Notices,
@@ -75,14 +90,14 @@ pub enum Error {
 // === impl Reconciler ===
 
 impl Reconciler {
-    /// A reconciler; `own` is told what the node says in its lease, and `leases_prefix` is what the keys
-    /// of leases begin with.
+    /// A reconciler; `own` is told what the node says in its lease, and `leases` is where those of all nodes
+    /// stand.
     pub fn new(
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
         options: &Options,
-        leases_prefix: String,
+        leases: LeasePlace,
         health: Health,
     ) -> Self {
         Self {
@@ -94,7 +109,7 @@ impl Reconciler {
             subnet_file: options.subnet_file.clone(),
             ip_masq: options.ip_masq,
             blackhole: options.ip_blackhole_route,
-            leases_prefix,
+            leases,
             health,
             notices: Notices::default(),
             failures: Notices::default(),
@@ -105,7 +120,7 @@ impl Reconciler {
     /// there are both a lease and a complete snapshot.
     pub async fn run(
         &mut self,
-        mut drift: Drift,
+        drift: &mut Drift,
         mut held: watch::Receiver<Option<Held>>,
         mut snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
@@ -161,7 +176,8 @@ impl Reconciler {
         let mut notices: Vec<_> = snapshot
             .invalid()
             .map(|(name, fault)| {
-                format!("{}{name} in etcd is ignored: {fault}", self.leases_prefix)
+                let LeasePlace { prefix, store } = &self.leases;
+                format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
         match self.site.follow(&mut self.kernel) {
@@ -190,9 +206,14 @@ impl Reconciler {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
         }
         let own = self.site.own();
-        let mut outcome = Ok(());
-        for (family, place) in places.iter() {
-            let peers = plan::peers(family, &own, &held.key, snapshot);
+        let backend = self.site.backend().clone();
+        let peers: Vec<_> = places
+            .iter()
+            .map(|(family, _)| plan::peers(family, &backend, &own, &held.key, snapshot))
+            .collect();
+        let places: Vec<_> = places.iter().map(|(_, place)| place).zip(peers).collect();
+        let mut outcome = self.tunnels(&places);
+        for (place, peers) in places {
             outcome = outcome.and(self.tables(place, held, peers, notices));
         }
         outcome.and_then(|()| self.clean(notices))
@@ -215,12 +236,13 @@ impl Reconciler {
                 Some(device) => Some(self.watched_device(device)?),
                 None => None,
             };
-            let network = overlay.network;
+            let in_whole = |device: &Device| device.takes_whole_network();
             let place = Place {
                 family,
                 device,
                 underlay,
-                network,
+                network: overlay.network,
+                whole_network: overlay.device.as_ref().is_some_and(in_whole),
             };
             places.insert(family, place);
         }
@@ -281,6 +303,23 @@ impl Reconciler {
             .ok_or_else(|| Error::Device(device.name.clone()))?;
         refuse_router_advertisements(device)?;
         Ok(link.index)
+    }
+
+    /// Brings in line what is in WireGuard devices, of which one may carry several families.
+    fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
+        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
+        for (place, peers) in places {
+            if let Some(device) = place.device.filter(|_| place.whole_network) {
+                let empty = || (place.family, Tunnels::default());
+                devices.entry(device).or_insert_with(empty).1.add(peers);
+            }
+        }
+        for (device, (family, tunnels)) in &devices {
+            if self.site.reconcile_tunnels(*device, *family, tunnels)? {
+                tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
+            }
+        }
+        Ok(())
     }
 
     /// Brings in line what leads to other nodes.

@@ -36,6 +36,19 @@ pub enum ObjectKey {
     ServiceCidr(ObjectName),
 }
 
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// Services.
+    Service,
+    /// EndpointSlices.
+    EndpointSlice,
+    /// Nodes.
+    Node,
+    /// ServiceCIDRs.
+    ServiceCidr,
+}
+
 /// All objects that the proxy serves.
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -69,6 +82,25 @@ impl Change {
 // === impl ObjectKey ===
 
 impl ObjectKey {
+    /// An object by kind and name.
+    pub fn new(kind: ObjectKind, name: ObjectName) -> Self {
+        match kind {
+            ObjectKind::Service => Self::Service(name),
+            ObjectKind::EndpointSlice => Self::EndpointSlice(name),
+            ObjectKind::Node => Self::Node(name),
+            ObjectKind::ServiceCidr => Self::ServiceCidr(name),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &ObjectName {
+        let (Self::Service(name)
+        | Self::EndpointSlice(name)
+        | Self::Node(name)
+        | Self::ServiceCidr(name)) = self;
+        name
+    }
+
     /// The change that takes the object away.
     pub fn gone(self) -> Change {
         match self {
@@ -77,6 +109,17 @@ impl ObjectKey {
             Self::Node(name) => Change::Node(name, None),
             Self::ServiceCidr(name) => Change::ServiceCidr(name, None),
         }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
+        })
     }
 }
 
@@ -132,6 +175,11 @@ impl Catalogue {
         self.services.get(name).map(Arc::as_ref)
     }
 
+    /// Every Service, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(Arc::as_ref)
+    }
+
     /// The slices of a Service, by name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
         let names = self.slices_of.get(service).into_iter().flatten();
@@ -154,6 +202,17 @@ impl Catalogue {
     pub fn service_networks(&self) -> impl Iterator<Item = IpNetwork> {
         let cidrs = self.service_cidrs.values();
         cidrs.flat_map(|cidr| &cidr.networks).copied()
+    }
+
+    /// What names the objects of a kind.
+    pub fn keys(&self, kind: ObjectKind) -> Box<dyn Iterator<Item = ObjectKey> + '_> {
+        let key = move |name: &ObjectName| ObjectKey::new(kind, name.clone());
+        match kind {
+            ObjectKind::Service => Box::new(self.services.keys().map(key)),
+            ObjectKind::EndpointSlice => Box::new(self.slices.keys().map(key)),
+            ObjectKind::Node => Box::new(self.nodes.keys().map(key)),
+            ObjectKind::ServiceCidr => Box::new(self.service_cidrs.keys().map(key)),
+        }
     }
 
     /// How many Services there are.

@@ -7,10 +7,12 @@ mod check_ports;
 mod external;
 mod health;
 mod http;
+mod inspect;
 mod manifest;
 mod network;
 mod node;
 mod proxy;
+mod removed;
 mod server;
 mod tuning;
 

@@ -7,6 +7,7 @@
 
 mod delta;
 mod elements;
+mod involved;
 mod layout;
 mod node_rules;
 mod pool;
@@ -35,8 +36,9 @@ use super::{Backend, Balance, Frontend};
 use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
+pub use involved::Involved;
 pub use layout::TABLE;
-pub use node_rules::{NodePortAddresses, NodeRules, Pods, Surroundings};
+pub use node_rules::{NodePortAddresses, NodeRules, Pods, Surroundings, loopback};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
