@@ -23,6 +23,8 @@ pub struct Here<'a> {
     pub node: &'a str,
     /// Its zone, if it has one.
     pub zone: Option<&'a str>,
+    /// Its addresses.
+    pub addresses: &'a [IpAddr],
 }
 
 /// The endpoints of a Service port that take connections, by traffic policy.
@@ -320,6 +322,7 @@ mod tests {
             let here = Here {
                 node: "here",
                 zone: Some("near"),
+                addresses: &[],
             };
             let candidates = candidates(&http(), &slices);
             let found = choose(&candidates, here);
@@ -339,6 +342,7 @@ mod tests {
         let here = Here {
             node: "here",
             zone: None,
+            addresses: &[],
         };
         assert_eq!(indices(&choose(&candidates, here).cluster), [0, 1]);
     }

@@ -46,7 +46,7 @@ impl Progress {
                     let eligible = node.as_ref().is_some_and(|node| !node.leaving);
                     self.health.set_node_eligible(eligible);
                 }
-                Change::Node(..) => {}
+                Change::Node(..) | Change::ServiceCidr(..) => {}
             }
         }
     }

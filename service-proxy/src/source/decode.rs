@@ -10,6 +10,7 @@ use k8s_openapi::{
     api::{
         core::v1::{Node, Service, ServicePort, ServiceSpec},
         discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice},
+        networking::v1::ServiceCIDR,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -75,28 +76,60 @@ pub fn cluster_name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
 }
 
 /// A Node.
-pub fn node(node: &Node) -> model::Node {
+pub fn node(node: &Node) -> Result<model::Node, Invalid> {
     let labels = node.metadata.labels.as_ref();
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     let excluded = taints
         .into_iter()
         .flatten()
         .any(|taint| taint.key == TO_BE_DELETED);
-    model::Node {
+    Ok(model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
-        pod_networks: pod_networks(node),
+        addresses: node_addresses(node),
+        pod_networks: pod_networks(node)?,
         leaving: excluded || node.metadata.deletion_timestamp.is_some(),
-    }
+    })
 }
 
-/// The node's pod networks; a text that is none is left out, as the API server lets none in.
-fn pod_networks(node: &Node) -> Vec<IpNetwork> {
+/// The networks of a ServiceCIDR.
+pub fn service_cidr(cidr: &ServiceCIDR) -> Result<model::ServiceCidr, Invalid> {
+    let networks = cidr.spec.as_ref().and_then(|spec| spec.cidrs.as_ref());
+    let networks = networks.into_iter().flatten();
+    Ok(model::ServiceCidr {
+        networks: networks
+            .map(|text| network("spec.cidrs", text))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// Addresses within the cluster first, then those outside. What is no address is of no account: it is what
+/// the node's own kubelet has written.
+fn node_addresses(node: &Node) -> Vec<IpAddr> {
+    let status = node.status.as_ref();
+    let listed = status.and_then(|status| status.addresses.as_ref());
+    let of_kind = |kind: &'static str| {
+        let listed = listed.into_iter().flatten();
+        listed
+            .filter(move |it| it.type_ == kind)
+            .filter_map(|it| parse_address(&it.address))
+    };
+    of_kind("InternalIP").chain(of_kind("ExternalIP")).collect()
+}
+
+/// `podCIDRs`, or of an object from before dual stack `podCIDR`.
+fn pod_networks(node: &Node) -> Result<Vec<IpNetwork>, Invalid> {
     let Some(spec) = &node.spec else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let listed = spec.pod_cidrs.iter().flatten();
-    let texts = listed.chain(spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none()));
-    texts.filter_map(|text| text.parse().ok()).collect()
+    let mut networks = listed
+        .map(|text| network("spec.podCIDRs", text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let single = spec.pod_cidr.as_ref().filter(|text| !text.is_empty());
+    if let Some(text) = single.filter(|_| networks.is_empty()) {
+        networks.push(network("spec.podCIDR", text)?);
+    }
+    Ok(networks)
 }
 
 /// A Service, if the proxy serves it.
@@ -257,15 +290,13 @@ fn load_balancer_ips(service: &Service) -> Result<Vec<IpAddr>, Invalid> {
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
     let field = "spec.loadBalancerSourceRanges";
     let ranges = spec.load_balancer_source_ranges.iter().flatten();
-    ranges
-        .map(|text| {
-            let network = text.trim().parse::<IpNetwork>().ok();
-            let network = network.filter(|_| text.contains('/'));
-            network.ok_or_else(|| {
-                Invalid::new(field, format!("{text:?} is no network such as 10.0.0.0/8"))
-            })
-        })
-        .collect()
+    ranges.map(|text| network(field, text)).collect()
+}
+
+fn network(field: &str, text: &str) -> Result<IpNetwork, Invalid> {
+    let network = text.trim().parse::<IpNetwork>().ok();
+    let network = network.filter(|_| text.contains('/'));
+    network.ok_or_else(|| Invalid::new(field, format!("{text:?} is no network such as 10.0.0.0/8")))
 }
 
 /// How long a client keeps its endpoint (F22).
@@ -460,8 +491,41 @@ mod tests {
             ),
         ] {
             let decoded = node(&serde_json::from_value(object.clone()).unwrap());
-            assert_eq!(decoded.leaving, leaving, "{object}");
+            assert_eq!(decoded.unwrap().leaving, leaving, "{object}");
         }
+    }
+
+    #[test]
+    fn addresses_and_networks_of_a_node() {
+        let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+        let object = json!({
+            "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:1::/64"]},
+            "status": {"addresses": [
+                address("Hostname", "n1"),
+                address("ExternalIP", "203.0.113.1"),
+                address("InternalIP", "192.0.2.1"),
+                address("InternalIP", "fd00::1"),
+            ]},
+        });
+        let decoded = node(&serde_json::from_value(object).unwrap()).unwrap();
+        let addresses: Vec<_> = decoded.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.1", "fd00::1", "203.0.113.1"]);
+        let networks: Vec<_> = decoded
+            .pod_networks
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(networks, ["10.244.1.0/24", "fd00:1::/64"]);
+
+        let old = json!({"spec": {"podCIDR": "10.244.1.0/24"}});
+        let decoded = node(&serde_json::from_value(old).unwrap()).unwrap();
+        assert_eq!(decoded.pod_networks.len(), 1);
+        let bad = json!({"spec": {"podCIDRs": ["10.244.1.0"]}});
+        let error = node(&serde_json::from_value(bad).unwrap()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "spec.podCIDRs: \"10.244.1.0\" is no network such as 10.0.0.0/8"
+        );
     }
 
     #[test]

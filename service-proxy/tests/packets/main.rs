@@ -10,6 +10,7 @@ mod http;
 mod inspect;
 mod manifest;
 mod network;
+mod node;
 mod proxy;
 mod removed;
 mod server;
