@@ -282,6 +282,10 @@ impl Daemon {
             self.settings.tuning.apply();
             self.starting = false;
         }
+        if !matches!(occasion, Occasion::Change(_)) {
+            // A whole table has been read or written.
+            kernel::memory::give_back();
+        }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
     }

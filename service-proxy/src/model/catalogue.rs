@@ -54,7 +54,8 @@ pub enum ObjectKind {
 pub struct Catalogue {
     services: BTreeMap<ObjectName, Arc<Service>>,
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
-    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// By name. Nearly every Service has one or two, for which a set would take half a kilobyte.
+    slices_of: BTreeMap<ObjectName, Vec<ObjectName>>,
     nodes: BTreeMap<ObjectName, Arc<Node>>,
     service_cidrs: BTreeMap<ObjectName, Arc<ServiceCidr>>,
 }
@@ -238,10 +239,11 @@ impl Catalogue {
             self.unlink(&before.service, &name);
         }
         if let Some(after) = &after {
-            self.slices_of
-                .entry(after.service.clone())
-                .or_default()
-                .insert(name);
+            let slices = self.slices_of.entry(after.service.clone()).or_default();
+            if let Err(at) = slices.binary_search(&name) {
+                slices.reserve_exact(1);
+                slices.insert(at, name);
+            }
         }
         [before, after]
             .into_iter()
@@ -252,7 +254,7 @@ impl Catalogue {
 
     fn unlink(&mut self, service: &ObjectName, slice: &ObjectName) {
         if let Entry::Occupied(mut slices) = self.slices_of.entry(service.clone()) {
-            slices.get_mut().remove(slice);
+            slices.get_mut().retain(|name| name != slice);
             if slices.get().is_empty() {
                 slices.remove();
             }

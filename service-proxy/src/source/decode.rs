@@ -199,15 +199,17 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Result<Option<model::EndpointSli
     let ports = ports
         .map(|(index, port)| slice_port(index, port))
         .collect::<Result<Vec<_>, _>>()?;
-    let endpoints = slice.endpoints.iter().enumerate();
+    let listed = slice.endpoints.iter().enumerate();
+    let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+    for (index, item) in listed {
+        endpoints.push(endpoint(index, item, family)?);
+    }
     Ok(Some(model::EndpointSlice {
         service: ObjectName::new(&name.namespace, service),
         name,
         family,
         ports: ports.into_iter().flatten().collect(),
-        endpoints: endpoints
-            .map(|(index, item)| endpoint(index, item, family))
-            .collect::<Result<_, _>>()?,
+        endpoints,
     }))
 }
 
