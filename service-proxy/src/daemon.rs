@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack, nft::Handle};
+use kernel::{Family, conntrack, memory, nft::Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -173,6 +173,10 @@ impl Daemon {
         }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
+        if !matches!(occasion, Occasion::Change(_)) {
+            // The whole table, as it is and as it should be, needed more than all that stays.
+            memory::give_back();
+        }
     }
 }
 
