@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack, nft::Handle};
+use kernel::{Family, conntrack, memory, nft::Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -282,12 +282,12 @@ impl Daemon {
             self.settings.tuning.apply();
             self.starting = false;
         }
-        if !matches!(occasion, Occasion::Change(_)) {
-            // A whole table has been read or written.
-            kernel::memory::give_back();
-        }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
+        if !matches!(occasion, Occasion::Change(_)) {
+            // The whole table, as it is and as it should be, needed more than all that stays.
+            memory::give_back();
+        }
     }
 }
 

@@ -295,6 +295,7 @@ mod tests {
 
     fn slice(slice: &str, service: &str) -> Change {
         let slice = EndpointSlice {
+            triggered: None,
             name: name(slice),
             service: name(service),
             family: Family::V4,

@@ -207,6 +207,7 @@ mod tests {
 
     fn slice(port: (&str, Protocol, u16), endpoints: &[(&str, &str)]) -> EndpointSlice {
         EndpointSlice {
+            triggered: None,
             name: ObjectName::new("default", "web-1"),
             service: ObjectName::new("default", "web"),
             family: Family::V4,

@@ -279,6 +279,7 @@ mod tests {
 
     fn slice(family: Family, endpoints: Vec<Endpoint>) -> EndpointSlice {
         EndpointSlice {
+            triggered: None,
             name: ObjectName::new("shop", format!("web-{family}")),
             service: ObjectName::new("shop", "web"),
             family,

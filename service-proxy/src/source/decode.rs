@@ -6,6 +6,7 @@
 use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::{Node, Service, ServicePort, ServiceSpec},
@@ -22,6 +23,8 @@ use crate::model::{self, ObjectName, Protocol, ServiceKind, TrafficPolicy, parse
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of EndpointSlices of headless Services.
 const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Annotation of an EndpointSlice with the time of what led to its latest change.
+const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Label that names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -210,7 +213,14 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Result<Option<model::EndpointSli
         family,
         ports: ports.into_iter().flatten().collect(),
         endpoints,
+        triggered: triggered(&slice.metadata),
     }))
+}
+
+/// When what led to the latest change of a slice happened. For measuring only: what can't be read is not there.
+fn triggered(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(TRIGGERED)?.parse().ok()
 }
 
 /// Letters of DNS names only, so that the name can stand in a comment or a log line as it is.
@@ -477,6 +487,33 @@ mod tests {
                 .map(|service| service.cluster_ips);
             let found: Vec<_> = found.iter().flatten().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn when_a_slice_was_triggered() {
+        for (annotation, expected) in [
+            (
+                json!("2026-01-01T00:00:00.5Z"),
+                Some("2026-01-01T00:00:00.5Z"),
+            ),
+            (json!("yesterday"), None),
+        ] {
+            let object = json!({
+                "metadata": {
+                    "namespace": "ns1",
+                    "name": "svc1-abc",
+                    "labels": {SERVICE_NAME: "svc1"},
+                    "annotations": {TRIGGERED: annotation},
+                },
+                "addressType": "IPv4",
+                "endpoints": [],
+            });
+            let found = endpoint_slice(&serde_json::from_value(object).unwrap())
+                .unwrap()
+                .unwrap()
+                .triggered;
+            assert_eq!(found, expected.map(|text| text.parse().unwrap()));
         }
     }
 
