@@ -1,5 +1,6 @@
 //! The agent as a whole: from its options to the loops that never end.
 
+mod changes;
 mod drift;
 mod keeper;
 mod packet_filter;
@@ -7,10 +8,10 @@ mod reconciler;
 mod registrar;
 mod site;
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use kernel::{Family, Mac, route::Handle};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
@@ -24,7 +25,7 @@ use crate::{
     model::{Attributes, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot},
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
-    report::{self, CannotListen, Health, Metrics, Notices},
+    report::{self, CannotListen, Health, Metrics, Notices, StatusRequest},
     source::{
         self, InvalidFile,
         etcd::{self, InvalidCredentials, Registry},
@@ -103,6 +104,8 @@ struct Dataplane {
     own: watch::Receiver<Attributes>,
     node: String,
     owner: Owner,
+    subnet_file: PathBuf,
+    asker: mpsc::Sender<StatusRequest>,
 }
 
 /// Runs until it is dropped or can't go on.
@@ -275,13 +278,23 @@ impl Dataplane {
             metrics.clone(),
         )?;
         let (own_sender, own) = watch::channel(site.own());
+        let (asker, questions) = mpsc::channel(1);
         Ok(Self {
             drift,
             packet_filter,
-            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health, metrics),
+            reconciler: Reconciler::new(
+                kernel,
+                site,
+                own_sender,
+                options,
+                leases,
+                (health, metrics, questions),
+            ),
             own,
             node,
             owner,
+            subnet_file: options.subnet_file.clone(),
+            asker,
         })
     }
 
@@ -292,6 +305,7 @@ impl Dataplane {
         snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
         tokio::select! {
+            never = report::serve_status(&self.subnet_file, self.asker.clone()) => never,
             never = self.packet_filter.run(held.clone()) => never,
             never = self.reconciler.run(&mut self.drift, held, snapshots) => never,
         }

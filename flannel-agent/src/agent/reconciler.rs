@@ -1,7 +1,14 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
-use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
+use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     route::{Change, Handle, IfIndex, Link, NextHop, Route},
@@ -9,16 +16,16 @@ use kernel::{
 };
 use nix::errno::Errno;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Drift, Site};
+use super::{Drift, Site, changes::PeerChanges};
 use crate::{
     model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Tables, Watched},
-    report::{self, CannotWrite, Health, Metrics, Notices},
+    plan::{self, Device, Peers, Place, Tables, Watched, Way},
+    report::{self, CannotWrite, Health, Metrics, Notices, PeerStatus, Status, StatusRequest},
     source,
 };
 
@@ -53,6 +60,8 @@ pub struct Reconciler {
     blackhole: bool,
     leases: LeasePlace,
     health: Health,
+    peer_changes: PeerChanges,
+    questions: mpsc::Receiver<StatusRequest>,
     metrics: Metrics,
     /// Whether nothing but the kernel has changed since all was right.
     repairs: bool,
@@ -95,9 +104,9 @@ impl Reconciler {
         own: watch::Sender<Attributes>,
         options: &Options,
         leases: LeasePlace,
-        health: Health,
-        metrics: Metrics,
+        told: (Health, Metrics, mpsc::Receiver<StatusRequest>),
     ) -> Self {
+        let (health, metrics, questions) = told;
         Self {
             kernel,
             site,
@@ -109,6 +118,8 @@ impl Reconciler {
             blackhole: options.ip_blackhole_route,
             leases,
             health,
+            peer_changes: PeerChanges::default(),
+            questions,
             metrics,
             repairs: false,
             notices: Notices::default(),
@@ -133,6 +144,11 @@ impl Reconciler {
             tokio::select! {
                 Ok(()) = held.changed() => self.repairs = false,
                 Ok(()) = snapshots.changed() => self.repairs = false,
+                Some(question) = self.questions.recv() => {
+                    let snapshot = snapshots.borrow().clone();
+                    self.answer(question, *held.borrow(), snapshot);
+                    continue;
+                }
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
                     due = Some(earliest.max(Instant::now() + DEBOUNCE));
@@ -319,6 +335,7 @@ impl Reconciler {
         if self.site.routes_directly() {
             peers.route_directly(&self.on_link(peers.addresses(), place.underlay)?);
         }
+        self.peer_changes.note(place.family, &peers.by_subnet);
         let mut want = plan::wanted(place, subnet, &peers.by_subnet);
         if self.blackhole {
             want.routes.push(plan::blackhole_route(subnet));
@@ -404,6 +421,85 @@ impl Reconciler {
             all: changes.len(),
             first: refusals.swap_remove(0).0,
         })
+    }
+
+    /// Without a lease or the others' there is no answer.
+    fn answer(&mut self, question: StatusRequest, held: Option<Held>, snapshot: Option<Snapshot>) {
+        let (Some(held), Some(snapshot)) = (held, snapshot) else {
+            return;
+        };
+        match self.status(&held, &snapshot) {
+            // Who has gone away does not want it any more.
+            Ok(status) => drop(question.send(status)),
+            Err(error) => tracing::warn!("can't tell the status: {error}"),
+        }
+    }
+
+    /// What stands in the kernel now, against what should. Nothing is changed.
+    fn status(&mut self, held: &Held, snapshot: &Snapshot) -> Result<Status, Error> {
+        let own = self.site.own();
+        let mut status = Status {
+            subnets: held.key.subnets().iter().map(|(_, it)| *it).collect(),
+            addresses: own.public.iter().map(|(_, it)| *it).collect(),
+            mtu: self.subnet_env(held).mtu,
+            failures: self.failures.current(),
+            peers: Vec::new(),
+        };
+        let overlays = self.site.overlays().clone();
+        for (family, overlay) in overlays.iter() {
+            let peers = plan::peers(family, &own, &held.key, snapshot);
+            let device = match &overlay.device {
+                None => Some(None),
+                Some(device) => self
+                    .kernel
+                    .link_by_name(&device.name)?
+                    .map(|link| Some(link.index)),
+            };
+            let missing = match (device, held.key.subnet(family)) {
+                (Some(device), Some(subnet)) => {
+                    let place = Place {
+                        family,
+                        device,
+                        underlay: self.site.underlay().interface,
+                        network: overlay.network,
+                    };
+                    self.missing(&place, subnet, peers.clone())?
+                }
+                _ => BTreeMap::new(),
+            };
+            let names = snapshot.names(family);
+            for (subnet, peer) in &peers.by_subnet {
+                let no_device = device.is_none().then(|| vec!["the device".to_owned()]);
+                status.peers.push(PeerStatus {
+                    node: names.get(subnet).cloned().unwrap_or_default(),
+                    subnet: *subnet,
+                    address: peer.address,
+                    mac: match peer.way {
+                        Way::Vxlan(mac) => Some(mac.to_string()),
+                        _ => None,
+                    },
+                    missing: no_device
+                        .or_else(|| missing.get(subnet).cloned())
+                        .unwrap_or_default(),
+                    changed: self.peer_changes.since(subnet).as_secs(),
+                });
+            }
+        }
+        Ok(status)
+    }
+
+    fn missing(
+        &mut self,
+        place: &Place,
+        subnet: IpNetwork,
+        mut peers: Peers,
+    ) -> Result<BTreeMap<IpNetwork, Vec<String>>, Error> {
+        if self.site.routes_directly() {
+            peers.route_directly(&self.on_link(peers.addresses(), place.underlay)?);
+        }
+        let want = plan::wanted(place, subnet, &peers.by_subnet);
+        let diff = plan::diff(&self.standing(place)?, &want, place);
+        Ok(plan::missing(&peers.by_subnet, &diff))
     }
 
     fn count(&self, changes: &[Change]) {
