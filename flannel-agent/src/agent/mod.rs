@@ -7,10 +7,11 @@ mod packet_filter;
 mod reconciler;
 mod registrar;
 mod site;
+mod wireguard;
 
 use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use kernel::{Family, Mac, route::Handle};
+use kernel::{Mac, route::Handle};
 use tokio::sync::{mpsc, watch};
 
 pub use drift::{CannotWatch, Drift};
@@ -19,10 +20,14 @@ pub use packet_filter::PacketFilter;
 pub use reconciler::{LeasePlace, Reconciler};
 pub use registrar::{Channels, Registrar};
 pub use site::{Identity, Site, Unusable};
+pub use wireguard::Wireguard;
 
 use crate::{
     backoff::Backoff,
-    model::{Attributes, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot},
+    model::{
+        Attributes, Backend, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot,
+        WireguardConf,
+    },
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
     report::{self, CannotListen, Health, Metrics, Notices, StatusRequest},
@@ -259,7 +264,8 @@ impl Dataplane {
         let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
         let host = source::read_host(&mut kernel)?;
         let underlay = plan::choose_interface(&host, &search, &families)?;
-        let node = source::node_id(underlay.public.get(Family::V4));
+        let public = |family| underlay.public.get(family);
+        let node = source::node_id(families.iter().copied().find_map(public));
         let external = kernel.link_by_name(&underlay.name)?;
         let owner = source::owner(external.and_then(|link| link.mac));
         // Before anything is read that it tells changes of.
@@ -344,9 +350,7 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
                     key: key.clone(),
                     cause,
                 })?;
-                let text = String::from_utf8_lossy(&text);
-                let words: Vec<_> = text.split_whitespace().collect();
-                tracing::info!("network configuration {key}: {}", words.join(" "));
+                tracing::info!("network configuration {key}: {}", to_show(&text, &conf));
                 return Ok(conf);
             }
             Ok(None) => notices.set([format!(
@@ -373,5 +377,39 @@ async fn wait_for_node(nodes: &Nodes) -> Node {
             Err(error) => notices.set([format!("{error}; trying again")]),
         }
         backoff.wait().await;
+    }
+}
+
+/// A configuration on one line, without the key that is nobody's business.
+fn to_show(text: &[u8], conf: &NetConf) -> String {
+    let text = String::from_utf8_lossy(text);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match &conf.backend {
+        Backend::Wireguard(WireguardConf { psk: Some(psk), .. }) => {
+            let key = psk.reveal();
+            // JSON can have a slash either way.
+            line.replace(&key, "(hidden)")
+                .replace(&key.replace('/', "\\/"), "(hidden)")
+        }
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_common_key_is_not_shown() {
+        let psk = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let text = format!(
+            "{{\"Network\": \"10.5.0.0/16\",\n\"Backend\": {{\"Type\": \"wireguard\", \"PSK\": \"{psk}\"}}}}"
+        );
+        let conf = NetConf::parse(text.as_bytes()).unwrap();
+        let shown = to_show(text.as_bytes(), &conf);
+        assert!(shown.ends_with(r#""PSK": "(hidden)"}}"#), "{shown}");
     }
 }

@@ -1,5 +1,7 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
+mod status;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
@@ -8,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     route::{Change, Handle, IfIndex, Link, NextHop, Route},
@@ -24,8 +25,8 @@ use super::{Drift, Site, changes::PeerChanges};
 use crate::{
     model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Tables, Watched, Way},
-    report::{self, CannotWrite, Health, Metrics, Notices, PeerStatus, Status, StatusRequest},
+    plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
+    report::{self, CannotWrite, Health, Metrics, Notices, StatusRequest},
     source,
 };
 
@@ -227,9 +228,14 @@ impl Reconciler {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
         }
         let own = self.site.own();
-        let mut outcome = Ok(());
-        for (family, place) in places.iter() {
-            let peers = plan::peers(family, &own, &held.key, snapshot);
+        let backend = self.site.backend().clone();
+        let peers: Vec<_> = places
+            .iter()
+            .map(|(family, _)| plan::peers(family, &backend, &own, &held.key, snapshot))
+            .collect();
+        let places: Vec<_> = places.iter().map(|(_, place)| place).zip(peers).collect();
+        let mut outcome = self.tunnels(&places);
+        for (place, peers) in places {
             outcome = outcome.and(self.tables(place, held, peers, notices));
         }
         outcome.and_then(|()| self.clean(notices))
@@ -252,12 +258,13 @@ impl Reconciler {
                 Some(device) => Some(self.watched_device(device)?),
                 None => None,
             };
-            let network = overlay.network;
+            let in_whole = |device: &Device| device.takes_whole_network();
             let place = Place {
                 family,
                 device,
                 underlay,
-                network,
+                network: overlay.network,
+                whole_network: overlay.device.as_ref().is_some_and(in_whole),
             };
             places.insert(family, place);
         }
@@ -319,6 +326,23 @@ impl Reconciler {
             .ok_or_else(|| Error::Device(device.name.clone()))?;
         refuse_router_advertisements(device)?;
         Ok(link.index)
+    }
+
+    /// Brings in line what is in WireGuard devices, of which one may carry several families.
+    fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
+        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
+        for (place, peers) in places {
+            if let Some(device) = place.device.filter(|_| place.whole_network) {
+                let empty = || (place.family, Tunnels::default());
+                devices.entry(device).or_insert_with(empty).1.add(peers);
+            }
+        }
+        for (device, (family, tunnels)) in &devices {
+            if self.site.reconcile_tunnels(*device, *family, tunnels)? {
+                tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
+            }
+        }
+        Ok(())
     }
 
     /// Brings in line what leads to other nodes.
@@ -421,85 +445,6 @@ impl Reconciler {
             all: changes.len(),
             first: refusals.swap_remove(0).0,
         })
-    }
-
-    /// Without a lease or the others' there is no answer.
-    fn answer(&mut self, question: StatusRequest, held: Option<Held>, snapshot: Option<Snapshot>) {
-        let (Some(held), Some(snapshot)) = (held, snapshot) else {
-            return;
-        };
-        match self.status(&held, &snapshot) {
-            // Who has gone away does not want it any more.
-            Ok(status) => drop(question.send(status)),
-            Err(error) => tracing::warn!("can't tell the status: {error}"),
-        }
-    }
-
-    /// What stands in the kernel now, against what should. Nothing is changed.
-    fn status(&mut self, held: &Held, snapshot: &Snapshot) -> Result<Status, Error> {
-        let own = self.site.own();
-        let mut status = Status {
-            subnets: held.key.subnets().iter().map(|(_, it)| *it).collect(),
-            addresses: own.public.iter().map(|(_, it)| *it).collect(),
-            mtu: self.subnet_env(held).mtu,
-            failures: self.failures.current(),
-            peers: Vec::new(),
-        };
-        let overlays = self.site.overlays().clone();
-        for (family, overlay) in overlays.iter() {
-            let peers = plan::peers(family, &own, &held.key, snapshot);
-            let device = match &overlay.device {
-                None => Some(None),
-                Some(device) => self
-                    .kernel
-                    .link_by_name(&device.name)?
-                    .map(|link| Some(link.index)),
-            };
-            let missing = match (device, held.key.subnet(family)) {
-                (Some(device), Some(subnet)) => {
-                    let place = Place {
-                        family,
-                        device,
-                        underlay: self.site.underlay().interface,
-                        network: overlay.network,
-                    };
-                    self.missing(&place, subnet, peers.clone())?
-                }
-                _ => BTreeMap::new(),
-            };
-            let names = snapshot.names(family);
-            for (subnet, peer) in &peers.by_subnet {
-                let no_device = device.is_none().then(|| vec!["the device".to_owned()]);
-                status.peers.push(PeerStatus {
-                    node: names.get(subnet).cloned().unwrap_or_default(),
-                    subnet: *subnet,
-                    address: peer.address,
-                    mac: match peer.way {
-                        Way::Vxlan(mac) => Some(mac.to_string()),
-                        _ => None,
-                    },
-                    missing: no_device
-                        .or_else(|| missing.get(subnet).cloned())
-                        .unwrap_or_default(),
-                    changed: self.peer_changes.since(subnet).as_secs(),
-                });
-            }
-        }
-        Ok(status)
-    }
-
-    fn missing(
-        &mut self,
-        place: &Place,
-        subnet: IpNetwork,
-        mut peers: Peers,
-    ) -> Result<BTreeMap<IpNetwork, Vec<String>>, Error> {
-        if self.site.routes_directly() {
-            peers.route_directly(&self.on_link(peers.addresses(), place.underlay)?);
-        }
-        let want = plan::wanted(place, subnet, &peers.by_subnet);
-        let diff = plan::diff(&self.standing(place)?, &want, place);
-        Ok(plan::missing(&peers.by_subnet, &diff))
     }
 
     fn count(&self, changes: &[Change]) {

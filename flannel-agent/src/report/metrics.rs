@@ -292,7 +292,7 @@ const fn kind(change: &Change) -> &'static str {
     match change {
         Change::AddLink(_) | Change::SetLink(..) | Change::DeleteLink(_) => "link",
         Change::ReplaceAddress(_) | Change::DeleteAddress(_) => "address",
-        Change::ReplaceRoute(_) | Change::DeleteRoute(_) => "route",
+        Change::ReplaceRoute(_) | Change::ReplaceRouteWith(..) | Change::DeleteRoute(_) => "route",
         Change::ReplaceNeighbour(_) | Change::DeleteNeighbour(_) => "neighbour",
         Change::ReplaceFdb(_) | Change::DeleteFdb(_) => "fdb",
     }

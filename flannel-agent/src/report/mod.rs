@@ -16,4 +16,5 @@ pub use metrics::Metrics;
 pub use notices::Notices;
 pub use status::{PeerStatus, Status, StatusTable};
 pub use status_socket::{NoStatus, StatusRequest, ask_status, serve_status};
+pub(crate) use subnet_file::write_atomically;
 pub use subnet_file::{CannotWrite, previous_subnets, write_subnet_file};

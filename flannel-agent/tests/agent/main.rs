@@ -20,3 +20,4 @@ mod program;
 mod seeing;
 mod start;
 mod tls;
+mod tunnels;

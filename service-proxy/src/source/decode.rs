@@ -3,7 +3,7 @@
 //! Objects that the proxy does not serve are `Ok(None)`: those with the label of another proxy (F1), slices
 //! of headless Services (F2), Services without cluster IP (F3, F9), slices of host names (F4).
 
-use std::{fmt::Display, net::IpAddr};
+use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::{
@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use kernel::Family;
 
-use crate::model::{self, ObjectName, Protocol, TrafficPolicy, parse_address};
+use crate::model::{self, ObjectName, Protocol, ServiceKind, TrafficPolicy, parse_address};
 
 /// Label of Services that another proxy serves.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -23,6 +23,10 @@ const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Label that names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// How long a client keeps its endpoint unless told otherwise, and the longest that Kubernetes allows (a day).
+const AFFINITY_SECONDS: i32 = 10_800;
+const LONGEST_AFFINITY: u64 = 86_400;
 
 /// Label that names the zone of a Node.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -80,8 +84,19 @@ pub fn node(node: &Node) -> model::Node {
         .any(|taint| taint.key == TO_BE_DELETED);
     model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+        pod_networks: pod_networks(node),
         leaving: excluded || node.metadata.deletion_timestamp.is_some(),
     }
+}
+
+/// The node's pod networks; a text that is none is left out, as the API server lets none in.
+fn pod_networks(node: &Node) -> Vec<IpNetwork> {
+    let Some(spec) = &node.spec else {
+        return Vec::new();
+    };
+    let listed = spec.pod_cidrs.iter().flatten();
+    let texts = listed.chain(spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none()));
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// A Service, if the proxy serves it.
@@ -101,6 +116,7 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
     let ports = spec.ports.iter().flatten().enumerate();
     Ok(Some(model::Service {
         name,
+        kind: kind(spec),
         cluster_ips,
         ports: ports
             .map(|(index, port)| service_port(index, port))
@@ -116,8 +132,8 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
             "spec.externalTrafficPolicy",
             spec.external_traffic_policy.as_deref(),
         )?,
+        affinity: affinity(spec)?,
         health_check_node_port: health_check_node_port(spec)?,
-        unserved: unserved(spec),
     }))
 }
 
@@ -179,6 +195,14 @@ fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
         .labels
         .as_ref()
         .is_some_and(|labels| labels.contains_key(label))
+}
+
+fn kind(spec: &ServiceSpec) -> ServiceKind {
+    match spec.type_.as_deref() {
+        Some("NodePort") => ServiceKind::NodePort,
+        Some("LoadBalancer") => ServiceKind::LoadBalancer,
+        _ => ServiceKind::ClusterIp,
+    }
 }
 
 /// The cluster IPs, the first of each family: `clusterIPs`, or of an object from before dual stack
@@ -244,13 +268,27 @@ fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
         .collect()
 }
 
-/// Fields that ask for what this program does not do.
-fn unserved(spec: &ServiceSpec) -> Vec<&'static str> {
-    let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
-    sticky
-        .then_some("spec.sessionAffinity")
-        .into_iter()
-        .collect()
+/// How long a client keeps its endpoint (F22).
+fn affinity(spec: &ServiceSpec) -> Result<Option<Duration>, Invalid> {
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => return Ok(None),
+        Some("ClientIP") => {}
+        Some(other) => {
+            let problem = format!("{other:?} is none of None, ClientIP");
+            return Err(Invalid::new("spec.sessionAffinity", problem));
+        }
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let client = config.and_then(|config| config.client_ip.as_ref());
+    let seconds = client.and_then(|client| client.timeout_seconds);
+    let seconds = seconds.unwrap_or(AFFINITY_SECONDS);
+    match u64::try_from(seconds) {
+        Ok(valid @ 1..=LONGEST_AFFINITY) => Ok(Some(Duration::from_secs(valid))),
+        _ => Err(Invalid::new(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            format!("{seconds} is not from 1 to {LONGEST_AFFINITY}"),
+        )),
+    }
 }
 
 /// Only of load balancers whose traffic goes to endpoints on the node; of others it is what was left over.
@@ -499,8 +537,40 @@ mod tests {
         );
         let node_ports: Vec<_> = found.ports.iter().map(|port| port.node_port).collect();
         assert_eq!(node_ports, [Some(30080), None]);
-        assert_eq!(found.unserved, ["spec.sessionAffinity"]);
         assert_eq!(found.health_check_node_port, None);
+        assert_eq!(found.affinity, Some(Duration::from_secs(10_800)));
+    }
+
+    #[test]
+    fn session_affinity_has_a_time() {
+        let timed = |seconds: i32| {
+            let config = json!({"clientIP": {"timeoutSeconds": seconds}});
+            json!({"clusterIP": "10.96.0.1", "sessionAffinity": "ClientIP", "sessionAffinityConfig": config})
+        };
+        for (spec, expected) in [
+            (
+                json!({"clusterIP": "10.96.0.1", "sessionAffinity": "None"}),
+                Ok(None),
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "sessionAffinity": "ClientIP"}),
+                Ok(Some(10_800)),
+            ),
+            (timed(60), Ok(Some(60))),
+            (timed(86_400), Ok(Some(86_400))),
+            (
+                timed(0),
+                Err("spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not from 1 to 86400"),
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "sessionAffinity": "Cookie"}),
+                Err("spec.sessionAffinity: \"Cookie\" is none of None, ClientIP"),
+            ),
+        ] {
+            let found = decode_service(spec, json!({})).map(|it| it.unwrap().affinity);
+            let found = found.map(|time| time.map(|time| time.as_secs()));
+            assert_eq!(found, expected.map_err(ToOwned::to_owned));
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use kernel::{
     conntrack::Protocol,
     nft::{
         BaseChain, Chain, ChainKind, Command, Expr, Field, Header, Hook, Match, MetaKey,
-        ObservedRule, ObservedTable, Operator, Policy, Rule, Statement, Transaction, Value,
-        Verdict, lower,
+        ObservedRule, ObservedTable, Operator, Policy, Rule, Statement, TableFamily, Transaction,
+        Value, Verdict, lower,
     },
 };
 
@@ -67,7 +67,10 @@ pub fn delete(
     table: &ObservedTable,
 ) -> Option<Transaction> {
     let mut commands = of_container(Some(table), container_id, addresses);
-    commands.extend(commented(Some(table), &ledger(network), container_id));
+    // What another interface of the container has, GC has to find by the network.
+    if commands.len() == of_container(Some(table), container_id, &[]).len() {
+        commands.extend(commented(Some(table), &ledger(network), container_id));
+    }
     (!commands.is_empty()).then(|| transaction(table.family, commands))
 }
 
@@ -237,7 +240,7 @@ fn ensure(commands: &mut Vec<Command>, table: Option<&ObservedTable>, name: &str
         commands.push(Command::AddChain(name.to_owned(), want));
         return;
     };
-    let family = table.map_or(Family::V4, |table| table.family);
+    let family = table.map_or(TableFamily::Ip, |table| table.family);
     let same = have.rules.len() == want.rules.len()
         && have.rules.iter().zip(&want.rules).all(|(have, want)| {
             have.comment == want.comment && lower(want, family).as_ref() == Ok(&have.expressions)
@@ -418,9 +421,9 @@ fn rule(statements: Vec<Statement>, comment: Option<&str>) -> Rule {
     }
 }
 
-fn transaction(family: Family, commands: Vec<Command>) -> Transaction {
+fn transaction(family: impl Into<TableFamily>, commands: Vec<Command>) -> Transaction {
     Transaction {
-        family,
+        family: family.into(),
         table: TABLE.to_owned(),
         commands,
     }
@@ -529,14 +532,11 @@ mod tests {
         let other = "10.1.17.9".parse().unwrap();
         let own = "10.1.17.2".parse().unwrap();
         let commands = |addresses: &[IpAddr]| {
-            delete("cbr0", "c1", addresses, &table)
-                .unwrap()
-                .commands
-                .len()
+            delete("cbr0", "c1", addresses, &table).map_or(0, |it| it.commands.len())
         };
         assert_eq!(
             (commands(&[other]), commands(&[own]), commands(&[])),
-            (1, 4, 4)
+            (0, 4, 4)
         );
         fake.apply(&delete("cbr0", "c1", &[], &table).unwrap())
             .unwrap();

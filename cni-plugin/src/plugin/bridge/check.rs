@@ -6,13 +6,13 @@ use kernel::{
     route::{Handle, Link, LinkDetails},
 };
 
-use super::{ipam, masquerade, refused, vlan};
+use super::{ipam, masquerade, refused, spoof_check, vlan};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, NetConf},
     plan::{
         self,
         attachment_check::{Expected, InContainer, Mismatch, OnHost},
-        masquerade::Masquerade,
+        host_veth::Identity,
     },
     source::Environment,
 };
@@ -52,9 +52,17 @@ pub fn check(
     let inside = in_container(attachment)?;
     let port = host.port.as_ref().map(|(link, _)| link);
     expected.compare_container(&inside, port).map_err(failed)?;
+    let identity = Identity::of(attachment, conf.name());
+    if let Some((link, port)) = inside
+        .link
+        .as_ref()
+        .zip(port)
+        .filter(|_| bridge.mac_spoof_chk)
+    {
+        spoof_check::check(&identity, port, link.mac)?;
+    }
     if bridge.ip_masq {
-        let rules = Masquerade::new(conf.name(), &attachment.container_id);
-        masquerade::check(&rules, &result)?;
+        masquerade::check(&bridge, &identity, &result)?;
     }
     Ok(())
 }

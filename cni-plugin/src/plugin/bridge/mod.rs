@@ -3,6 +3,7 @@
 mod check;
 mod masquerade;
 mod removal;
+mod spoof_check;
 mod vlan;
 
 pub use check::check;
@@ -22,7 +23,7 @@ use kernel::{
 use super::{Plugin, delegate::Delegate};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf, Vlans},
-    plan::{self, bridge::PlanError, host_veth::Identity, masquerade::Masquerade},
+    plan::{self, bridge::PlanError, host_veth::Identity},
     source::Environment,
 };
 
@@ -117,6 +118,7 @@ impl Addition<'_> {
         let gateway = self.join_vlans(&mut host, bridge, &result);
         gateway
             .and_then(|gateway| Ok((gateway, self.connect(&mut host, bridge, &result)?)))
+            .and_then(|links| self.pass_own_mac_only(&links.1).map(|()| links))
             .and_then(|links| self.masquerade(&result).map(|()| links))
             .map(|(gateway, [bridge, port, container])| {
                 result.interfaces = vec![
@@ -130,7 +132,8 @@ impl Addition<'_> {
             })
             .map_err(|error| {
                 let deleted = delete_veth(&mut host, &self.port);
-                and_left(error, deleted.map(|_| ()))
+                let undone = deleted.and(self.forget_mac());
+                and_left(error, undone)
             })
     }
 
@@ -175,21 +178,26 @@ impl Addition<'_> {
         }
     }
 
+    fn pass_own_mac_only(&self, [_, port, container]: &[Link; 3]) -> Result<(), Error> {
+        match container.mac.filter(|_| self.conf.mac_spoof_chk) {
+            Some(mac) => spoof_check::add(self.identity, port, mac),
+            None => Ok(()),
+        }
+    }
+
+    fn forget_mac(&self) -> Result<(), Error> {
+        match self.conf.mac_spoof_chk {
+            true => spoof_check::del(self.identity),
+            false => Ok(()),
+        }
+    }
+
     /// Leaves no rules if it fails.
     fn masquerade(&self, result: &AddResult) -> Result<(), Error> {
         if !self.conf.ip_masq {
             return Ok(());
         }
-        let Identity {
-            network,
-            container_id,
-            ..
-        } = self.identity;
-        let rules = Masquerade::new(network, container_id);
-        masquerade::add(&rules, result).map_err(|error| {
-            let sources: Vec<_> = result.ips.iter().map(|ip| ip.address.0.ip()).collect();
-            and_left(error, masquerade::remove(&rules, &sources))
-        })
+        masquerade::add(self.conf, self.identity, result)
     }
 
     /// What the bridge lacks. It loses the address of another subnet where the configuration says so, or
@@ -347,7 +355,7 @@ fn refused(error: PlanError) -> Error {
         PlanError::OtherAddress { .. } => Error::new(Code::Internal, error.to_string()).with_details(
             "the bridge serves another subnet: delete it when no container uses it any more, or name another in the network's bridge key",
         ),
-        PlanError::RouteKey { .. } | PlanError::Prefix(_) => Error::config(error),
+        PlanError::RouteScope { .. } | PlanError::Prefix(_) => Error::config(error),
     }
 }
 
