@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{Drift, Site, changes::PeerChanges};
 use crate::{
-    model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
+    model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
     plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
     report::{self, CannotWrite, Health, Metrics, Notices, StatusRequest},
@@ -54,6 +54,7 @@ pub struct Reconciler {
     kernel: Handle,
     site: Site,
     own: watch::Sender<Attributes>,
+    conf: watch::Receiver<NetConf>,
     watched: Watched,
     cleaned: bool,
     subnet_file: PathBuf,
@@ -103,15 +104,21 @@ impl Reconciler {
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
+        conf: watch::Receiver<NetConf>,
         options: &Options,
         leases: LeasePlace,
-        told: (Health, Metrics, mpsc::Receiver<StatusRequest>),
+        told: report::Told,
     ) -> Self {
-        let (health, metrics, questions) = told;
+        let report::Told {
+            health,
+            metrics,
+            questions,
+        } = told;
         Self {
             kernel,
             site,
             own,
+            conf,
             watched: Watched::default(),
             cleaned: false,
             subnet_file: options.subnet_file.clone(),
@@ -144,6 +151,7 @@ impl Reconciler {
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => self.repairs = false,
+                Ok(()) = self.conf.changed() => self.repairs = false,
                 Ok(()) = snapshots.changed() => self.repairs = false,
                 Some(question) = self.questions.recv() => {
                     let snapshot = snapshots.borrow().clone();
@@ -201,7 +209,8 @@ impl Reconciler {
             .collect();
         self.metrics
             .leases(snapshot.leases().count(), snapshot.invalid().count());
-        match self.site.follow(&mut self.kernel) {
+        let conf = self.conf.borrow_and_update().clone();
+        match self.site.follow(&mut self.kernel, &conf) {
             Ok(true) => {
                 self.repairs = false;
                 self.own.send_replace(self.site.own());

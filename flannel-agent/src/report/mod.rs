@@ -18,3 +18,14 @@ pub use status::{PeerStatus, Status, StatusTable};
 pub use status_socket::{NoStatus, StatusRequest, ask_status, serve_status};
 pub(crate) use subnet_file::write_atomically;
 pub use subnet_file::{CannotWrite, previous_subnets, write_subnet_file};
+
+/// Where the agent's state is told.
+#[derive(Debug)]
+pub struct Told {
+    /// To who asks whether it works.
+    pub health: Health,
+    /// To who asks how.
+    pub metrics: Metrics,
+    /// To who asks what stands in the kernel.
+    pub questions: tokio::sync::mpsc::Receiver<StatusRequest>,
+}
