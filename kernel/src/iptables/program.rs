@@ -1,6 +1,7 @@
 //! Running the programs.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     process::{Command, Output, Stdio},
     thread,
@@ -91,6 +92,14 @@ impl Iptables {
         let text = self.run("-save", &arguments, "")?;
         Table::parse(&text).map_err(|line| Error::Malformed {
             command: self.command("-save", &arguments),
+            line,
+        })
+    }
+
+    /// Reads those of some tables that are there, by name; makes none.
+    pub fn save_tables(&self, names: &[&str]) -> Result<BTreeMap<String, Table>> {
+        Table::parse_all(&self.save_all()?, names).map_err(|line| Error::Malformed {
+            command: self.command("-save", &[]),
             line,
         })
     }

@@ -5,6 +5,7 @@
 
 mod frontend;
 mod health_check;
+pub mod iptables;
 pub mod nftables;
 mod stale;
 mod tuning;

@@ -36,7 +36,7 @@ use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
 pub use layout::TABLE;
-pub use node_rules::{NodePortAddresses, NodeRules, Pods};
+pub use node_rules::{NodePortAddresses, NodeRules, Pods, loopback};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
