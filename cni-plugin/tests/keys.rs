@@ -242,7 +242,7 @@ fn without_iptables_an_add_that_has_to_masquerade_says_so_and_leaves_nothing() {
     let host = Host::new();
     let container = Netns::new();
     let mut conf = host.flannel_conf();
-    conf["delegate"] = json!({"ipMasq": true});
+    conf["delegate"] = json!({"ipMasq": true, "ipMasqBackend": "iptables"});
     let call = host.call("flannel", "ADD").netns(&container).conf(&conf);
     let (code, message, details) = call.env("PATH", "/nowhere").make().error();
     assert_eq!(code, 999);

@@ -7,29 +7,21 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser};
 use kernel::Family;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{
     model::{ByFamily, LEASE_TTL},
     plan::Rules,
-    source::etcd::Credentials,
+    source::{
+        etcd::Credentials,
+        kube::{Access, AnnotationPrefix},
+    },
 };
 
 /// What every environment variable of flannel begins with.
 const ENVIRONMENT: &str = "FLANNELD_";
-
-/// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
-/// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 6] = [
-    "kube-annotation-prefix",
-    "kube-api-url",
-    "kube-subnet-mgr",
-    "kubeconfig-file",
-    "net-config-path",
-    "set-node-network-unavailable",
-];
 
 /// Leases this node's subnet from etcd and keeps its VXLAN overlay, as flanneld does.
 ///
@@ -76,6 +68,37 @@ pub struct Options {
     /// That user's password; better given in the environment, where others don't see it
     #[arg(long, value_name = "PASSWORD")]
     pub etcd_password: Option<String>,
+
+    /// Take this node's subnets from Kubernetes instead of etcd
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub kube_subnet_mgr: bool,
+
+    /// Where the Kubernetes API is; not needed in a pod
+    #[arg(long, value_name = "URL")]
+    pub kube_api_url: Option<String>,
+
+    /// File that says where the Kubernetes API is and who the agent is; not needed in a pod
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig_file: Option<PathBuf>,
+
+    /// What the annotations of nodes begin with
+    #[arg(long, value_name = "PREFIX", value_parser = AnnotationPrefix::parse,
+        default_value = "flannel.alpha.coreos.com")]
+    pub kube_annotation_prefix: AnnotationPrefix,
+
+    /// The network configuration, with --kube-subnet-mgr
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/etc/kube-flannel/net-conf.json"
+    )]
+    pub net_config_path: PathBuf,
+
+    /// With --kube-subnet-mgr: set the node's condition NetworkUnavailable to False when it is ready
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    pub set_node_network_unavailable: bool,
 
     /// Name or address of the interface for traffic between nodes; of several the first that is there
     #[arg(long, value_name = "NAME|IP")]
@@ -184,7 +207,7 @@ impl Options {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, clap::Error> {
         let arguments: Vec<_> = arguments.into_iter().map(double_dash).collect();
-        let from_environment = from_environment(&arguments, environment)?;
+        let from_environment = from_environment(&arguments, environment);
         let program = "flannel-agent".to_owned();
         Self::try_parse_from(
             [program]
@@ -227,6 +250,14 @@ impl Options {
         }
     }
 
+    /// Where the Kubernetes API is.
+    pub fn kube_access(&self) -> Access {
+        Access {
+            url: self.kube_api_url.clone(),
+            kubeconfig: self.kubeconfig_file.clone(),
+        }
+    }
+
     /// Which rules the packet filter should have.
     pub const fn rules(&self) -> Rules {
         Rules {
@@ -263,7 +294,7 @@ fn double_dash(argument: String) -> String {
 fn from_environment(
     arguments: &[String],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Vec<String>, clap::Error> {
+) -> Vec<String> {
     let mut flags = Vec::new();
     for (variable, value) in environment {
         let (Some(variable), false) = (variable.to_str(), value.is_empty()) else {
@@ -273,16 +304,11 @@ fn from_environment(
             continue;
         };
         let name = name.to_ascii_lowercase().replace('_', "-");
-        if UNSUPPORTED.contains(&name.as_str()) {
-            let text =
-                format!("{variable} is set in the environment, but --{name} is not supported\n");
-            return Err(clap::Error::raw(ErrorKind::UnknownArgument, text));
-        }
         if is_flag(&name) && !is_given(arguments, &name) {
             flags.push(format!("--{name}={}", value.to_string_lossy()));
         }
     }
-    Ok(flags)
+    flags
 }
 
 fn is_flag(name: &str) -> bool {
@@ -430,15 +456,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
+    fn kubernetes_mode_has_flannels_flags() {
+        let options = parse(&[], &[]).unwrap();
+        assert!(!options.kube_subnet_mgr && options.set_node_network_unavailable);
+        let path = PathBuf::from("/etc/kube-flannel/net-conf.json");
+        assert_eq!(options.net_config_path, path);
+        let options = parse(
+            &["-kube-subnet-mgr", "--set-node-network-unavailable=false"],
+            &[
+                ("FLANNELD_KUBE_API_URL", "http://a:1"),
+                ("FLANNELD_KUBECONFIG_FILE", "/x"),
+            ],
+        )
+        .unwrap();
+        assert!(options.kube_subnet_mgr && !options.set_node_network_unavailable);
+        let access = options.kube_access();
+        assert_eq!(access.url.as_deref(), Some("http://a:1"));
+        assert_eq!(access.kubeconfig, Some(PathBuf::from("/x")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
         for (arguments, environment, name) in [
-            (&["--kube-subnet-mgr"][..], &[][..], "--kube-subnet-mgr"),
+            (&["--iface-regex=eth["][..], &[][..], "--iface-regex"),
             (
                 &[],
-                &[("FLANNELD_KUBE_SUBNET_MGR", "true")],
-                "FLANNELD_KUBE_SUBNET_MGR",
+                &[("FLANNELD_KUBE_ANNOTATION_PREFIX", "a.b/c/d")],
+                "prefix can contain at most single slash",
             ),
-            (&["--iface-regex=eth["], &[], "--iface-regex"),
             (&["-ip-masq=yes"], &[], "--ip-masq"),
             (&["-iptables-resync=0"], &[], "--iptables-resync"),
             (&["--etcd-endpoints=ftp://a:1"], &[], "--etcd-endpoints"),

@@ -114,7 +114,7 @@ impl Kernel {
             let table = TABLE.to_owned();
             let commands = vec![Command::DeleteTable];
             fake.apply(&Transaction {
-                family,
+                family: family.into(),
                 table,
                 commands,
             })

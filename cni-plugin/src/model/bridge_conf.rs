@@ -71,6 +71,15 @@ pub struct BridgeConf {
     runtime_config: MacArg,
 }
 
+/// What masquerades.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasqueradeBackend {
+    /// iptables' programs.
+    Iptables,
+    /// nftables, by netlink.
+    Nftables,
+}
+
 /// The part of `ipam` that the bridge plugin looks at; the rest is the IPAM plugin's own.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Ipam {
@@ -107,17 +116,7 @@ impl BridgeConf {
                 "cannot use IPAM when DisableContainerInterface flag is set",
             ));
         }
-        match read.ip_masq_backend.as_str() {
-            "" | "iptables" => {}
-            "nftables" => {
-                return Err(Error::config(
-                    "ipMasqBackend: \"nftables\": not supported yet by this build; use \"iptables\", or set ipMasq to false and let flannel-agent --ip-masq do it",
-                ));
-            }
-            other => {
-                return Err(Error::config(format!("unknown ipmasq backend {other:?}")));
-            }
-        }
+        read.masquerade_backend()?;
         if asked(UNSUPPORTED) {
             return Err(Error::config(format!(
                 "{UNSUPPORTED}: not supported yet by this build; remove it from network {:?}",
@@ -126,6 +125,19 @@ impl BridgeConf {
         }
         read.vlans()?;
         Ok(read)
+    }
+
+    /// What masquerades, where the configuration says it.
+    ///
+    /// # Errors
+    /// If there is no such thing.
+    pub fn masquerade_backend(&self) -> Result<Option<MasqueradeBackend>, Error> {
+        match self.ip_masq_backend.as_str() {
+            "" => Ok(None),
+            "iptables" => Ok(Some(MasqueradeBackend::Iptables)),
+            "nftables" => Ok(Some(MasqueradeBackend::Nftables)),
+            other => Err(Error::config(format!("unknown ipmasq backend {other:?}"))),
+        }
     }
 
     /// The VLANs of the container's port.

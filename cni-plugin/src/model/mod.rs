@@ -26,7 +26,7 @@ pub use add_result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use args::Args;
 pub use attachment::Attachment;
 pub use bandwidth_conf::BandwidthConf;
-pub use bridge_conf::BridgeConf;
+pub use bridge_conf::{BridgeConf, MasqueradeBackend};
 pub use error::{Code, Error};
 pub use flannel_conf::FlannelConf;
 pub use ip_text::Cidr;

@@ -49,6 +49,11 @@ impl ValidAttachments {
             .contains(&(container_id.to_owned(), if_name.to_owned()))
     }
 
+    /// Containers and their interfaces, those that are in use.
+    pub fn iter(&self) -> impl Iterator<Item = &(String, String)> {
+        self.listed.iter()
+    }
+
     /// The containers of which any interface is in use.
     pub fn container_ids(&self) -> BTreeSet<String> {
         self.listed.iter().map(|(id, _)| id.clone()).collect()

@@ -6,6 +6,7 @@ mod delegate;
 mod flannel;
 mod host_local;
 mod loopback;
+mod packet_filters;
 mod portmap;
 mod reservations;
 mod tuning;

@@ -10,6 +10,7 @@ use kernel::{
     nft, route, sysctl,
 };
 
+use super::packet_filters;
 use crate::{
     model::{
         AddResult, Attachment, Code, Error, NetConf, PortmapBackend, PortmapConf, ValidAttachments,
@@ -111,17 +112,8 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
 fn backend(portmap: &PortmapConf) -> Result<PortmapBackend, Error> {
     let backend = match portmap.backend {
         Some(backend) => backend,
-        None => {
-            let iptables = Iptables::of_node(Family::V4).and_then(|it| it.save("filter"));
-            let without = iptables.is_err()
-                && nft::Handle::open()
-                    .and_then(|mut handle| handle.read(Family::V4, in_nftables::TABLE))
-                    .is_ok();
-            match without {
-                true => PortmapBackend::Nftables,
-                false => PortmapBackend::Iptables,
-            }
-        }
+        None if packet_filters::is_nftables_the_only_one() => PortmapBackend::Nftables,
+        None => PortmapBackend::Iptables,
     };
     portmap.check_backend(backend)?;
     Ok(backend)

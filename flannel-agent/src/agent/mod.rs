@@ -4,27 +4,31 @@ mod drift;
 mod keeper;
 mod packet_filter;
 mod reconciler;
+mod registrar;
 mod site;
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use kernel::{Family, route::Handle};
+use kernel::{Family, Mac, route::Handle};
 use tokio::sync::watch;
 
 pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
 pub use packet_filter::PacketFilter;
-pub use reconciler::Reconciler;
-pub use site::{Site, Unusable};
+pub use reconciler::{LeasePlace, Reconciler};
+pub use registrar::{Channels, Registrar};
+pub use site::{Identity, Site, Unusable};
 
 use crate::{
-    model::{InvalidNetConf, NetConf},
+    backoff::Backoff,
+    model::{Attributes, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot},
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
     report::{self, CannotListen, Health, Notices},
     source::{
-        self,
+        self, InvalidFile,
         etcd::{self, InvalidCredentials, Registry},
+        kube::{self, NoAccess, Nodes},
     },
 };
 
@@ -55,6 +59,12 @@ pub enum Error {
         /// What is wrong with it.
         cause: InvalidNetConf,
     },
+    /// The file with the network configuration is no use.
+    #[error(transparent)]
+    NetConfFile(#[from] InvalidFile),
+    /// Kubernetes can't be asked.
+    #[error(transparent)]
+    Kubernetes(#[from] NoAccess),
     /// There is no interface for tunnelled packets.
     #[error(transparent)]
     Interface(#[from] NoInterface),
@@ -75,6 +85,25 @@ pub enum Error {
     Serve(io::Error),
 }
 
+/// What is there at the start, whichever the source is.
+struct Start<'a> {
+    options: &'a Options,
+    kernel: Handle,
+    search: InterfaceSearch,
+    health: Health,
+}
+
+/// All that keeps the kernel as it should be, whoever gives out the subnets.
+struct Dataplane {
+    drift: Drift,
+    packet_filter: PacketFilter,
+    reconciler: Reconciler,
+    /// What the node says in its lease.
+    own: watch::Receiver<Attributes>,
+    node: String,
+    owner: Owner,
+}
+
 /// Runs until it is dropped or can't go on.
 pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let renew_after = options.renew_after()?;
@@ -85,12 +114,19 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     plan::check_interface(&host, &search)?;
     let health = Health::default();
     let serving = serve(options, health.clone()).await?;
-    let mut endpoints = options.etcd_endpoints.clone();
-    let access = options.credentials().read(&mut endpoints)?;
-    let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
-        .await
-        .map_err(Error::Endpoints)?;
-    let work = work(options, renew_after, kernel, search, &registry, health);
+    let start = Start {
+        options,
+        kernel,
+        search,
+        health,
+    };
+    let work = async {
+        if options.kube_subnet_mgr {
+            with_kubernetes(start).await
+        } else {
+            with_etcd(start, renew_after).await
+        }
+    };
     tokio::select! {
         failed = serving => Err(Error::Serve(failed)),
         failed = work => failed,
@@ -117,63 +153,137 @@ fn interface_search(
     })
 }
 
-/// Everything but health.
-async fn work(
-    options: &Options,
-    renew_after: Duration,
-    mut kernel: Handle,
-    search: InterfaceSearch,
-    registry: &Registry,
-    health: Health,
-) -> Result<Infallible, Error> {
-    let conf = wait_for_conf(registry).await?;
-    let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
-    let host = source::read_host(&mut kernel)?;
-    let underlay = plan::choose_interface(&host, &search, &families)?;
-    let node = source::node_id(underlay.public.get(Family::V4));
-    let external = kernel.link_by_name(&underlay.name)?;
-    let owner = source::owner(external.and_then(|link| link.mac));
-    // Before anything is read that it tells changes of.
-    let drift = Drift::open()?;
-    let site = Site::new(&mut kernel, search, &conf, underlay, node.clone())?;
-    site.log();
-    let networks = conf
-        .pools
-        .iter()
-        .map(|(family, pool)| (family, pool.network()));
-    let mut packet_filter = PacketFilter::new(
-        conf.packet_filter,
-        options.rules(),
-        networks.collect(),
-        options.resync(),
-    )?;
-    let (own_sender, own) = watch::channel(site.own());
+/// Leases subnets from etcd.
+async fn with_etcd(start: Start<'_>, renew_after: Duration) -> Result<Infallible, Error> {
+    let options = start.options;
+    let mut endpoints = options.etcd_endpoints.clone();
+    let access = options.credentials().read(&mut endpoints)?;
+    let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
+        .await
+        .map_err(Error::Endpoints)?;
+    let conf = wait_for_conf(&registry).await?;
+    let leases = LeasePlace {
+        prefix: registry.leases_prefix(),
+        store: "etcd",
+    };
+    let mut dataplane = Dataplane::new(start, &conf, ByFamily::default(), leases)?;
     let mut keeper = Keeper {
         registry: registry.clone(),
         claimant: Claimant {
             pools: conf.pools,
-            node,
-            own: site.own(),
-            owner,
+            node: dataplane.node.clone(),
+            own: dataplane.own.borrow().clone(),
+            owner: dataplane.owner.clone(),
         },
         renew_after,
     };
-    let mut reconciler = Reconciler::new(
-        kernel,
-        site,
-        own_sender,
-        options,
-        registry.leases_prefix(),
-        health,
-    );
+    let own = dataplane.own.clone();
     let (snapshot_sender, snapshots) = watch::channel(None);
     let (held_sender, held) = watch::channel(None);
     let previous = report::previous_subnets(&options.subnet_file);
     tokio::select! {
-        never = etcd::follow(registry, &snapshot_sender) => match never {},
+        never = etcd::follow(&registry, &snapshot_sender) => match never {},
         never = keeper.run(previous, own, snapshots.clone(), &held_sender) => match never {},
-        never = packet_filter.run(held.clone()) => match never {},
-        never = reconciler.run(drift, held, snapshots) => match never {},
+        never = dataplane.run(held, snapshots) => match never {},
+    }
+}
+
+/// Has the subnets that Kubernetes gives to nodes.
+async fn with_kubernetes(mut start: Start<'_>) -> Result<Infallible, Error> {
+    let options = start.options;
+    let conf = source::read_net_conf(&options.net_config_path)?;
+    let client = options.kube_access().client().await?;
+    let own_name = kube::own_node_name(&client).await?;
+    let nodes = Nodes::new(client, options.kube_annotation_prefix.clone(), own_name);
+    let node = wait_for_node(&nodes).await;
+    for (family, address) in node.given_public().iter() {
+        start.search.public.insert(family, *address);
+    }
+    let leases = LeasePlace {
+        prefix: "node ".to_owned(),
+        store: "Kubernetes",
+    };
+    let mut registrar = Registrar {
+        nodes: nodes.clone(),
+        networks: conf.networks(),
+        sets_condition: options.set_node_network_unavailable,
+        health: start.health.clone(),
+    };
+    let mut dataplane = Dataplane::new(start, &conf, node.macs(), leases)?;
+    let followed = kube::Followed {
+        own: watch::Sender::new(Some(node)),
+        others: watch::Sender::new(None),
+    };
+    let (held_sender, held) = watch::channel(None);
+    let channels = Channels {
+        node: followed.own.subscribe(),
+        own: dataplane.own.clone(),
+        held: &held_sender,
+    };
+    tokio::select! {
+        never = kube::follow(&nodes, &followed) => match never {},
+        never = registrar.run(channels) => match never {},
+        never = dataplane.run(held, followed.others.subscribe()) => match never {},
+    }
+}
+
+// === impl Dataplane ===
+
+impl Dataplane {
+    /// All of it, for a network configuration. `macs` are those that peers know the node by.
+    fn new(
+        start: Start<'_>,
+        conf: &NetConf,
+        macs: ByFamily<Mac>,
+        leases: LeasePlace,
+    ) -> Result<Self, Error> {
+        let Start {
+            options,
+            mut kernel,
+            search,
+            health,
+        } = start;
+        let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+        let host = source::read_host(&mut kernel)?;
+        let underlay = plan::choose_interface(&host, &search, &families)?;
+        let node = source::node_id(underlay.public.get(Family::V4));
+        let external = kernel.link_by_name(&underlay.name)?;
+        let owner = source::owner(external.and_then(|link| link.mac));
+        // Before anything is read that it tells changes of.
+        let drift = Drift::open()?;
+        let identity = Identity {
+            node: node.clone(),
+            macs,
+        };
+        let site = Site::new(&mut kernel, search, conf, underlay, identity)?;
+        site.log();
+        let packet_filter = PacketFilter::new(
+            conf.packet_filter,
+            options.rules(),
+            conf.networks(),
+            options.resync(),
+        )?;
+        let (own_sender, own) = watch::channel(site.own());
+        Ok(Self {
+            drift,
+            packet_filter,
+            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health),
+            own,
+            node,
+            owner,
+        })
+    }
+
+    /// Keeps the kernel as it should be, for ever.
+    async fn run(
+        &mut self,
+        held: watch::Receiver<Option<Held>>,
+        snapshots: watch::Receiver<Option<Snapshot>>,
+    ) -> Infallible {
+        tokio::select! {
+            never = self.packet_filter.run(held.clone()) => never,
+            never = self.reconciler.run(&mut self.drift, held, snapshots) => never,
+        }
     }
 }
 
@@ -220,5 +330,22 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
             Err(error) => notices.set([format!("{error}; trying again, see --etcd-endpoints")]),
         }
         tokio::time::sleep(CONFIG_INTERVAL).await;
+    }
+}
+
+/// The own Node, as soon as the API server tells.
+async fn wait_for_node(nodes: &Nodes) -> Node {
+    let mut backoff = Backoff::default();
+    let mut notices = Notices::default();
+    loop {
+        match nodes.own().await {
+            Ok(Some(node)) => return node,
+            Ok(None) => notices.set([format!(
+                "there is no node {} in Kubernetes yet; waiting for it (NODE_NAME has to be its name)",
+                nodes.own_name
+            )]),
+            Err(error) => notices.set([format!("{error}; trying again")]),
+        }
+        backoff.wait().await;
     }
 }

@@ -32,6 +32,15 @@ const DEBOUNCE: Duration = Duration::from_millis(5);
 /// ours does not keep both busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the leases of all nodes stand, for messages.
+#[derive(Clone, Debug)]
+pub struct LeasePlace {
+    /// What goes before their names.
+    pub prefix: String,
+    /// Who keeps them.
+    pub store: &'static str,
+}
+
 /// Brings the kernel in line.
 pub struct Reconciler {
     kernel: Handle,
@@ -42,7 +51,7 @@ pub struct Reconciler {
     subnet_file: PathBuf,
     ip_masq: bool,
     blackhole: bool,
-    leases_prefix: String,
+    leases: LeasePlace,
     health: Health,
     notices: Notices,
     failures: Notices,
@@ -75,14 +84,14 @@ pub enum Error {
 // === impl Reconciler ===
 
 impl Reconciler {
-    /// A reconciler; `own` is told what the node says in its lease, and `leases_prefix` is what the keys
-    /// of leases begin with.
+    /// A reconciler; `own` is told what the node says in its lease, and `leases` is where those of all nodes
+    /// stand.
     pub fn new(
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
         options: &Options,
-        leases_prefix: String,
+        leases: LeasePlace,
         health: Health,
     ) -> Self {
         Self {
@@ -94,7 +103,7 @@ impl Reconciler {
             subnet_file: options.subnet_file.clone(),
             ip_masq: options.ip_masq,
             blackhole: options.ip_blackhole_route,
-            leases_prefix,
+            leases,
             health,
             notices: Notices::default(),
             failures: Notices::default(),
@@ -105,7 +114,7 @@ impl Reconciler {
     /// there are both a lease and a complete snapshot.
     pub async fn run(
         &mut self,
-        mut drift: Drift,
+        drift: &mut Drift,
         mut held: watch::Receiver<Option<Held>>,
         mut snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
@@ -161,7 +170,8 @@ impl Reconciler {
         let mut notices: Vec<_> = snapshot
             .invalid()
             .map(|(name, fault)| {
-                format!("{}{name} in etcd is ignored: {fault}", self.leases_prefix)
+                let LeasePlace { prefix, store } = &self.leases;
+                format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
         match self.site.follow(&mut self.kernel) {

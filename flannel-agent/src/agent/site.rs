@@ -19,6 +19,15 @@ pub struct Site {
     overlays: ByFamily<Overlay>,
 }
 
+/// What the Ethernet addresses of a node's devices come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// What they are computed from.
+    pub node: String,
+    /// Those that peers have been told before.
+    pub macs: ByFamily<Mac>,
+}
+
 /// Why it isn't known what should stand on the external interface.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
@@ -37,15 +46,22 @@ pub enum Unusable {
 
 impl Site {
     /// The devices on an interface. One that stands in the kernel and can be kept keeps its Ethernet
-    /// address, which peers know; `node` is what the others are computed from.
+    /// address, which peers know.
     pub fn new(
         kernel: &mut Handle,
         search: InterfaceSearch,
         conf: &NetConf,
         underlay: Underlay,
-        node: String,
+        identity: Identity,
     ) -> Result<Self, Unusable> {
+        let Identity { node, macs } = identity;
         let mut overlays = overlays(conf, &underlay, &node)?;
+        for (family, mac) in macs.iter() {
+            let device = overlays.get_mut(family).and_then(|it| it.device.as_mut());
+            if let Some(device) = device {
+                device.mac = *mac;
+            }
+        }
         for device in devices(&mut overlays) {
             let standing = kernel.link_by_name(&device.name)?;
             *device = device.clone().with_mac_of(standing.as_ref());

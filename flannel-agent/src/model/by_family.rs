@@ -20,6 +20,14 @@ impl<T> ByFamily<T> {
         }
     }
 
+    /// The value of a family, to change it.
+    pub const fn get_mut(&mut self, family: Family) -> Option<&mut T> {
+        match family {
+            Family::V4 => self.v4.as_mut(),
+            Family::V6 => self.v6.as_mut(),
+        }
+    }
+
     /// Sets the value of a family.
     pub fn insert(&mut self, family: Family, value: T) {
         *match family {

@@ -62,6 +62,9 @@ pub enum InvalidLease {
     /// Its key is not that of a lease.
     #[error(transparent)]
     Key(#[from] InvalidLeaseKey),
+    /// A Node in Kubernetes does not say what it should.
+    #[error("it does not say how to reach it: {0}")]
+    Node(String),
     /// Its value is not that of a lease.
     #[error("value {value:?} is not that of a lease: {why}")]
     Value {
@@ -142,7 +145,8 @@ impl Attributes {
         serde_json::to_string(&written).unwrap_or_default()
     }
 
-    fn parse(value: &[u8]) -> Result<Self, String> {
+    /// Parses what stands in etcd.
+    pub(super) fn parse(value: &[u8]) -> Result<Self, String> {
         let read: Read = go_json::parse(value).map_err(|error| error.to_string())?;
         if read.publicip.is_unspecified() {
             return Err("PublicIP is 0.0.0.0".into());

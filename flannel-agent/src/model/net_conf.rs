@@ -85,6 +85,14 @@ struct WireBackend {
 // === impl NetConf ===
 
 impl NetConf {
+    /// The network of each family that all nodes share.
+    pub fn networks(&self) -> ByFamily<IpNetwork> {
+        let pools = self.pools.iter();
+        pools
+            .map(|(family, pool)| (family, pool.network()))
+            .collect()
+    }
+
     /// Parses and checks a configuration.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidNetConf> {
         let wire: Wire = go_json::parse(text)?;

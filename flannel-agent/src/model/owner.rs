@@ -169,6 +169,7 @@ mod tests {
             let snapshot = Snapshot {
                 revision: 9,
                 entries: [("10.5.1.0-24".to_owned(), entry(revision))].into(),
+                ..Snapshot::default()
             };
             let all = ["10.5.1.0-24", "10.5.2.0-24"].map(|name| (name.into(), owner("a", None), 7));
             let owners = Owners::new(all, &snapshot);

@@ -293,6 +293,7 @@ mod tests {
         Snapshot {
             revision: 7,
             entries: entries.iter().map(entry).collect(),
+            ..Snapshot::default()
         }
     }
 

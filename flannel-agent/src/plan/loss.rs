@@ -98,6 +98,7 @@ mod tests {
         let snapshot = Snapshot {
             revision,
             entries: [(NAME.to_owned(), entry)].into(),
+            ..Snapshot::default()
         };
         let owners = owner_of_it.map(|it| (NAME.to_owned(), it, revision));
         let held = Held {

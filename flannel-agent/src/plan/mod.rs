@@ -1,6 +1,7 @@
 //! Pure planning: what to lease, and what should stand in the kernel. No I/O, no clock; the same input
 //! gives the same output.
 
+mod annotations;
 mod blackhole;
 mod claim;
 mod device;
@@ -16,6 +17,7 @@ mod rules;
 mod tables;
 mod watched;
 
+pub use annotations::annotation_changes;
 pub use blackhole::blackhole_route;
 pub use claim::{Claimant, Full, History};
 pub use device::{Device, link_changes};

@@ -152,6 +152,7 @@ mod tests {
         let snapshot = Snapshot {
             revision: 7,
             entries: entries.iter().map(entry).collect(),
+            ..Snapshot::default()
         };
         peers(Family::V4, &own.attributes, &own.key, &snapshot)
     }

@@ -1,22 +1,15 @@
 //! `/healthz` and `/readyz` (spec 1.3), and readiness told to systemd.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, net::SocketAddr};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 /// Whether the agent is ready: the lease is held, and the kernel and `subnet.env` agree with it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    ready: Arc<AtomicBool>,
+    ready: watch::Sender<bool>,
 }
 
 /// The address for `/healthz` can't be used.
@@ -33,12 +26,26 @@ pub struct CannotListen {
 impl Health {
     /// The agent is ready; the first time it is, systemd is told (sd_notify(3)).
     pub fn set_ready(&self) {
-        if self.ready.swap(true, Ordering::Relaxed) {
+        if self.ready.send_replace(true) {
             return;
         }
         tracing::info!("ready");
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!("can't tell systemd that the agent is ready: {error}");
+        }
+    }
+
+    /// Whether it is.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Waits until it is.
+    pub async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        // The sender is this one.
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            std::future::pending().await
         }
     }
 
@@ -60,7 +67,7 @@ impl Health {
 }
 
 async fn readyz(State(health): State<Health>) -> (StatusCode, &'static str) {
-    if health.ready.load(Ordering::Relaxed) {
+    if health.is_ready() {
         (StatusCode::OK, "flanneld is ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "flanneld is not ready yet")

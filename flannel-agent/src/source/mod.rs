@@ -1,8 +1,11 @@
-//! Where the agent's input comes from: etcd, the node's own network, its identity.
+//! Where the agent's input comes from: etcd or Kubernetes, files, the node's own network, its identity.
 
 pub mod etcd;
 mod host;
+pub mod kube;
+mod net_conf_file;
 mod node;
 
 pub use host::{interface_towards, read_host, read_interface, read_links};
+pub use net_conf_file::{InvalidFile, read_net_conf};
 pub use node::{node_id, owner};

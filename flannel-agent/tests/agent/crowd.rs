@@ -7,19 +7,11 @@ use nix::sys::signal::Signal;
 use crate::{
     history::History,
     lab::{Lab, Node, eventually, name},
+    ping::announced,
 };
 
 const CONF: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const THREE: &str = r#"{"Network":"10.5.0.0/22","SubnetLen":24,"Backend":{"Type":"vxlan"}}"#;
-
-/// The subnet that a node announces in `subnet.env`.
-fn announced(node: &Node) -> Option<String> {
-    let text = std::fs::read_to_string(node.subnet_file()).ok()?;
-    let subnet = text
-        .lines()
-        .find_map(|it| it.strip_prefix("FLANNEL_SUBNET="))?;
-    Some(subnet.to_owned())
-}
 
 #[test]
 fn forty_agents_start_at_once() {
@@ -44,7 +36,10 @@ fn forty_agents_start_at_once() {
     for node in &mut nodes {
         assert!(node.is_running(), "{}", node.log());
     }
-    assert_eq!(history.end().taken_over(), Vec::<String>::new());
+    assert_eq!(
+        history.end().taken_over(&BTreeSet::new()),
+        Vec::<String>::new()
+    );
 }
 
 #[test]

@@ -106,10 +106,7 @@ impl Etcd {
         let log = fs::File::create(self.data.path().join("log")).unwrap();
         let mut command = Command::new("etcd");
         command
-            .args([
-                "--data-dir",
-                self.data.path().join("data").to_str().unwrap(),
-            ])
+            .args(["--data-dir", self.store().to_str().unwrap()])
             .args(["--listen-client-urls", "http://0.0.0.0:2379"])
             .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--unsafe-no-fsync"])
@@ -133,6 +130,11 @@ impl Etcd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// The directory that all it knows is in.
+    fn store(&self) -> PathBuf {
+        self.data.path().join("data")
     }
 
     /// Asks etcd.
@@ -175,6 +177,39 @@ impl Etcd {
 
     pub fn delete(&self, key: &str) {
         self.with(|mut client| async move { client.delete(format!("{PREFIX}/{key}"), None).await });
+    }
+
+    /// Puts what was copied from [`store`](Self::store), or nothing, in the place of what it knows.
+    pub fn replace_store(&self, copy: Option<&Path>) {
+        if self.store().exists() {
+            fs::remove_dir_all(self.store()).unwrap();
+        }
+        if let Some(copy) = copy {
+            copy_directory(copy, &self.store());
+        }
+    }
+
+    /// Copies what it knows while it is stopped.
+    pub fn copy_store(&self, to: &Path) {
+        copy_directory(&self.store(), to);
+    }
+
+    /// Ends a key by its etcd lease, as if that had run out.
+    pub fn revoke(&self, key: &str) {
+        let found = self.below(key);
+        if let Some(lease) = found.first().map(KeyValue::lease).filter(|it| *it != 0) {
+            self.with(|mut client| async move { client.lease_revoke(lease).await });
+        }
+    }
+
+    /// Forgets all history.
+    pub fn compact(&self) {
+        self.with(|mut client| async move {
+            // A revision can be compacted only once.
+            let written = client.put("compacted", "", None).await?;
+            let now = written.header().map_or(0, |it| it.revision());
+            client.compact(now, None).await
+        });
     }
 
     /// All leases, in the order of their keys.
@@ -246,6 +281,15 @@ impl Lab {
             hub,
             etcd,
         }
+    }
+
+    /// Runs `ip` at the hub.
+    pub fn ip(&self, arguments: &[&str]) {
+        let run = || Command::new("ip").args(arguments).status().unwrap();
+        assert!(
+            self.hub.namespace.run(run).unwrap().success(),
+            "{arguments:?}"
+        );
     }
 
     /// A node with address 192.168.64.`number` on `eth0`, by which its default route goes.
@@ -362,6 +406,7 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
+        self.forget_ready();
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -373,6 +418,7 @@ impl Node {
             .arg("--subnet-file")
             .arg(self.subnet_file())
             .args(arguments)
+            .env("NODE_NAME", format!("node{}", self.number))
             .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self
@@ -387,6 +433,13 @@ impl Node {
     pub fn start_ready(&mut self, arguments: &[&str]) {
         self.start(arguments);
         self.wait_until_ready();
+    }
+
+    /// Forgets what agents before told systemd: who tells it more waits until that was heard.
+    fn forget_ready(&self) {
+        self.systemd.set_nonblocking(true).unwrap();
+        while self.systemd.recv(&mut [0; 64]).is_ok() {}
+        self.systemd.set_nonblocking(false).unwrap();
     }
 
     /// Waits until the agent tells systemd that it is ready.
@@ -452,6 +505,13 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The same for a command that may fail, and print less then.
+    pub fn try_ip(&self, program: &str, arguments: &[&str]) -> String {
+        let run = || Command::new(program).args(arguments).output().unwrap();
+        let output = self.host.namespace.run(run).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
     }
@@ -471,6 +531,14 @@ impl Drop for Node {
             );
         }
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    let copied = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(copied.unwrap().success());
 }
 
 /// The program under test, without an environment that could reach it.

@@ -4,13 +4,18 @@
 
 mod backends;
 mod crowd;
+mod faults;
 mod healing;
 mod history;
 mod interface;
+mod kube_mode;
+mod kube_source;
 mod lab;
 mod leases;
 mod masquerade;
 mod nodes;
+mod outages;
+mod ping;
 mod program;
 mod start;
 mod tls;

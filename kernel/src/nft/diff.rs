@@ -25,7 +25,7 @@ pub fn diff(have: Option<&ObservedTable>, want: &Table) -> Vec<Transaction> {
         .into_iter()
         .filter(|commands| !commands.is_empty())
         .map(|commands| Transaction {
-            family: want.family,
+            family: want.family.into(),
             table: want.name.clone(),
             commands,
         })

@@ -11,6 +11,9 @@ pub enum Invalid {
     /// The field can't be compared that way, or not with such a value.
     #[error("`{0}` compares a field with what it can't be compared with")]
     Comparison(String),
+    /// The table sees packets of several families, and this is for those of one.
+    #[error("`{0}` can only be in a table of one address family, `ip` or `ip6`")]
+    Family(String),
     /// More fields are concatenated than fit the 64 bytes of registers.
     #[error("`{0}` concatenates more fields than fit 64 bytes")]
     Registers(String),

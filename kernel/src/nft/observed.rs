@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{BaseChain, Expr, Set};
-use crate::Family;
+use super::{BaseChain, Expr, Set, TableFamily};
 
 /// A table that stands in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedTable {
-    /// `ip` or `ip6`.
-    pub family: Family,
+    /// Which packets it sees.
+    pub family: TableFamily,
     /// Its name.
     pub name: String,
     /// The generation of the network namespace's whole rule set when the table was read: a number that

@@ -76,6 +76,8 @@ pub enum Value {
     Number(u32),
     /// An interface name.
     IfName(crate::IfName),
+    /// An Ethernet address: the operand of a match only.
+    Mac(crate::Mac),
 }
 
 /// The key of an element: a value per field of the set's key type.
@@ -130,7 +132,7 @@ impl DataType {
     pub(super) fn has(self, value: &Value) -> bool {
         match value {
             Value::Address(address) => self == Self::address(Family::of(address)),
-            Value::Network(_) => false,
+            Value::Network(_) | Value::Mac(_) => false,
             Value::Protocol(_) => self == Self::InetProto,
             Value::Port(_) => self == Self::InetService,
             Value::Mark(_) => self == Self::Mark,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::Value;
+use crate::Family;
 
 /// One statement of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,10 +136,12 @@ pub enum Operator {
 /// Something of a packet or its context that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// `ip saddr` or `ip6 saddr`, by the table's family.
+    /// `ip saddr` or `ip6 saddr`, by the table's family; in an `inet` table by that of the constant.
     SourceAddress,
-    /// `ip daddr` or `ip6 daddr`, by the table's family.
+    /// `ip daddr` or `ip6 daddr`, likewise.
     DestinationAddress,
+    /// `ether saddr`, in tables of the bridge family.
+    EtherSource,
     /// `meta l4proto`.
     Protocol,
     /// `th sport`.
@@ -182,6 +185,57 @@ pub enum Verdict {
     Goto(String),
 }
 
+// === impl Match ===
+
+impl Match {
+    /// The family of the address or network that a packet's address is compared with.
+    pub(super) const fn family(&self) -> Option<Family> {
+        match (self.field, &self.operator) {
+            (
+                Field::SourceAddress | Field::DestinationAddress,
+                Operator::Is(value) | Operator::IsNot(value),
+            ) => match value {
+                Value::Address(address) => Some(Family::of(address)),
+                Value::Network(network) => Some(Family::of_network(network)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+// === impl Statement ===
+
+impl Statement {
+    /// Whether it means something only where all packets are of one family.
+    pub(super) fn needs_family(&self) -> bool {
+        match self {
+            Self::Match(comparison) => comparison.field.is_address(),
+            Self::InSet { fields, .. } | Self::VerdictMap { fields, .. } => {
+                fields.iter().any(Field::is_address)
+            }
+            Self::Update { key, data, .. } => key.iter().chain([data]).any(Term::has_address),
+            Self::Delete { key, .. } => key.iter().any(Term::has_address),
+            Self::DnatMap { .. } | Self::DnatTerms { .. } | Self::Dnat(_) | Self::Reject => true,
+            Self::Masquerade { .. } | Self::SetMark { .. } | Self::Counter | Self::Verdict(_) => {
+                false
+            }
+        }
+    }
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Whether it is an address, or has one in its key.
+    fn has_address(&self) -> bool {
+        match self {
+            Self::Field(field) => field.is_address(),
+            Self::Mapped { key, .. } => key.iter().any(Self::has_address),
+        }
+    }
+}
+
 // === impl Field ===
 
 impl Field {
@@ -195,4 +249,8 @@ impl Field {
     pub const CT_NEW: u32 = 8;
     /// `ct status dnat`.
     pub const CT_DNAT: u32 = 0x20;
+
+    fn is_address(&self) -> bool {
+        matches!(self, Self::SourceAddress | Self::DestinationAddress)
+    }
 }

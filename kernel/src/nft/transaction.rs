@@ -1,13 +1,12 @@
 //! Commands to nftables as a value.
 
-use super::{Chain, Element, Key, Rule, Set};
-use crate::Family;
+use super::{Chain, Element, Key, Rule, Set, TableFamily};
 
 /// Commands that are carried out in their order, all or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     /// The family of the table that all commands are about.
-    pub family: Family,
+    pub family: TableFamily,
     /// The name of the table that all commands are about.
     pub table: String,
     /// The commands.
@@ -19,11 +18,15 @@ pub struct Transaction {
 pub enum Command {
     /// `add table`: makes the table unless it exists.
     AddTable,
+    /// `add table` with a comment, which a table that exists does not get.
+    AddCommentedTable(String),
     /// `delete table`: with all that is in it; fails where it does not exist.
     DeleteTable,
     /// `add chain`, then its rules. A chain that exists must have the same hook and gets the policy; the rules
     /// are appended.
     AddChain(String, Chain),
+    /// [`Self::AddChain`] with a comment (the last), which a chain that exists does not get.
+    AddCommentedChain(String, Chain, String),
     /// `flush chain`: removes its rules.
     FlushChain(String),
     /// `delete chain`: fails while a rule or an element leads to it; kernels before 6.2 also fail in the

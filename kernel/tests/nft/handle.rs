@@ -115,7 +115,7 @@ fn a_transaction_for_an_older_generation_is_refused() {
     sandbox.nft(&["-f", "-"], "add table ip other").unwrap();
 
     let change = Transaction {
-        family: table.family,
+        family: table.family.into(),
         table: table.name.clone(),
         commands: vec![Command::AddChain("new".into(), Chain::default())],
     };
@@ -203,7 +203,7 @@ fn a_batch_that_does_not_fit_the_send_buffer_says_so() {
         elements,
     };
     let transaction = Transaction {
-        family: Family::V6,
+        family: Family::V6.into(),
         table: "large".into(),
         commands: vec![Command::AddTable, Command::AddSet("marks".into(), set)],
     };

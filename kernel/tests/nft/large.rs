@@ -75,7 +75,7 @@ fn a_map_of_100_000_elements_is_made_read_and_changed_by_one_element() {
     let want = BTreeMap::from([(key(7), element(9090))]);
     let commands: Vec<Command> = elements_delta("endpoints", &have, &want);
     let change = Transaction {
-        family: table.family,
+        family: table.family.into(),
         table: table.name.clone(),
         commands,
     };

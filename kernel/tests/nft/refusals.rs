@@ -15,7 +15,7 @@ use crate::{convergence::without_generation, sandbox::Sandbox};
 
 fn transaction(commands: Vec<Command>) -> Transaction {
     Transaction {
-        family: Family::V4,
+        family: Family::V4.into(),
         table: "t".into(),
         commands,
     }

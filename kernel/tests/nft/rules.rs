@@ -45,7 +45,7 @@ fn nat_chain() -> Command {
 
 fn transaction(family: Family, commands: Vec<Command>) -> Transaction {
     Transaction {
-        family,
+        family: family.into(),
         table: "t".into(),
         commands,
     }

@@ -13,8 +13,8 @@ use kernel::{
     conntrack::Protocol,
     nft::{
         BaseChain, Chain, ChainKind, Command, Expr, Field, Header, Hook, Match, MetaKey,
-        ObservedRule, ObservedTable, Operator, Policy, Rule, Statement, Transaction, Value,
-        Verdict, lower,
+        ObservedRule, ObservedTable, Operator, Policy, Rule, Statement, TableFamily, Transaction,
+        Value, Verdict, lower,
     },
 };
 
@@ -237,7 +237,7 @@ fn ensure(commands: &mut Vec<Command>, table: Option<&ObservedTable>, name: &str
         commands.push(Command::AddChain(name.to_owned(), want));
         return;
     };
-    let family = table.map_or(Family::V4, |table| table.family);
+    let family = table.map_or(TableFamily::Ip, |table| table.family);
     let same = have.rules.len() == want.rules.len()
         && have.rules.iter().zip(&want.rules).all(|(have, want)| {
             have.comment == want.comment && lower(want, family).as_ref() == Ok(&have.expressions)
@@ -418,9 +418,9 @@ fn rule(statements: Vec<Statement>, comment: Option<&str>) -> Rule {
     }
 }
 
-fn transaction(family: Family, commands: Vec<Command>) -> Transaction {
+fn transaction(family: impl Into<TableFamily>, commands: Vec<Command>) -> Transaction {
     Transaction {
-        family,
+        family: family.into(),
         table: TABLE.to_owned(),
         commands,
     }

@@ -12,7 +12,7 @@ use crate::{
     plan::{
         self,
         attachment_check::{Expected, InContainer, Mismatch, OnHost},
-        masquerade::Masquerade,
+        host_veth::Identity,
     },
     source::Environment,
 };
@@ -53,8 +53,8 @@ pub fn check(
     let port = host.port.as_ref().map(|(link, _)| link);
     expected.compare_container(&inside, port).map_err(failed)?;
     if bridge.ip_masq {
-        let rules = Masquerade::new(conf.name(), &attachment.container_id);
-        masquerade::check(&rules, &result)?;
+        let identity = Identity::of(attachment, conf.name());
+        masquerade::check(&bridge, &identity, &result)?;
     }
     Ok(())
 }

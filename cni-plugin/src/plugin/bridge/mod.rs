@@ -22,7 +22,7 @@ use kernel::{
 use super::{Plugin, delegate::Delegate};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, Interface, NetConf, Vlans},
-    plan::{self, bridge::PlanError, host_veth::Identity, masquerade::Masquerade},
+    plan::{self, bridge::PlanError, host_veth::Identity},
     source::Environment,
 };
 
@@ -180,16 +180,7 @@ impl Addition<'_> {
         if !self.conf.ip_masq {
             return Ok(());
         }
-        let Identity {
-            network,
-            container_id,
-            ..
-        } = self.identity;
-        let rules = Masquerade::new(network, container_id);
-        masquerade::add(&rules, result).map_err(|error| {
-            let sources: Vec<_> = result.ips.iter().map(|ip| ip.address.0.ip()).collect();
-            and_left(error, masquerade::remove(&rules, &sources))
-        })
+        masquerade::add(self.conf, self.identity, result)
     }
 
     /// What the bridge lacks. It loses the address of another subnet where the configuration says so, or

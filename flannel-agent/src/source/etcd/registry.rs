@@ -87,6 +87,7 @@ impl Registry {
         Ok(Snapshot {
             revision: found.header().map_or(0, |header| header.revision()),
             entries: found.kvs().iter().filter_map(|kv| self.entry(kv)).collect(),
+            ..Snapshot::default()
         })
     }
 

@@ -43,7 +43,7 @@ fn decode_content(name: &str, view: View<'_>) -> Option<Expr> {
 fn payload(view: View<'_>) -> Option<Expr> {
     let base = view.u32(PAYLOAD_BASE)?;
     Some(Expr::Payload {
-        header: [Header::Network, Header::Transport]
+        header: [Header::Link, Header::Network, Header::Transport]
             .into_iter()
             .find(|header| *header as u32 == base)?,
         offset: view.u32(PAYLOAD_OFFSET)?,

@@ -149,6 +149,8 @@ pub enum Expr {
 /// Where an offset into a packet counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
+    /// The link header: that of Ethernet.
+    Link = 0,
     /// The network header.
     Network = 1,
     /// The transport header.
@@ -164,6 +166,8 @@ pub enum MetaKey {
     InputName = 6,
     /// `meta oifname`.
     OutputName = 7,
+    /// `meta nfproto`.
+    Family = 15,
     /// `meta l4proto`.
     Protocol = 16,
 }
@@ -200,10 +204,11 @@ pub enum LookupTarget {
 // === impl MetaKey ===
 
 impl MetaKey {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Mark,
         Self::InputName,
         Self::OutputName,
+        Self::Family,
         Self::Protocol,
     ];
 }

@@ -10,23 +10,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::errno::Errno;
 
 use super::{
-    BaseChain, ObservedChain, ObservedRule, ObservedSet, ObservedTable, Rule, Set, Transaction,
-    lower,
+    BaseChain, ObservedChain, ObservedRule, ObservedSet, ObservedTable, Rule, Set, TableFamily,
+    Transaction, lower,
     text::StepText,
     wire::{Step, steps},
 };
-use crate::{Error, Family, Result, netlink};
+use crate::{Error, Result, netlink};
 
 /// Tables in memory. Takes transactions as the kernel does, and refuses what any supported kernel refuses.
 #[derive(Clone, Debug)]
 pub struct Fake {
-    tables: BTreeMap<(Family, String), ObservedTable>,
+    tables: BTreeMap<(TableFamily, String), ObservedTable>,
     generation: u32,
 }
 
 /// A transaction that is being carried out.
 struct Attempt {
-    family: Family,
+    family: TableFamily,
     name: String,
     table: Option<ObservedTable>,
     /// Chains that an element named which this transaction deletes.
@@ -75,8 +75,8 @@ impl Fake {
     }
 
     /// Reads a table; `None` if it does not exist.
-    pub fn read(&self, family: Family, table: &str) -> Option<ObservedTable> {
-        let table = self.tables.get(&(family, table.to_owned()))?;
+    pub fn read(&self, family: impl Into<TableFamily>, table: &str) -> Option<ObservedTable> {
+        let table = self.tables.get(&(family.into(), table.to_owned()))?;
         Some(ObservedTable {
             generation: self.generation,
             ..table.clone()
@@ -99,9 +99,9 @@ impl Default for Fake {
 impl Attempt {
     fn step(&mut self, step: &Step<'_>) -> Refused {
         match step {
-            Step::AddTable => self.add_table(),
+            Step::AddTable(_) => self.add_table(),
             Step::DeleteTable => self.delete_table(),
-            Step::AddChain(name, base) => self.add_chain(name, *base),
+            Step::AddChain(name, base, _) => self.add_chain(name, *base),
             Step::FlushChain(name) => self.chain_mut(name).map(|chain| chain.rules.clear()),
             Step::DeleteChain(name) => self.delete_chain(name),
             Step::AddRule(chain, rule) => self.add_rule(chain, rule),

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use super::{Refused, reference::check_target, refuse};
 use crate::{
+    Family,
     netlink::align,
     nft::{DataType, Expr, Field, ObservedSet, ObservedTable, Rule, Set, SetData, Statement, Term},
 };
@@ -29,17 +30,9 @@ pub(super) fn check(table: &ObservedTable, rule: &Rule, expressions: &[Expr]) ->
                     "the map is no verdict map",
                 )
             }
-            Statement::DnatMap { fields, map } => {
-                let address = DataType::address(table.family);
-                let set = keyed(table, map, fields)?;
-                let data = Some(SetData::Value(vec![address, DataType::InetService]));
-                expect(set.data == data, "the map's data is no address and port")
-            }
+            Statement::DnatMap { fields, map } => expect_socket(table, keyed(table, map, fields)?),
             Statement::DnatTerms { key, map } => {
-                let address = DataType::address(table.family);
-                let set = keyed_by_terms(table, map, key)?;
-                let data = Some(SetData::Value(vec![address, DataType::InetService]));
-                expect(set.data == data, "the map's data is no address and port")
+                expect_socket(table, keyed_by_terms(table, map, key)?)
             }
             Statement::Update { map, key, data, .. } => {
                 check_term(table, data)?;
@@ -48,6 +41,16 @@ pub(super) fn check(table: &ObservedTable, rule: &Rule, expressions: &[Expr]) ->
             Statement::Delete { map, key } => check_change(table, map, key),
             _ => Ok(()),
         })
+}
+
+/// That a map leads to addresses of the table's family and ports.
+fn expect_socket(table: &ObservedTable, map: &Set) -> Refused {
+    let address = table.family.of_packets().map(DataType::address);
+    let data = address.map(|it| SetData::Value(vec![it, DataType::InetService]));
+    expect(
+        data.is_some() && map.data == data,
+        "the map's data is no address and port",
+    )
 }
 
 fn check_change(table: &ObservedTable, map: &str, key: &[Term]) -> Refused {
@@ -90,7 +93,9 @@ fn keyed<'a>(table: &'a ObservedTable, name: &str, fields: &[Field]) -> Refused<
         }
         None => return Err(refuse(Errno::ENOENT, format!("no such set: {name}"))),
     };
-    let fields = fields.iter().map(|field| align(field.len(table.family)));
+    // Fields with an address are refused by now where there is none.
+    let family = table.family.of_packets().unwrap_or(Family::V4);
+    let fields = fields.iter().map(|field| align(field.len(family)));
     let key = set.key.iter().map(|kind| align(kind.len()));
     expect(fields.eq(key), "the fields are not those of the set's key")?;
     Ok(set)

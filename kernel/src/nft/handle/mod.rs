@@ -5,12 +5,12 @@ mod read;
 use nix::errno::Errno;
 
 use super::{
-    Command, ObservedTable, Table, Transaction, diff,
+    Command, ObservedTable, Table, TableFamily, Transaction, diff,
     text::StepText,
     wire::{self, Step},
 };
 use crate::{
-    Error, Family, Result,
+    Error, Result,
     netlink::{self, Protocol, Request, Socket},
     netns::Namespace,
 };
@@ -72,9 +72,13 @@ impl Handle {
     }
 
     /// Deletes a table with all that is in it; answers whether there was one.
-    pub fn delete_table_if_present(&mut self, family: Family, table: &str) -> Result<bool> {
+    pub fn delete_table_if_present(
+        &mut self,
+        family: impl Into<TableFamily>,
+        table: &str,
+    ) -> Result<bool> {
         let transaction = Transaction {
-            family,
+            family: family.into(),
             table: table.to_owned(),
             commands: vec![Command::DeleteTable],
         };
@@ -86,14 +90,14 @@ impl Handle {
     }
 
     /// Reads a table as it was at one moment; `None` if it does not exist.
-    pub fn read(&mut self, family: Family, table: &str) -> Result<Option<ObservedTable>> {
-        self.read_consistently(family, table).map_err(|error| {
-            let family = match family {
-                Family::V4 => "ip",
-                Family::V6 => "ip6",
-            };
-            Error::new(format!("nft list table {family} {table}"), error)
-        })
+    pub fn read(
+        &mut self,
+        family: impl Into<TableFamily>,
+        table: &str,
+    ) -> Result<Option<ObservedTable>> {
+        let family = family.into();
+        self.read_consistently(family, table)
+            .map_err(|error| Error::new(format!("nft list table {family} {table}"), error))
     }
 
     /// How many changing messages were sent so far.

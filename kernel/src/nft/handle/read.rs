@@ -6,9 +6,8 @@ use nix::errno::Errno;
 
 use super::{ATTEMPTS, Handle};
 use crate::{
-    Family,
     netlink::{Error, Reply, Result},
-    nft::{ObservedChain, ObservedSet, ObservedTable, wire},
+    nft::{ObservedChain, ObservedSet, ObservedTable, TableFamily, wire},
 };
 
 // === impl Handle ===
@@ -17,7 +16,7 @@ impl Handle {
     /// The table as it was at one moment: the generation is the same before and after.
     pub(super) fn read_consistently(
         &mut self,
-        family: Family,
+        family: TableFamily,
         table: &str,
     ) -> Result<Option<ObservedTable>> {
         let mut before = self.generation()?;
@@ -39,7 +38,7 @@ impl Handle {
 
     fn read_once(
         &mut self,
-        family: Family,
+        family: TableFamily,
         table: &str,
         generation: u32,
     ) -> Result<Option<ObservedTable>> {
@@ -57,7 +56,7 @@ impl Handle {
     }
 
     /// Whether the table is dormant; `None` if it does not exist.
-    fn read_flags(&mut self, family: Family, table: &str) -> Result<Option<bool>> {
+    fn read_flags(&mut self, family: TableFamily, table: &str) -> Result<Option<bool>> {
         let replies = match self.socket.get(&wire::get_table(family, table)?) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
             other => other?,
@@ -68,7 +67,7 @@ impl Handle {
 
     fn read_chains(
         &mut self,
-        family: Family,
+        family: TableFamily,
         table: &str,
     ) -> Result<BTreeMap<String, ObservedChain>> {
         let replies = self.socket.dump(&wire::dump_chains(family)?)?;
@@ -92,7 +91,11 @@ impl Handle {
         Ok(chains)
     }
 
-    fn read_sets(&mut self, family: Family, table: &str) -> Result<BTreeMap<String, ObservedSet>> {
+    fn read_sets(
+        &mut self,
+        family: TableFamily,
+        table: &str,
+    ) -> Result<BTreeMap<String, ObservedSet>> {
         let replies = self.socket.dump(&wire::dump_sets(family, table)?)?;
         let mut sets = BTreeMap::new();
         for (name, set) in decode(&replies, |reply| wire::decode_set(family, table, reply))? {

@@ -37,6 +37,7 @@ fn equal(field: Field, value: &Value, negated: bool, family: Family) -> Option<V
         | (Field::SourcePort | Field::DestinationPort, Value::Port(_))
         | (Field::Mark, Value::Mark(_))
         | (Field::Random { .. }, Value::Number(_))
+        | (Field::EtherSource, Value::Mac(_))
         | (Field::InputInterface | Field::OutputInterface, Value::IfName(_)) => true,
         _ => false,
     };

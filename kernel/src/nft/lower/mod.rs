@@ -9,8 +9,8 @@ use comparison::lower_match;
 use term::{delete, dnat_terms, update};
 
 use super::{
-    CtKey, Expr, Field, Header, Invalid, LookupTarget, MetaKey, Register, Rule, Statement, Value,
-    text::InFamily, wire::protocol_family,
+    CtKey, Expr, Field, Header, Invalid, LookupTarget, MetaKey, Register, Rule, Statement,
+    TableFamily, Value, text::InFamily,
 };
 use crate::{Family, netlink::align};
 
@@ -18,6 +18,8 @@ use crate::{Family, netlink::align};
 const RANDOM_FULLY: u32 = 0x10;
 /// `NFT_REJECT_ICMP_UNREACH`.
 const REJECT_UNREACHABLE: u32 = 0;
+/// Offset of the source into an Ethernet header (IEEE 802.3).
+const ETHER_SOURCE: u32 = 6;
 /// Length of a wide register in bytes.
 const WIDE_LEN: usize = 16;
 /// The longest comment that nft(8) takes.
@@ -27,13 +29,41 @@ const COMMENT_LEN: usize = 128;
 ///
 /// # Errors
 /// If a field is compared with what it can't be, or the comment is not one.
-pub fn lower(rule: &Rule, family: Family) -> Result<Vec<Expr>, Invalid> {
+pub fn lower(rule: &Rule, table: impl Into<TableFamily>) -> Result<Vec<Expr>, Invalid> {
     check_comment(rule.comment.as_deref())?;
+    let table = table.into();
+    let mut packets = table.of_packets();
     let mut expressions = Vec::new();
     for statement in &rule.statements {
+        if let (TableFamily::Inet, None, Statement::Match(comparison)) = (table, packets, statement)
+        {
+            // As nft does unasked: other packets have something else where the address is.
+            packets = comparison.family();
+            expressions.extend(packets.into_iter().flat_map(is_of_family));
+        }
+        if packets.is_none() && statement.needs_family() {
+            return Err(Invalid::Family(InFamily(statement, table).to_string()));
+        }
+        // What does not need one comes out the same for each.
+        let family = packets.unwrap_or(Family::V4);
         expressions.extend(lower_statement(statement, family)?);
     }
     Ok(expressions)
+}
+
+/// `meta nfproto`.
+fn is_of_family(family: Family) -> [Expr; 2] {
+    [
+        Expr::Meta {
+            key: MetaKey::Family,
+            to: Register::FIRST,
+        },
+        Expr::Compare {
+            from: Register::FIRST,
+            negated: false,
+            value: vec![TableFamily::from(family).number()],
+        },
+    ]
 }
 
 /// Refuses comments that nft(8) could not print so that it reads them back.
@@ -50,7 +80,7 @@ pub(super) fn check_comment(comment: Option<&str>) -> Result<(), Invalid> {
 }
 
 fn lower_statement(statement: &Statement, family: Family) -> Result<Vec<Expr>, Invalid> {
-    let in_words = || InFamily(statement, family).to_string();
+    let in_words = || InFamily(statement, family.into()).to_string();
     let concatenate = |fields: &[Field]| {
         concatenate(fields, family).ok_or_else(|| Invalid::Registers(in_words()))
     };
@@ -143,6 +173,7 @@ fn load(field: Field, family: Family, to: Register) -> Expr {
     match field {
         Field::SourceAddress => payload(Header::Network, source),
         Field::DestinationAddress => payload(Header::Network, destination),
+        Field::EtherSource => payload(Header::Link, ETHER_SOURCE),
         Field::SourcePort => payload(Header::Transport, 0),
         Field::DestinationPort => payload(Header::Transport, 2),
         Field::Protocol => Expr::Meta {
@@ -198,7 +229,7 @@ fn set_mark(mask: u32, bits: u32) -> [Expr; 3] {
 /// Translates to an address and the port behind it, both in registers from the first one on.
 fn dnat(family: Family) -> Option<Expr> {
     Some(Expr::Dnat {
-        family: u32::from(protocol_family(family)),
+        family: u32::from(TableFamily::from(family).number()),
         address: Register::FIRST,
         port: Register::after(family.address_len(), 2)?,
         flags: 0,
@@ -218,7 +249,7 @@ fn dnat_to(destination: SocketAddr, family: Family) -> Option<[Expr; 3]> {
         load(Register::FIRST, Value::Address(destination.ip()))?,
         load(port, Value::Port(destination.port()))?,
         Expr::Dnat {
-            family: u32::from(protocol_family(family)),
+            family: u32::from(TableFamily::from(family).number()),
             address: Register::FIRST,
             port,
             flags: 0,
@@ -249,6 +280,7 @@ impl Field {
     pub(super) const fn len(self, family: Family) -> usize {
         match self {
             Self::SourceAddress | Self::DestinationAddress => family.address_len(),
+            Self::EtherSource => 6,
             Self::Protocol => 1,
             Self::SourcePort | Self::DestinationPort => 2,
             Self::InputInterface | Self::OutputInterface => crate::IfName::MAX_LEN + 1,

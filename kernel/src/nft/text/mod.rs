@@ -12,22 +12,24 @@ pub(super) use rule::InFamily;
 use set::{Definition, ElementText};
 
 use super::{
-    BaseChain, Transaction,
+    BaseChain, TableFamily, Transaction,
     wire::{Step, steps},
 };
-use crate::Family;
 
 /// Elements that [`StepText`] prints of a longer list when it is to be short.
 const SHORT: usize = 3;
 
 /// One command as text, about a table.
 pub(super) struct StepText<'a> {
-    pub family: Family,
+    pub family: TableFamily,
     pub table: &'a str,
     pub step: &'a Step<'a>,
     /// Leave the most of many elements out, as an error message should.
     pub short: bool,
 }
+
+/// What stands in braces behind a chain's name.
+struct Braced<'a>(Option<&'a BaseChain>, Option<&'a str>);
 
 // === impl Transaction ===
 
@@ -49,12 +51,16 @@ impl fmt::Display for Transaction {
 
 impl fmt::Display for StepText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = format_args!("{} {}", family_name(self.family), self.table);
+        let table = format_args!("{} {}", self.family, self.table);
         match self.step {
-            Step::AddTable => write!(f, "add table {table}"),
+            Step::AddTable(None) => write!(f, "add table {table}"),
+            Step::AddTable(Some(comment)) => {
+                write!(f, "add table {table} {{ comment \"{comment}\"; }}")
+            }
             Step::DeleteTable => write!(f, "delete table {table}"),
-            Step::AddChain(name, None) => write!(f, "add chain {table} {name}"),
-            Step::AddChain(name, Some(base)) => write!(f, "add chain {table} {name} {base}"),
+            Step::AddChain(name, base, comment) => {
+                write!(f, "add chain {table} {name}{}", Braced(*base, *comment))
+            }
             Step::FlushChain(name) => write!(f, "flush chain {table} {name}"),
             Step::DeleteChain(name) => write!(f, "delete chain {table} {name}"),
             Step::AddRule(chain, rule) => {
@@ -108,25 +114,37 @@ impl StepText<'_> {
     }
 }
 
+// === impl Braced ===
+
+impl fmt::Display for Braced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(base, comment) = self;
+        if base.is_none() && comment.is_none() {
+            return Ok(());
+        }
+        f.write_str(" {")?;
+        if let Some(base) = base {
+            write!(f, " {base}")?;
+        }
+        if let Some(comment) = comment {
+            write!(f, " comment \"{comment}\";")?;
+        }
+        f.write_str(" }")
+    }
+}
+
 // === impl BaseChain ===
 
 impl fmt::Display for BaseChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{{ type {} hook {} priority {}; policy {}; }}",
+            "type {} hook {} priority {}; policy {};",
             self.kind.name(),
             self.hook.name(),
             self.priority,
             self.policy.name()
         )
-    }
-}
-
-const fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
     }
 }
 
@@ -179,7 +197,7 @@ mod tests {
             elements: BTreeMap::from([(vec![Value::Mark(7)], Element::default())]),
         };
         let transaction = Transaction {
-            family: Family::V6,
+            family: TableFamily::Ip6,
             table: "t".into(),
             commands: vec![
                 Command::AddTable,
@@ -218,7 +236,7 @@ mod tests {
     #[test]
     fn many_elements_are_several_lines() {
         let transaction = Transaction {
-            family: Family::V4,
+            family: TableFamily::Ip,
             table: "t".into(),
             commands: vec![Command::DeleteElements("s".into(), marks(250))],
         };

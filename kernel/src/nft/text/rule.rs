@@ -2,14 +2,14 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use super::{family_name, separated};
+use super::separated;
 use crate::{
     Family,
-    nft::{Field, Match, Operator, Rule, Statement, Term, Value, Verdict},
+    nft::{Field, Match, Operator, Rule, Statement, TableFamily, Term, Value, Verdict},
 };
 
 /// Something whose words depend on the family of the table.
-pub(in crate::nft) struct InFamily<'a, T: ?Sized>(pub &'a T, pub Family);
+pub(in crate::nft) struct InFamily<'a, T: ?Sized>(pub &'a T, pub TableFamily);
 
 /// A time in whole seconds or milliseconds.
 struct Time(Duration);
@@ -76,11 +76,11 @@ impl fmt::Display for InFamily<'_, Statement> {
             }
             Statement::DnatMap { fields, map } => {
                 let fields = InFamily(fields.as_slice(), family);
-                write!(f, "dnat {} to {fields} map @{map}", family_name(family))
+                write!(f, "dnat {family} to {fields} map @{map}")
             }
             Statement::DnatTerms { key, map } => {
                 let key = InFamily(key.as_slice(), family);
-                write!(f, "dnat {} to {key} map @{map}", family_name(family))
+                write!(f, "dnat {family} to {key} map @{map}")
             }
             Statement::Update {
                 map,
@@ -115,14 +115,16 @@ impl fmt::Display for InFamily<'_, Statement> {
 impl fmt::Display for InFamily<'_, Match> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(comparison, family) = *self;
-        let field = InFamily(&comparison.field, family);
+        // A table of both families says at each address which one it is of.
+        let packets = family.of_packets().or(comparison.family());
+        let field = InFamily(&comparison.field, packets.map_or(family, TableFamily::from));
         match &comparison.operator {
             Operator::Is(Value::Network(network)) if network.prefix() == 0 => {
-                let any = unspecified(family);
+                let any = unspecified(Family::of_network(network));
                 write!(f, "{field} & {any} == {any}")
             }
             Operator::IsNot(Value::Network(network)) if network.prefix() == 0 => {
-                let any = unspecified(family);
+                let any = unspecified(Family::of_network(network));
                 write!(f, "{field} & {any} != {any}")
             }
             Operator::Is(value) => write!(f, "{field} {value}"),
@@ -163,10 +165,11 @@ impl fmt::Display for InFamily<'_, Term> {
 
 impl fmt::Display for InFamily<'_, Field> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = family_name(self.1);
+        let family = self.1;
         match self.0 {
             Field::SourceAddress => write!(f, "{family} saddr"),
             Field::DestinationAddress => write!(f, "{family} daddr"),
+            Field::EtherSource => f.write_str("ether saddr"),
             Field::Protocol => f.write_str("meta l4proto"),
             Field::SourcePort => f.write_str("th sport"),
             Field::DestinationPort => f.write_str("th dport"),

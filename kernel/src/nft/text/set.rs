@@ -125,6 +125,7 @@ impl fmt::Display for Value {
             Self::Port(port) => write!(f, "{port}"),
             Self::Mark(mark) => write!(f, "{mark:#010x}"),
             Self::Number(number) => write!(f, "{number}"),
+            Self::Mac(mac) => write!(f, "{mac}"),
             // An asterisk at the end would stand for any name that begins so.
             Self::IfName(name) => write!(f, "\"{}\"", name.as_str().replace('*', "\\*")),
         }

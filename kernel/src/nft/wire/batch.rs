@@ -9,9 +9,8 @@ use super::{
     table::{add_table, delete_table},
 };
 use crate::{
-    Family,
     netlink::Request,
-    nft::{BaseChain, Command, Element, Invalid, Key, Rule, Set, Transaction},
+    nft::{BaseChain, Chain, Command, Element, Invalid, Key, Rule, Set, TableFamily, Transaction},
 };
 
 /// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
@@ -27,9 +26,11 @@ const ELEMENTS: usize = 100;
 /// The part of a command that is one message.
 #[derive(Clone, Debug)]
 pub(in crate::nft) enum Step<'a> {
-    AddTable,
+    /// With the comment.
+    AddTable(Option<&'a str>),
     DeleteTable,
-    AddChain(&'a str, Option<&'a BaseChain>),
+    /// With where the kernel calls it, and the comment.
+    AddChain(&'a str, Option<&'a BaseChain>, Option<&'a str>),
     FlushChain(&'a str),
     DeleteChain(&'a str),
     AddRule(&'a str, &'a Rule),
@@ -48,13 +49,11 @@ pub(in crate::nft) fn steps(transaction: &Transaction) -> Vec<Step<'_>> {
 
 fn steps_of(command: &Command) -> Vec<Step<'_>> {
     match command {
-        Command::AddTable => vec![Step::AddTable],
+        Command::AddTable => vec![Step::AddTable(None)],
+        Command::AddCommentedTable(comment) => vec![Step::AddTable(Some(comment))],
         Command::DeleteTable => vec![Step::DeleteTable],
-        Command::AddChain(name, chain) => {
-            let mut steps = vec![Step::AddChain(name, chain.base.as_ref())];
-            steps.extend(chain.rules.iter().map(|rule| Step::AddRule(name, rule)));
-            steps
-        }
+        Command::AddChain(name, chain) => chain_steps(name, chain, None),
+        Command::AddCommentedChain(name, chain, comment) => chain_steps(name, chain, Some(comment)),
         Command::FlushChain(name) => vec![Step::FlushChain(name)],
         Command::DeleteChain(name) => vec![Step::DeleteChain(name)],
         Command::AddRule(chain, rule) => vec![Step::AddRule(chain, rule)],
@@ -79,6 +78,12 @@ fn steps_of(command: &Command) -> Vec<Step<'_>> {
     }
 }
 
+fn chain_steps<'a>(name: &'a str, chain: &'a Chain, comment: Option<&'a str>) -> Vec<Step<'a>> {
+    let mut steps = vec![Step::AddChain(name, chain.base.as_ref(), comment)];
+    steps.extend(chain.rules.iter().map(|rule| Step::AddRule(name, rule)));
+    steps
+}
+
 fn add_steps<'a>(set: &'a str, elements: Vec<(&'a Key, &'a Element)>) -> Vec<Step<'a>> {
     elements
         .chunks(ELEMENTS)
@@ -88,15 +93,15 @@ fn add_steps<'a>(set: &'a str, elements: Vec<(&'a Key, &'a Element)>) -> Vec<Ste
 
 /// The message of a step. `index` is its place in the batch.
 pub(in crate::nft) fn encode(
-    family: Family,
+    family: TableFamily,
     table: &str,
     step: &Step<'_>,
     index: usize,
 ) -> Result<Request, Invalid> {
     match step {
-        Step::AddTable => add_table(family, table),
+        Step::AddTable(comment) => add_table(family, table, *comment),
         Step::DeleteTable => delete_table(family, table),
-        Step::AddChain(name, base) => add_chain(family, table, name, *base),
+        Step::AddChain(name, base, comment) => add_chain(family, table, name, *base, *comment),
         Step::FlushChain(name) => flush_chain(family, table, name),
         Step::DeleteChain(name) => delete_chain(family, table, name),
         Step::AddRule(chain, rule) => add_rule(family, table, chain, rule),

@@ -1,10 +1,11 @@
 //! Chains.
 
-use super::{Attributes, Message, NLM_F_CREATE, View, attributes_of, missing, required_text};
+use super::{
+    Attributes, Message, NLM_F_CREATE, View, attributes_of, missing, required_text, userdata,
+};
 use crate::{
-    Family,
     netlink::{Reply, Request, Result},
-    nft::{BaseChain, ChainKind, Hook, Invalid, Policy},
+    nft::{BaseChain, ChainKind, Hook, Invalid, Policy, TableFamily},
 };
 
 /// `enum nft_chain_attributes`.
@@ -13,6 +14,7 @@ const NAME: u16 = 3;
 const HOOK: u16 = 4;
 const POLICY: u16 = 5;
 const KIND: u16 = 7;
+const USER_DATA: u16 = 12;
 
 /// `enum nft_hook_attributes`.
 const HOOK_NUMBER: u16 = 1;
@@ -24,10 +26,11 @@ const ACCEPT: u32 = 1;
 
 /// Makes a chain, or changes the policy of one that exists.
 pub(super) fn add_chain(
-    family: Family,
+    family: TableFamily,
     table: &str,
     name: &str,
     base: Option<&BaseChain>,
+    comment: Option<&str>,
 ) -> Result<Request, Invalid> {
     let mut attributes = named(table, name);
     if let Some(base) = base {
@@ -45,21 +48,26 @@ pub(super) fn add_chain(
             )
             .text(KIND, base.kind.name());
     }
+    let attributes = userdata::commented(attributes, USER_DATA, comment)?;
     Message::NewChain.request(NLM_F_CREATE, Some(family), attributes)
 }
 
-pub(super) fn delete_chain(family: Family, table: &str, name: &str) -> Result<Request, Invalid> {
+pub(super) fn delete_chain(
+    family: TableFamily,
+    table: &str,
+    name: &str,
+) -> Result<Request, Invalid> {
     Message::DeleteChain.request(0, Some(family), named(table, name))
 }
 
 /// Asks for the chains of all tables of a family; kernels can't be asked for less.
-pub(in crate::nft) fn dump_chains(family: Family) -> Result<Request, Invalid> {
+pub(in crate::nft) fn dump_chains(family: TableFamily) -> Result<Request, Invalid> {
     Message::GetChain.request(0, Some(family), Attributes::default())
 }
 
 /// A chain's name and base; `None` if the reply is about something else.
 pub(in crate::nft) fn decode_chain(
-    family: Family,
+    family: TableFamily,
     table: &str,
     reply: &Reply,
 ) -> Result<Option<(String, Option<BaseChain>)>> {

@@ -9,9 +9,8 @@ use super::{
     value::{decode_values, decode_verdict, encode_verdict},
 };
 use crate::{
-    Family,
     netlink::{Reply, Request, Result},
-    nft::{Data, Element, Invalid, Key, Set, SetData, check_comment},
+    nft::{Data, Element, Invalid, Key, Set, SetData, TableFamily, check_comment},
 };
 
 /// `enum nft_set_elem_list_attributes`.
@@ -40,7 +39,7 @@ const VERDICT: u16 = 2;
 
 /// Adds elements: so few that they fit one attribute.
 pub(super) fn add_elements(
-    family: Family,
+    family: TableFamily,
     table: &str,
     set: &str,
     elements: &[(&Key, &Element)],
@@ -58,7 +57,7 @@ pub(super) fn add_elements(
 
 /// Deletes elements: so few that they fit one attribute.
 pub(super) fn delete_elements(
-    family: Family,
+    family: TableFamily,
     table: &str,
     set: &str,
     keys: &[&Key],
@@ -114,7 +113,7 @@ fn named(table: &str, set: &str) -> Attributes {
 
 /// Asks for the elements of a set.
 pub(in crate::nft) fn dump_elements(
-    family: Family,
+    family: TableFamily,
     table: &str,
     set: &str,
 ) -> Result<Request, Invalid> {
@@ -123,7 +122,7 @@ pub(in crate::nft) fn dump_elements(
 
 /// The elements of a set from a whole dump; `None` if there are any that we could not have made.
 pub(in crate::nft) fn decode_elements(
-    family: Family,
+    family: TableFamily,
     set: &Set,
     replies: &[Reply],
 ) -> Result<Option<BTreeMap<Key, Element>>> {

@@ -22,11 +22,8 @@ pub(super) use set::{decode_set, dump_sets};
 pub(super) use table::{decode_generation, decode_table, get_generation, get_table};
 pub(super) use value::{decode_verdict, encode_values, encode_verdict, values_len};
 
-use super::Invalid;
-use crate::{
-    Family,
-    netlink::{Error, Reply, Request, Result},
-};
+use super::{Invalid, TableFamily};
+use crate::netlink::{Error, Reply, Request, Result};
 
 /// `NFNL_SUBSYS_NFTABLES`, in both places where nfnetlink wants it.
 const SUBSYSTEM: u16 = 10;
@@ -69,11 +66,11 @@ impl Message {
     fn request(
         self,
         flags: u16,
-        family: Option<Family>,
+        family: Option<TableFamily>,
         attributes: Attributes,
     ) -> Result<Request, Invalid> {
         let attributes = attributes.finish()?;
-        let mut body = vec![family.map_or(0, protocol_family), 0, 0, 0];
+        let mut body = vec![family.map_or(0, TableFamily::number), 0, 0, 0];
         body.extend_from_slice(&attributes);
         Ok(Request {
             kind: self.kind(),
@@ -83,23 +80,15 @@ impl Message {
     }
 }
 
-/// `NFPROTO_*`.
-pub(super) const fn protocol_family(family: Family) -> u8 {
-    match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
-    }
-}
-
 /// The attributes of a reply, if it is of the wanted kind and family.
 fn attributes_of<'a>(
     reply: &'a Reply,
     message: Message,
-    family: Option<Family>,
+    family: Option<TableFamily>,
 ) -> Option<View<'a>> {
     let (header, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
     let wanted = reply.kind == message.kind()
-        && family.is_none_or(|family| header.first() == Some(&protocol_family(family)));
+        && family.is_none_or(|family| header.first() == Some(&family.number()));
     wanted.then(|| View::new(attributes))
 }
 
@@ -137,7 +126,7 @@ mod tests {
     }
 
     fn decode_all(reply: &Reply, set: &Set) {
-        let family = Family::V4;
+        let family = TableFamily::Ip;
         drop(decode_table(family, "", reply));
         drop(decode_chain(family, "", reply));
         drop(decode_rule(family, "", reply));
@@ -155,7 +144,7 @@ mod tests {
             size in 0u32..2,
             cut in 0usize..8,
         ) {
-            let mut body = vec![protocol_family(Family::V4), 0, 0, 0];
+            let mut body = vec![TableFamily::Ip.number(), 0, 0, 0];
             body.extend(attributes);
             body.truncate(body.len().saturating_sub(cut));
             let kind = SUBSYSTEM << 8 | message;

@@ -5,9 +5,8 @@ use super::{
     userdata,
 };
 use crate::{
-    Family,
     netlink::{Reply, Request, Result, array_at},
-    nft::{Expr, Invalid, ObservedRule, Rule, expr, lower},
+    nft::{Expr, Invalid, ObservedRule, Rule, TableFamily, expr, lower},
 };
 
 /// `enum nft_rule_attributes`.
@@ -22,7 +21,7 @@ const LIST_ELEMENT: u16 = 1;
 
 /// Appends a rule.
 pub(super) fn add_rule(
-    family: Family,
+    family: TableFamily,
     table: &str,
     chain: &str,
     rule: &Rule,
@@ -32,26 +31,27 @@ pub(super) fn add_rule(
         .fold(Attributes::default(), |list, expression| {
             list.nest(LIST_ELEMENT, expr::encode(expression))
         });
-    let mut attributes = Attributes::default()
+    let attributes = Attributes::default()
         .text(TABLE, table)
         .text(CHAIN, chain)
         .nest(EXPRESSIONS, expressions);
-    let user_data = userdata::encode_rule(rule.comment.as_deref());
-    if !user_data.is_empty() {
-        attributes = attributes.bytes(USER_DATA, &user_data);
-    }
+    let attributes = userdata::commented(attributes, USER_DATA, rule.comment.as_deref())?;
     Message::NewRule.request(NLM_F_CREATE | NLM_F_APPEND, Some(family), attributes)
 }
 
 /// Removes all rules of a chain.
-pub(super) fn flush_chain(family: Family, table: &str, chain: &str) -> Result<Request, Invalid> {
+pub(super) fn flush_chain(
+    family: TableFamily,
+    table: &str,
+    chain: &str,
+) -> Result<Request, Invalid> {
     let attributes = Attributes::default().text(TABLE, table).text(CHAIN, chain);
     Message::DeleteRule.request(0, Some(family), attributes)
 }
 
 /// Removes a rule.
 pub(super) fn delete_rule(
-    family: Family,
+    family: TableFamily,
     table: &str,
     chain: &str,
     handle: u64,
@@ -64,13 +64,13 @@ pub(super) fn delete_rule(
 }
 
 /// Asks for the rules of a table.
-pub(in crate::nft) fn dump_rules(family: Family, table: &str) -> Result<Request, Invalid> {
+pub(in crate::nft) fn dump_rules(family: TableFamily, table: &str) -> Result<Request, Invalid> {
     Message::GetRule.request(0, Some(family), Attributes::default().text(TABLE, table))
 }
 
 /// A rule and its chain; `None` if the reply is about something else.
 pub(in crate::nft) fn decode_rule(
-    family: Family,
+    family: TableFamily,
     table: &str,
     reply: &Reply,
 ) -> Result<Option<(String, ObservedRule)>> {

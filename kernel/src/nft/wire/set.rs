@@ -7,9 +7,8 @@ use super::{
     values_len,
 };
 use crate::{
-    Family,
     netlink::{Reply, Request, Result},
-    nft::{DataType, Invalid, Key, ObservedSet, Set, SetData, Value, check_comment},
+    nft::{DataType, Invalid, Key, ObservedSet, Set, SetData, TableFamily, Value, check_comment},
 };
 
 /// `enum nft_set_attributes`.
@@ -51,7 +50,7 @@ const DATA_TYPE_BITS: u32 = 6;
 
 /// Makes a set without elements. `id` tells it from the others that the batch makes.
 pub(super) fn add_set(
-    family: Family,
+    family: TableFamily,
     table: &str,
     name: &str,
     set: &Set,
@@ -89,18 +88,18 @@ fn check_keys(set: &Set) -> Result<(), Invalid> {
     }
 }
 
-pub(super) fn delete_set(family: Family, table: &str, name: &str) -> Result<Request, Invalid> {
+pub(super) fn delete_set(family: TableFamily, table: &str, name: &str) -> Result<Request, Invalid> {
     Message::DeleteSet.request(0, Some(family), named(table, name))
 }
 
 /// Asks for the sets of a table.
-pub(in crate::nft) fn dump_sets(family: Family, table: &str) -> Result<Request, Invalid> {
+pub(in crate::nft) fn dump_sets(family: TableFamily, table: &str) -> Result<Request, Invalid> {
     Message::GetSet.request(0, Some(family), Attributes::default().text(TABLE, table))
 }
 
 /// A set without its elements, and its name; `None` if the reply is about something else.
 pub(in crate::nft) fn decode_set(
-    family: Family,
+    family: TableFamily,
     table: &str,
     reply: &Reply,
 ) -> Result<Option<(String, ObservedSet)>> {

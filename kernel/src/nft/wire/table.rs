@@ -1,15 +1,15 @@
 //! Tables, and the generation of the whole rule set.
 
-use super::{Attributes, Message, NLM_F_CREATE, attributes_of, missing, required_text};
+use super::{Attributes, Message, NLM_F_CREATE, attributes_of, missing, required_text, userdata};
 use crate::{
-    Family,
     netlink::{Reply, Request, Result},
-    nft::Invalid,
+    nft::{Invalid, TableFamily},
 };
 
 /// `enum nft_table_attributes`.
 const NAME: u16 = 1;
 const FLAGS: u16 = 2;
+const USER_DATA: u16 = 6;
 /// `NFT_TABLE_F_DORMANT`.
 const DORMANT: u32 = 1;
 
@@ -17,23 +17,28 @@ const DORMANT: u32 = 1;
 const GENERATION: u16 = 1;
 
 /// Makes a table, or wakes one that is dormant.
-pub(super) fn add_table(family: Family, name: &str) -> Result<Request, Invalid> {
+pub(super) fn add_table(
+    family: TableFamily,
+    name: &str,
+    comment: Option<&str>,
+) -> Result<Request, Invalid> {
     let attributes = Attributes::default().text(NAME, name).u32(FLAGS, 0);
+    let attributes = userdata::commented(attributes, USER_DATA, comment)?;
     Message::NewTable.request(NLM_F_CREATE, Some(family), attributes)
 }
 
-pub(super) fn delete_table(family: Family, name: &str) -> Result<Request, Invalid> {
+pub(super) fn delete_table(family: TableFamily, name: &str) -> Result<Request, Invalid> {
     Message::DeleteTable.request(0, Some(family), Attributes::default().text(NAME, name))
 }
 
 /// Asks for one table.
-pub(in crate::nft) fn get_table(family: Family, name: &str) -> Result<Request, Invalid> {
+pub(in crate::nft) fn get_table(family: TableFamily, name: &str) -> Result<Request, Invalid> {
     Message::GetTable.request(0, Some(family), Attributes::default().text(NAME, name))
 }
 
 /// Whether a table is dormant; `None` if the reply is about something else.
 pub(in crate::nft) fn decode_table(
-    family: Family,
+    family: TableFamily,
     name: &str,
     reply: &Reply,
 ) -> Result<Option<bool>> {

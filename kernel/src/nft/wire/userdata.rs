@@ -3,10 +3,10 @@
 //! The format is libnftnl's `udata.h`: kind and length of a byte each, then the value; numbers are in host
 //! byte order. It is written so that `nft list ruleset` shows our tables as if nft had made them.
 
-use super::attribute::until_nul;
-use crate::nft::{DataType, Set, SetData};
+use super::attribute::{Attributes, until_nul};
+use crate::nft::{DataType, Invalid, Set, SetData, check_comment};
 
-/// `NFTNL_UDATA_RULE_COMMENT` and `NFTNL_UDATA_SET_ELEM_COMMENT`.
+/// `NFTNL_UDATA_RULE_COMMENT`, and that of tables, chains and elements.
 const COMMENT: u8 = 0;
 /// `NFTNL_UDATA_SET_ELEM_FLAGS` and its bit for a range without an end.
 const ELEMENT_FLAGS: u8 = 1;
@@ -81,9 +81,17 @@ impl UserData {
     }
 }
 
-/// User data of a rule; empty if there is no need for any.
-pub(super) fn encode_rule(comment: Option<&str>) -> Vec<u8> {
-    UserData::default().comment(COMMENT, comment).0
+/// Adds the user data of a table, chain or rule that has a comment.
+pub(super) fn commented(
+    attributes: Attributes,
+    kind: u16,
+    comment: Option<&str>,
+) -> Result<Attributes, Invalid> {
+    check_comment(comment)?;
+    Ok(match comment {
+        Some(_) => attributes.bytes(kind, &UserData::default().comment(COMMENT, comment).0),
+        None => attributes,
+    })
 }
 
 /// User data of an element; empty if there is no need for any.
@@ -206,7 +214,6 @@ mod tests {
         let data = encode_element(Some("why"), true);
         assert_eq!(comment(&data).as_deref(), Some("why"));
         assert_eq!(comment(&encode_element(None, true)), None);
-        assert_eq!(comment(&encode_rule(None)), None);
     }
 
     proptest::proptest! {

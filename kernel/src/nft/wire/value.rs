@@ -63,6 +63,7 @@ impl Value {
             Self::Network(_) => return Err(Invalid::Network(self.clone())),
             Self::Protocol(protocol) => vec![*protocol],
             Self::Port(port) => port.to_be_bytes().to_vec(),
+            Self::Mac(mac) => mac.0.to_vec(),
             Self::Mark(number) | Self::Number(number) => number.to_ne_bytes().to_vec(),
             Self::IfName(name) => {
                 let mut bytes = name.as_str().as_bytes().to_vec();

@@ -101,7 +101,7 @@ impl Delta {
             .map(Command::DeleteChain)
             .collect();
         let transactions = [change, clean].map(|commands| Transaction {
-            family: self.family,
+            family: self.family.into(),
             table: TABLE.to_owned(),
             commands,
         });

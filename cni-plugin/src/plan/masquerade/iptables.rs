@@ -1,12 +1,11 @@
-//! The rules by which a container's packets leave the node under the node's address, in the chains and
-//! words of the reference plugin: either plugin removes what the other made.
+//! The rules in iptables: a chain of each container, which `POSTROUTING` leads to.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use kernel::{Family, iptables::Table};
 
-use super::hashed_name::hashed;
+use crate::plan::hashed_name::hashed;
 
 const POSTROUTING: &str = "POSTROUTING";
 /// Length of the name of a chain, in characters.

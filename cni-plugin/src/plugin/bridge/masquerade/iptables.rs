@@ -1,4 +1,4 @@
-//! Masquerading by iptables, as the configuration asks for it by `ipMasq`.
+//! Masquerading by iptables.
 
 use std::net::IpAddr;
 
@@ -10,14 +10,22 @@ use kernel::{
 
 use crate::{
     model::{AddResult, Attachment, Code, Error, NetConf, ValidAttachments},
-    plan::masquerade::Masquerade,
-    plugin::reservations,
+    plan::{host_veth::Identity, masquerade::iptables::Masquerade},
+    plugin::{bridge::and_left, reservations},
 };
 
 const TABLE: &str = "nat";
 
-/// Has the container's packets leave under the node's address, but for those to its own subnet.
-pub fn add(masquerade: &Masquerade, result: &AddResult) -> Result<(), Error> {
+/// Leaves no rules if it fails.
+pub fn add(identity: &Identity, result: &AddResult) -> Result<(), Error> {
+    let rules = Masquerade::new(&identity.network, &identity.container_id);
+    make(&rules, result).map_err(|error| {
+        let sources: Vec<_> = result.ips.iter().map(|ip| ip.address.0.ip()).collect();
+        and_left(error, remove(&rules, &sources))
+    })
+}
+
+fn make(masquerade: &Masquerade, result: &AddResult) -> Result<(), Error> {
     for family in families(result) {
         let addresses = addresses(result, family);
         let iptables = Iptables::of_node(family).map_err(failed)?;
@@ -39,7 +47,7 @@ pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
 }
 
 /// Removes rules of a container in both families. Without iptables there are none.
-pub fn remove(masquerade: &Masquerade, sources: &[IpAddr]) -> Result<(), Error> {
+fn remove(masquerade: &Masquerade, sources: &[IpAddr]) -> Result<(), Error> {
     for_each_table(|iptables, table| {
         let text = masquerade.removal(table, sources);
         text.map_or(Ok(()), |text| iptables.restore(&text).map_err(failed))
@@ -59,7 +67,8 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
 }
 
 /// Names the first address of the result that has no rules.
-pub fn check(masquerade: &Masquerade, result: &AddResult) -> Result<(), Error> {
+pub fn check(identity: &Identity, result: &AddResult) -> Result<(), Error> {
+    let masquerade = Masquerade::new(&identity.network, &identity.container_id);
     for family in families(result) {
         let table = Iptables::of_node(family).and_then(|iptables| iptables.save(TABLE));
         let table = table.map_err(failed)?;
