@@ -11,11 +11,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     flows::Flows,
-    model::{Catalogue, Change, ObjectName},
+    model::{Catalogue, ObjectName},
     plan::{HealthCheck, nftables::NodeRules},
     reconcile::{Outcome, Reconciler},
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
-    source::{Manifests, manifests::StartError},
+    source::{
+        Kube, Manifests, News, Source,
+        kube::{Access, Unusable},
+        manifests::StartError,
+    },
     tuning::Tuning,
 };
 
@@ -26,8 +30,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What the daemon is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The directory of the manifests.
-    pub manifests: PathBuf,
+    /// Where Services come from.
+    pub source: SourceSettings,
     /// The name of this node in the objects.
     pub node: String,
     /// What of the rules is the same for all Services, of IPv4 and IPv6.
@@ -40,12 +44,30 @@ pub struct Settings {
     pub tuning: Tuning,
 }
 
+/// Where Services come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSettings {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// The API server, by a kubeconfig file and a URL that takes the place of the file's. Without both, the
+    /// pod's service account leads to it.
+    Kube {
+        /// The kubeconfig file.
+        kubeconfig: Option<PathBuf>,
+        /// The URL of the API server.
+        master: Option<String>,
+    },
+}
+
 /// Why the daemon can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The manifests can't be followed.
     #[error(transparent)]
     Source(#[from] StartError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Access(#[from] Unusable),
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
@@ -63,6 +85,8 @@ struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
     flows: Flows,
+    /// Services that are not in the kernel as they are in the catalogue.
+    pending: BTreeSet<ObjectName>,
     progress: Progress,
     check_ports: CheckPorts,
     node: String,
@@ -78,17 +102,20 @@ struct Daemon {
 // === impl Daemon ===
 
 impl Daemon {
-    fn take(&mut self, changes: Vec<Change>) -> BTreeSet<ObjectName> {
-        changes
-            .into_iter()
-            .flat_map(|change| self.catalogue.apply(change))
-            .collect()
+    /// Takes in what a source tells.
+    fn learn(&mut self, news: Vec<News>) {
+        for one in news {
+            let changes = one.into_changes(&self.catalogue);
+            self.progress.changed(&changes);
+            for change in changes {
+                self.pending.extend(self.catalogue.apply(change));
+            }
+        }
     }
 
-    /// Lets the kernel follow what has become of objects.
-    fn follow(&mut self, changes: Vec<Change>) {
-        self.progress.changed(&changes);
-        let services = self.take(changes);
+    /// Lets the kernel follow what has been learnt.
+    fn follow(&mut self) {
+        let services = std::mem::take(&mut self.pending);
         self.flows.note(&services);
         if self.starting || !services.is_empty() {
             let occasion = Occasion::Change(services.len());
@@ -173,14 +200,19 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         ],
     );
     http::start(&settings.bindings, &subject, servers)?;
-    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
+    let (mut source, all) = open(&settings).await?;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
         reconciler: Reconciler::new(kernel, &settings.node, |family| match family {
             Family::V4 => v4.clone(),
             Family::V6 => v6.clone(),
         }),
-        flows: Flows::new(conntrack::Handle::open()?, progress.metrics.clone()),
+        flows: Flows::new(
+            conntrack::Handle::open()?,
+            progress.metrics.clone(),
+            settings.tuning.reset_tcp,
+        ),
+        pending: BTreeSet::new(),
         progress,
         check_ports,
         node: settings.node.clone(),
@@ -190,17 +222,46 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
         failures: 0,
         look_at: Instant::now(),
     };
-    daemon.follow(all);
+    daemon.learn(all);
+    if source.is_complete() {
+        daemon.follow();
+    }
     loop {
         tokio::select! {
-            changes = manifests.next() => daemon.follow(changes),
-            () = tokio::time::sleep_until(daemon.look_at.into()) => daemon.resync(),
+            news = source.next() => {
+                daemon.learn(news);
+                if source.is_complete() {
+                    daemon.follow();
+                }
+            }
+            () = tokio::time::sleep_until(daemon.look_at.into()), if source.is_complete() => daemon.resync(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
     tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
     Ok(())
+}
+
+/// Opens the source; answers with what it has at once.
+async fn open(settings: &Settings) -> Result<(Source, Vec<News>), Error> {
+    match &settings.source {
+        SourceSettings::Manifests(path) => {
+            let (manifests, all) = Manifests::open(path)?;
+            let all = all.into_iter().map(News::Change).collect();
+            Ok((Source::Manifests(manifests), all))
+        }
+        SourceSettings::Kube { kubeconfig, master } => {
+            let access = Access::new(kubeconfig.clone(), master.clone()).await?;
+            tracing::info!(
+                "follows API server {} for node {}",
+                access.server(),
+                settings.node
+            );
+            let kube = Kube::follow(access, &settings.node);
+            Ok((Source::Kube(kube), Vec::new()))
+        }
+    }
 }
 
 /// How long to wait after so many failures in a row before.

@@ -6,6 +6,7 @@
 
 pub mod daemon;
 pub mod flows;
+pub mod inspect;
 pub mod model;
 pub mod options;
 pub mod plan;

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use kernel::{Family, IfName};
 
 use crate::{
+    daemon::SourceSettings,
     plan::nftables::{NodePortAddresses, NodeRules, Pods},
     serving::ServingOptions,
     tuning::TuningOptions,
@@ -18,8 +19,17 @@ use crate::{
 pub struct Options {
     /// Directory of Kubernetes manifests (*.yaml, *.yml, *.json) with the Services and EndpointSlices, and
     /// with this Node if its zone matters; followed live.
-    #[arg(long, value_name = "DIR", required_unless_present = "cleanup")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     pub manifests: Option<PathBuf>,
+
+    /// The kubeconfig file that leads to the API server; without it and --master, the pod's service account
+    /// does.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The URL of the API server, in the place of the kubeconfig's.
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
 
     /// Name of this node in the objects [default: the host name]
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -139,6 +149,17 @@ impl Options {
 }
 
 impl Options {
+    /// Where Services come from.
+    pub fn source(&self) -> SourceSettings {
+        match &self.manifests {
+            Some(directory) => SourceSettings::Manifests(directory.clone()),
+            None => SourceSettings::Kube {
+                kubeconfig: self.kubeconfig.clone(),
+                master: self.master.clone(),
+            },
+        }
+    }
+
     /// What of the rules is the same for all Services of a family.
     pub fn rules(&self, family: Family) -> NodeRules {
         let of_family = |network: &IpNetwork| Family::of_network(network) == family;
@@ -318,7 +339,10 @@ mod tests {
                 &["--manifests", "/m", "--sync-period", "1"],
                 &["--sync-period", "is no duration"],
             ),
-            (&[], &["--manifests"]),
+            (
+                &["--manifests", "/m", "--master", "https://10.0.0.1:6443"],
+                &["--manifests", "--master"],
+            ),
         ] {
             let error = parse(arguments).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");

@@ -214,7 +214,7 @@ fn synchronise<K: Nftables>(
 }
 
 /// What differs. Slots are taken over unless the plan knows those that it has given.
-fn compare<K: Nftables>(
+pub(crate) fn compare<K: Nftables>(
     kernel: &mut K,
     plan: &mut Plan,
     adopt: bool,

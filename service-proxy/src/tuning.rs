@@ -46,6 +46,11 @@ pub struct TuningOptions {
         action = clap::ArgAction::Set)]
     pub conntrack_tcp_be_liberal: bool,
 
+    /// Forget tracked TCP connections to endpoints that are gone from their Service, so that clients that go on
+    /// to send are reset instead of waiting in vain; those on their way out that still serve are left alone.
+    #[arg(long)]
+    pub reset_tcp_to_removed_endpoints: bool,
+
     /// How soon the kernel kills this program when memory runs out, from -1000 (never) to 1000.
     #[arg(long, value_name = "NUMBER", default_value_t = -999, allow_negative_numbers = true,
         value_parser = clap::value_parser!(i32).range(-1000..=1000))]
@@ -57,6 +62,8 @@ pub struct TuningOptions {
 pub struct Tuning {
     /// How flows are tracked.
     pub conntrack: Conntrack,
+    /// Whether TCP connections to endpoints that are gone are forgotten.
+    pub reset_tcp: bool,
     /// How soon the kernel kills this program when memory runs out, from -1000 to 1000.
     pub oom_score_adj: i32,
 }
@@ -76,6 +83,7 @@ impl TuningOptions {
                 udp_stream: self.conntrack_udp_timeout_stream,
                 tcp_be_liberal: self.conntrack_tcp_be_liberal,
             },
+            reset_tcp: self.reset_tcp_to_removed_endpoints,
             oom_score_adj: self.oom_score_adj,
         }
     }

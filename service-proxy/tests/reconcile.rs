@@ -15,7 +15,10 @@ use std::{
 use ipnetwork::IpNetwork;
 use kernel::{
     Family,
-    nft::{Command, Data, Element, Fake, Handle, ObservedSet, ObservedTable, Transaction, Value},
+    nft::{
+        Command, Data, Element, Fake, Handle, ObservedSet, ObservedTable, TableFamily, Transaction,
+        Value,
+    },
 };
 use nix::{
     errno::Errno,
@@ -77,8 +80,8 @@ struct Cluster {
     kernel: Kernel,
     reconciler: Reconciler<Kernel>,
     /// What numbers of endpoints in sessions stand for, and those that stand for nothing any more.
-    numbers: BTreeMap<(Family, u32), (u32, String)>,
-    used_up: BTreeSet<(Family, u32)>,
+    numbers: BTreeMap<(TableFamily, u32), (u32, String)>,
+    used_up: BTreeSet<(TableFamily, u32)>,
 }
 
 // === impl Kernel ===
@@ -409,6 +412,7 @@ fn service() -> impl Strategy<Value = Change> {
                         node_port: node_ports.map(|number| 30_000 + number + port),
                     })
                     .collect(),
+                ..Service::default()
             },
         );
         Change::Service(name, service.map(Arc::new))

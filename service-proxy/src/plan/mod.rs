@@ -3,6 +3,7 @@
 //! [`frontends`] says what each address of a Service leads to, in terms that every dataplane shares;
 //! [`nftables`] turns that into elements of nftables maps.
 
+pub mod explain;
 mod frontend;
 mod health_check;
 pub mod iptables;
@@ -12,5 +13,5 @@ mod tuning;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
 pub use health_check::HealthCheck;
-pub use stale::UdpServices;
+pub use stale::TrackedServices;
 pub use tuning::{Conntrack, Setting};

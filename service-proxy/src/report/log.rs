@@ -71,9 +71,9 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
 pub fn forgot(outcome: &kernel::Result<usize>) {
     match outcome {
         Ok(0) => {}
-        Ok(flows) => tracing::info!("forgot {flows} UDP flows to endpoints that serve no longer"),
+        Ok(flows) => tracing::info!("forgot {flows} flows to endpoints that serve no longer"),
         Err(error) => tracing::error!(
-            "forget UDP flows to endpoints that serve no longer: {error}; until the next sync, clients with \
+            "forget flows to endpoints that serve no longer: {error}; until the next sync, clients with \
              such flows may get no answer; the kernel needs nf_conntrack_netlink, and this program \
              CAP_NET_ADMIN"
         ),

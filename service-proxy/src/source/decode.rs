@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use kernel::Family;
 
-use crate::model::{self, ObjectName, Protocol, TrafficPolicy, parse_address};
+use crate::model::{self, ObjectName, Protocol, ServiceKind, TrafficPolicy, parse_address};
 
 /// Label of Services that another proxy serves.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -105,6 +105,7 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
     let ports = spec.ports.iter().flatten().enumerate();
     Ok(Some(model::Service {
         name,
+        kind: kind(spec),
         cluster_ips,
         ports: ports
             .map(|(index, port)| service_port(index, port))
@@ -183,6 +184,14 @@ fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
         .labels
         .as_ref()
         .is_some_and(|labels| labels.contains_key(label))
+}
+
+fn kind(spec: &ServiceSpec) -> ServiceKind {
+    match spec.type_.as_deref() {
+        Some("NodePort") => ServiceKind::NodePort,
+        Some("LoadBalancer") => ServiceKind::LoadBalancer,
+        _ => ServiceKind::ClusterIp,
+    }
 }
 
 /// The cluster IPs, the first of each family: `clusterIPs`, or of an object from before dual stack

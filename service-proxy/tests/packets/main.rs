@@ -7,9 +7,11 @@ mod check_ports;
 mod external;
 mod health;
 mod http;
+mod inspect;
 mod manifest;
 mod network;
 mod proxy;
+mod removed;
 mod server;
 mod tuning;
 

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
 use nix::{
@@ -55,6 +55,22 @@ impl Proxy {
             .unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Runs one of the commands that change nothing, on the node and by its manifests unless others are named.
+    pub fn inspect(network: &Network, arguments: &[&str]) -> Output {
+        let mut command = program();
+        command
+            .args(arguments)
+            .args(["--hostname-override", "node"]);
+        if !arguments.contains(&"--manifests") {
+            command.arg("--manifests").arg(network.manifests());
+        }
+        network
+            .namespace(Place::Node)
+            .run(|| command.output())
+            .unwrap()
+            .unwrap()
     }
 
     /// Runs it to remove everything.

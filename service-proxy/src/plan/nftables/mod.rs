@@ -7,6 +7,7 @@
 
 mod delta;
 mod elements;
+mod involved;
 mod layout;
 mod node_rules;
 mod pool;
@@ -35,6 +36,7 @@ use super::{Backend, Balance, Frontend};
 use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
+pub use involved::Involved;
 pub use layout::TABLE;
 pub use node_rules::{NodePortAddresses, NodeRules, Pods, loopback};
 
