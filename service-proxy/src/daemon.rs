@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack, nft::Handle};
+use kernel::{Family, conntrack};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    dataplane::{Dataplane, Failure, Mode},
     flows::Flows,
     model::{Catalogue, ObjectName},
     plan::{HealthCheck, nftables::NodeRules},
-    reconcile::{Outcome, Reconciler},
+    reconcile::Outcome,
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
         Kube, Manifests, News, Source,
@@ -36,6 +37,8 @@ pub struct Settings {
     pub node: String,
     /// What of the rules is the same for all Services, of IPv4 and IPv6.
     pub rules: [NodeRules; 2],
+    /// What Services are turned into.
+    pub mode: Mode,
     /// How often everything is compared with the kernel.
     pub sync_period: Duration,
     /// Where health and metrics are served.
@@ -71,6 +74,12 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// There is no dataplane.
+    #[error(
+        "{0}; service-proxy needs CAP_NET_ADMIN, a kernel with nf_tables, and for --proxy-mode=iptables the \
+             programs of iptables"
+    )]
+    Dataplane(#[from] Failure),
     /// There are no health and metrics servers.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -83,7 +92,8 @@ pub enum Error {
 #[derive(Debug)]
 struct Daemon {
     catalogue: Catalogue,
-    reconciler: Reconciler<Handle>,
+    mode: Mode,
+    dataplane: Box<dyn Dataplane>,
     flows: Flows,
     /// Services that are not in the kernel as they are in the catalogue.
     pending: BTreeSet<ObjectName>,
@@ -119,8 +129,8 @@ impl Daemon {
         self.flows.note(&services);
         if self.starting || !services.is_empty() {
             let occasion = Occasion::Change(services.len());
-            self.sync(occasion, |reconciler, catalogue| {
-                reconciler.update(catalogue, &services)
+            self.sync(occasion, |dataplane, catalogue| {
+                dataplane.update(catalogue, &services)
             });
         }
         self.tell_load_balancers(&services);
@@ -138,13 +148,13 @@ impl Daemon {
     }
 
     fn resync(&mut self) {
-        self.sync(Occasion::Resync, |reconciler, _| reconciler.resync());
+        self.sync(Occasion::Resync, |dataplane, _| dataplane.resync());
     }
 
     fn sync(
         &mut self,
         occasion: Occasion,
-        work: impl FnOnce(&mut Reconciler<Handle>, &Catalogue) -> Outcome,
+        work: impl FnOnce(&mut dyn Dataplane, &Catalogue) -> Outcome,
     ) {
         let occasion = if self.starting {
             Occasion::First
@@ -153,7 +163,7 @@ impl Daemon {
         };
         self.progress.queued();
         let started = Instant::now();
-        let outcome = work(&mut self.reconciler, &self.catalogue);
+        let outcome = work(&mut *self.dataplane, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
         self.progress.synced(occasion, &outcome.attempts);
@@ -169,6 +179,7 @@ impl Daemon {
         if self.starting {
             // Not before: the kernel's module for tracked flows comes with the first rules that need it.
             self.tuning.apply();
+            self.mode.remove_others();
             self.starting = false;
         }
         self.failures = 0;
@@ -184,12 +195,12 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     settings.tuning.protect();
-    let kernel = Handle::open()?;
+    let dataplane = settings.mode.open(&settings.node, &settings.rules)?;
     let progress = Progress::new(&settings.node, settings.sync_period);
     let subject = http::Subject {
         health: progress.health.clone(),
         metrics: progress.metrics.clone(),
-        mode: "nftables",
+        mode: settings.mode.name(),
     };
     let [v4, v6] = &settings.rules;
     let (check_ports, servers) = CheckPorts::new(
@@ -203,10 +214,8 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let (mut source, all) = open(&settings).await?;
     let mut daemon = Daemon {
         catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, &settings.node, |family| match family {
-            Family::V4 => v4.clone(),
-            Family::V6 => v6.clone(),
-        }),
+        mode: settings.mode,
+        dataplane,
         flows: Flows::new(
             conntrack::Handle::open()?,
             progress.metrics.clone(),

@@ -5,6 +5,7 @@
 //! stands in the kernel) → [`report`] (what a person gets to see). [`daemon`] runs them as [`options`] say.
 
 pub mod daemon;
+pub mod dataplane;
 pub mod flows;
 pub mod inspect;
 pub mod model;

@@ -7,12 +7,12 @@ use std::{
 };
 
 use clap::Parser as _;
-use kernel::{Family, nft::Handle};
+use kernel::Family;
 use service_proxy::{
     daemon::{self, Settings},
+    dataplane,
     inspect::{self, Finding, Inspection},
     options::Options,
-    reconcile,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -65,20 +65,20 @@ fn log() -> anyhow::Result<()> {
 fn run(options: Options) -> anyhow::Result<()> {
     log()?;
     if options.cleanup {
-        for family in reconcile::clean_up(&mut Handle::open()?)? {
-            tracing::info!("removed everything of {family}");
-        }
-        return Ok(());
+        return Ok(dataplane::clean_up()?);
     }
     let node = options.node()?;
     let rules = Family::ALL.map(|family| options.rules(family));
+    let tuning = options.tuning.tuning();
+    let mode = options.mode(&rules);
     let settings = Settings {
         source: options.source(),
         node,
         rules,
         sync_period: options.sync_period,
         bindings: options.serving.bindings(),
-        tuning: options.tuning.tuning(),
+        tuning,
+        mode,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -8,12 +8,13 @@ use kernel::{Family, IfName};
 
 use crate::{
     daemon::SourceSettings,
+    dataplane::{Mode, iptables::IptablesOptions},
     plan::nftables::{NodePortAddresses, NodeRules, Pods},
     serving::ServingOptions,
     tuning::TuningOptions,
 };
 
-/// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables.
+/// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables or iptables.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "service-proxy", version)]
 pub struct Options {
@@ -77,6 +78,10 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub sync_period: Duration,
 
+    /// How iptables mode works.
+    #[command(flatten)]
+    pub iptables: IptablesOptions,
+
     /// Where others can ask how it goes.
     #[command(flatten)]
     pub serving: ServingOptions,
@@ -85,7 +90,8 @@ pub struct Options {
     #[command(flatten)]
     pub tuning: TuningOptions,
 
-    /// Remove everything that this program has put into the kernel, and exit.
+    /// Remove everything that this program has put into the kernel, and kube-proxy's chains of iptables, and
+    /// exit.
     #[arg(long)]
     pub cleanup: bool,
 }
@@ -95,6 +101,8 @@ pub struct Options {
 pub enum ProxyMode {
     /// nftables maps.
     Nftables,
+    /// Chains of iptables, by kube-proxy's names.
+    Iptables,
 }
 
 /// How connections from pods of this node are known (service-proxy F27).
@@ -149,6 +157,20 @@ impl Options {
 }
 
 impl Options {
+    /// What Services are turned into, with what of the rules is the same in every mode, of IPv4 and IPv6.
+    pub fn mode(&self, rules: &[NodeRules; 2]) -> Mode {
+        let [v4, v6] = rules.clone();
+        let liberal = self.tuning.conntrack_tcp_be_liberal;
+        let settings = |family, rules| self.iptables.settings(family, rules, liberal);
+        match self.proxy_mode {
+            ProxyMode::Nftables => Mode::Nftables,
+            ProxyMode::Iptables => Mode::Iptables {
+                backend: self.iptables.backend(),
+                settings: Box::new([settings(Family::V4, v4), settings(Family::V6, v6)]),
+            },
+        }
+    }
+
     /// Where Services come from.
     pub fn source(&self) -> SourceSettings {
         match &self.manifests {

@@ -14,6 +14,7 @@ use kernel::{
 };
 
 use crate::{
+    dataplane::Failure,
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
@@ -46,7 +47,7 @@ pub struct Outcome {
     /// What was sent.
     pub sent: Sent,
     /// What went wrong, family by family; it is put right by the next [`Reconciler::resync`].
-    pub failures: Vec<kernel::Error>,
+    pub failures: Vec<Failure>,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
     /// How it went, family by family.
@@ -73,6 +74,19 @@ pub struct Sent {
     pub deleted: usize,
     /// Other commands: about tables, chains, sets, rules.
     pub others: usize,
+    /// Chains of iptables, where that is what is kept.
+    pub rewritten: Option<Rewritten>,
+}
+
+/// How many chains of iptables were changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Those that were made or filled anew.
+    pub written: usize,
+    /// Those that were removed.
+    pub removed: usize,
+    /// Rules in chains of others that were added or deleted.
+    pub jumps: usize,
 }
 
 // === impl Reconciler ===
@@ -117,7 +131,7 @@ impl<K: Nftables> Reconciler<K> {
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
-            outcome.attempted(family, started, &self.in_step);
+            outcome.attempted(family, started, self.in_step.contains(&family));
         }
         outcome
     }
@@ -128,7 +142,8 @@ impl<K: Nftables> Reconciler<K> {
         for plan in &mut self.plans {
             let started = Instant::now();
             synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
-            outcome.attempted(plan.family(), started, &self.in_step);
+            let family = plan.family();
+            outcome.attempted(family, started, self.in_step.contains(&family));
         }
         outcome
     }
@@ -137,11 +152,12 @@ impl<K: Nftables> Reconciler<K> {
 // === impl Outcome ===
 
 impl Outcome {
-    fn attempted(&mut self, family: Family, started: Instant, in_step: &BTreeSet<Family>) {
+    /// Takes note of how it went in a family.
+    pub(crate) fn attempted(&mut self, family: Family, started: Instant, succeeded: bool) {
         self.attempts.push(Attempt {
             family,
             took: started.elapsed(),
-            succeeded: in_step.contains(&family),
+            succeeded,
         });
     }
 }
@@ -163,7 +179,12 @@ impl Nftables for Handle {
 impl Sent {
     /// Whether nothing was sent.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let rewritten = self.rewritten.unwrap_or_default();
+        let others = Self {
+            rewritten: None,
+            ..*self
+        };
+        others == Self::default() && rewritten == Rewritten::default()
     }
 
     fn count(&mut self, transaction: &Transaction) {
@@ -209,7 +230,7 @@ fn synchronise<K: Nftables>(
         Ok(()) => {
             in_step.insert(plan.family());
         }
-        Err(error) => outcome.failures.push(error),
+        Err(error) => outcome.failures.push(error.into()),
     }
 }
 

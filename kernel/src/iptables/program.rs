@@ -104,6 +104,19 @@ impl Iptables {
         })
     }
 
+    /// Whether a table has a chain.
+    ///
+    /// # Errors
+    /// If the tables can't be asked; a table that is missing has no chain.
+    pub fn has_chain(&self, table: &str, chain: &str) -> Result<bool> {
+        match self.run("", &[WAIT, "-t", table, "-S", chain], "") {
+            Ok(_) => Ok(true),
+            // It is not told apart from other refusals but by words that change from version to version.
+            Err(Error::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads every table that is there, as text.
     pub(super) fn save_all(&self) -> Result<String> {
         self.run("-save", &[], "")
@@ -123,7 +136,9 @@ impl Iptables {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let stderr = words(&output);
-        Err(if output.status.code() == Some(EXIT_BUSY) {
+        // The nf_tables programs have the same exit code for refusals.
+        let locked = || stderr.contains("lock") || stderr.contains("emporarily unavailable");
+        Err(if output.status.code() == Some(EXIT_BUSY) && locked() {
             let command = command();
             Error::Busy { command, stderr }
         } else {

@@ -128,18 +128,18 @@ fn plan(settings: Settings, services: Services) -> Plan {
     plan
 }
 
-/// Tables with rules of others.
-fn others() -> Tables {
+/// Tables with rules of others, with or without those of an old kubelet.
+fn others(kubelet: bool) -> Tables {
     let mut tables = Tables::new();
     tables
         .chain(Table::Nat, "POSTROUTING")
         .push("-s 10.0.0.0/8 -j MASQUERADE".into());
-    tables
-        .chain(Table::Filter, "INPUT")
-        .push("-j KUBE-FIREWALL".into());
-    tables
-        .chain(Table::Filter, "KUBE-FIREWALL")
-        .push("-m mark --mark 0x8000/0x8000 -j DROP".into());
+    if kubelet {
+        let jump = "-j KUBE-FIREWALL".to_owned();
+        tables.chain(Table::Filter, "INPUT").push(jump);
+        let drop = "-m mark --mark 0x8000/0x8000 -j DROP".to_owned();
+        tables.chain(Table::Filter, "KUBE-FIREWALL").push(drop);
+    }
     tables.chain(Table::Mangle, "KUBE-KUBELET-CANARY");
     tables.chain(Table::Nat, "THEIRS").push("-j RETURN".into());
     tables
@@ -152,8 +152,9 @@ proptest! {
     fn what_is_done_leads_to_what_should_stand(
         before in (settings(), services()),
         after in (settings(), services()),
+        kubelet: bool,
     ) {
-        let mut tables = others();
+        let mut tables = others(kubelet);
         let before = plan(before.0, before.1);
         tables.apply(&difference(&before.ruleset(), &tables.observed()));
         prop_assert!(difference(&before.ruleset(), &tables.observed()).is_empty());
@@ -162,13 +163,13 @@ proptest! {
         tables.apply(&difference(&after.ruleset(), &tables.observed()));
         prop_assert!(difference(&after.ruleset(), &tables.observed()).is_empty());
 
-        let mut cold = others();
+        let mut cold = others(kubelet);
         cold.apply(&difference(&after.ruleset(), &cold.observed()));
         prop_assert_eq!(chains(&tables), chains(&cold));
 
         tables.apply(&clean_up(&tables.observed()));
         tables.chain(Table::Filter, "OUTPUT").retain(|rule| rule != "-j KUBE-FIREWALL");
-        prop_assert_eq!(tables, others());
+        prop_assert_eq!(tables, others(kubelet));
     }
 
     #[test]

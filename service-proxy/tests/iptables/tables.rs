@@ -54,7 +54,7 @@ impl Tables {
                 "-I" => chains.get_mut(name).unwrap().insert(0, rule.to_owned()),
                 "-D" => {
                     let rules = chains.get_mut(name).unwrap();
-                    let at = rules.iter().position(|it| it == rule).unwrap();
+                    let at = rules.iter().position(|it| it == rule).expect(line);
                     rules.remove(at);
                 }
                 "-X" => {

@@ -98,10 +98,11 @@ pub fn difference(want: &Ruleset, have: &Observed) -> Changes {
         }
     }
     changes.delete = obsolete(&want.shared, have);
-    let gone = have
-        .chains
-        .keys()
-        .filter(|chain| !want.chains.contains_key(chain) && is_ours(chain));
+    let martians = want.shared.iter().any(|rule| is_firewall(&rule.chain));
+    let spared = martians || have.has_rules_of_kubelet();
+    let gone = have.chains.keys().filter(|chain| {
+        (is_ours(chain) && !want.chains.contains_key(chain)) || (is_firewall(chain) && !spared)
+    });
     remove(gone.cloned().collect(), have, &mut changes);
     changes
 }
@@ -158,6 +159,11 @@ fn remove(mut gone: BTreeSet<ChainId>, have: &Observed, changes: &mut Changes) {
     }
     let gone = gone.into_iter().map(|chain| (chain, None));
     changes.chains.extend(gone);
+    // A chain that is removed is emptied before.
+    let chains = &changes.chains;
+    changes
+        .delete
+        .retain(|rule| !chains.contains_key(&rule.chain));
 }
 
 /// The rules that lead from a chain which stays as it is to one that is to go, and that chain.
