@@ -251,3 +251,43 @@ fn without_iptables_an_add_that_has_to_masquerade_says_so_and_leaves_nothing() {
     assert_eq!(host.netns.links(), ["cni0", "lo"]);
     assert_eq!(host.files("networks/cbr0").len(), 3);
 }
+
+#[test]
+fn routes_have_all_that_is_asked_for_them() {
+    let (host, container) = (Host::new(), Netns::new());
+    let mut conf = host.flannel_conf();
+    conf["ipam"]["routes"] = json!([
+        {"dst": "10.7.0.0/16", "mtu": 1300, "advmss": 1000, "priority": 7, "scope": 0},
+        {"dst": "10.8.0.0/16", "table": 100},
+        {"dst": "10.9.0.0/16", "table": 0},
+        {"dst": "fd07::/48", "mtu": 1290, "priority": 9},
+    ]);
+    conf["prevResult"] = host.add(&conf, "c1", &container);
+    let show = |arguments: &str| {
+        let run = || {
+            std::process::Command::new("ip")
+                .args(arguments.split(' '))
+                .output()
+        };
+        String::from_utf8(container.run(|| run().unwrap()).stdout).unwrap()
+    };
+    for (arguments, want) in [
+        (
+            "route show 10.7.0.0/16",
+            "10.7.0.0/16 via 10.1.17.1 dev eth0 metric 7 mtu 1300 advmss 1000",
+        ),
+        ("route show table 100", "10.8.0.0/16 via 10.1.17.1 dev eth0"),
+        (
+            "route show 10.9.0.0/16",
+            "10.9.0.0/16 via 10.1.17.1 dev eth0",
+        ),
+        (
+            "-6 route show fd07::/48",
+            "fd07::/48 via fd00:0:0:17::1 dev eth0 metric 9 mtu 1290",
+        ),
+    ] {
+        assert!(show(arguments).starts_with(want), "{}", show(arguments));
+    }
+    let check = host.call("flannel", "CHECK").netns(&container).conf(&conf);
+    check.make().silent_success();
+}

@@ -397,6 +397,61 @@ fn known_udp_flows_go_to_the_new_container() {
 }
 
 #[test]
+fn del_removes_all_of_a_container_though_the_runtime_forgot_what_the_add_was_told() {
+    for (add, del) in [
+        ("iptables", "iptables"),
+        ("nftables", "nftables"),
+        ("iptables", "nftables"),
+        ("nftables", "iptables"),
+    ] {
+        let site = Site::new();
+        let (one, two) = (site.server("c1"), site.server("c2"));
+        let mapping =
+            |port: u16| json!([{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]);
+        let second = site.conf(add, &mapping(8082));
+        site.call("ADD", &one, &site.conf(add, &mapping(8081)))
+            .result();
+        site.call("ADD", &two, &second).result();
+        let forgotten = site.conf(del, &json!([]));
+        site.del_without_result(&one, &forgotten).silent_success();
+        let rules = site.rules();
+        assert!(!rules.contains("8081"), "{add} {del}: {rules}");
+        site.call("CHECK", &two, &second).silent_success();
+        site.del_without_result(&one, &forgotten).silent_success();
+    }
+}
+
+#[test]
+fn two_interfaces_of_a_container_have_ports_of_their_own() {
+    for backend in BACKENDS {
+        let site = Site::new();
+        let server = site.server("c1");
+        let flannel = site.host.flannel_conf();
+        let call = site.host.call("flannel", "ADD").netns(&server.netns);
+        let call = call.env("CNI_IFNAME", "eth1").conf(&flannel);
+        let result = call.make().result();
+        let mapping =
+            |port: u16| json!([{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]);
+        let call = |verb: &str, if_name: &str, port: u16, result: &Value| {
+            let mut conf = site.conf(backend, &mapping(port));
+            conf["prevResult"] = result.clone();
+            let call = site.host.call("portmap", verb).env("PATH", PATH);
+            let call = call.env("CNI_IFNAME", if_name).netns(&server.netns);
+            call.conf(&conf).make()
+        };
+        call("ADD", "eth0", 8081, &server.result).result();
+        call("ADD", "eth1", 8082, &result).result();
+        call("CHECK", "eth0", 8081, &server.result).silent_success();
+        call("CHECK", "eth1", 8082, &result).silent_success();
+        call("DEL", "eth0", 8081, &server.result).silent_success();
+        assert!(!site.rules().contains("8081"), "{backend}");
+        call("CHECK", "eth1", 8082, &result).silent_success();
+        call("DEL", "eth1", 8082, &result).silent_success();
+        assert!(!site.rules().contains("8082"), "{backend}");
+    }
+}
+
+#[test]
 fn what_is_not_chained_or_wrong_is_refused() {
     let site = Site::new();
     let netns = Netns::new();

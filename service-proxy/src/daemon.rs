@@ -10,10 +10,12 @@ use kernel::{Family, conntrack};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    dataplane::{Dataplane, Failure, Mode},
+    configuration::{Follow, Settings},
+    dataplane::{Dataplane, Failure},
     flows::Flows,
-    model::{Catalogue, ObjectName},
-    plan::{HealthCheck, nftables::NodeRules},
+    model::{Catalogue, Change, ObjectName},
+    options::Options,
+    plan::HealthCheck,
     reconcile::Outcome,
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
@@ -21,7 +23,6 @@ use crate::{
         kube::{Access, Unusable},
         manifests::StartError,
     },
-    tuning::Tuning,
 };
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
@@ -29,22 +30,18 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the daemon is to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
+#[derive(Debug)]
+pub struct Orders {
+    /// The command line, with which a new text of the configuration's file is understood.
+    pub options: Options,
     /// Where Services come from.
     pub source: SourceSettings,
     /// The name of this node in the objects.
     pub node: String,
-    /// What of the rules is the same for all Services, of IPv4 and IPv6.
-    pub rules: [NodeRules; 2],
-    /// What Services are turned into.
-    pub mode: Mode,
-    /// How often everything is compared with the kernel.
-    pub sync_period: Duration,
-    /// Where health and metrics are served.
-    pub bindings: http::Bindings,
-    /// What of the machine is set.
-    pub tuning: Tuning,
+    /// What of the configuration has an effect.
+    pub settings: Settings,
+    /// The configuration's file, if there is one.
+    pub file: Option<Follow>,
 }
 
 /// Where Services come from.
@@ -74,10 +71,9 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
-    /// There is no dataplane.
+    /// The way into the kernel that the mode takes is not there.
     #[error(
-        "{0}; service-proxy needs CAP_NET_ADMIN, a kernel with nf_tables, and for --proxy-mode=iptables the \
-             programs of iptables"
+        "{0}; service-proxy needs CAP_NET_ADMIN, and for iptables mode the programs of iptables"
     )]
     Dataplane(#[from] Failure),
     /// There are no health and metrics servers.
@@ -92,7 +88,6 @@ pub enum Error {
 #[derive(Debug)]
 struct Daemon {
     catalogue: Catalogue,
-    mode: Mode,
     dataplane: Box<dyn Dataplane>,
     flows: Flows,
     /// Services that are not in the kernel as they are in the catalogue.
@@ -100,8 +95,12 @@ struct Daemon {
     progress: Progress,
     check_ports: CheckPorts,
     node: String,
-    tuning: Tuning,
-    sync_period: Duration,
+    settings: Settings,
+    options: Options,
+    /// Until what the rules need to know of the node is known.
+    waiting: bool,
+    /// When the kernel may be changed again.
+    free_at: Instant,
     /// Until all is in the kernel for the first time.
     starting: bool,
     /// How many attempts have failed in a row.
@@ -112,19 +111,122 @@ struct Daemon {
 // === impl Daemon ===
 
 impl Daemon {
+    /// Knows nothing yet. Health and metrics are served from now on.
+    fn new(options: Options, node: String, settings: Settings) -> Result<Self, Error> {
+        let progress = Progress::new(&node, settings.sync_period);
+        let subject = http::Subject {
+            health: progress.health.clone(),
+            metrics: progress.metrics.clone(),
+            mode: settings.mode.name(),
+        };
+        let rules = |family| settings.rules(family, None).unwrap_or_default();
+        let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
+        let (check_ports, servers) = CheckPorts::new(progress.health.clone(), addresses);
+        http::start(&settings.bindings, &subject, servers)?;
+        let waiting = Family::ALL
+            .iter()
+            .any(|family| settings.rules(*family, None).is_none());
+        if waiting {
+            report::waits(&node);
+        }
+        Ok(Self {
+            catalogue: Catalogue::default(),
+            dataplane: settings.mode.open(&node, rules)?,
+            flows: Flows::new(
+                conntrack::Handle::open()?,
+                progress.metrics.clone(),
+                settings.tuning.reset_tcp,
+            ),
+            pending: BTreeSet::new(),
+            progress,
+            check_ports,
+            node,
+            options,
+            settings,
+            waiting,
+            starting: true,
+            failures: 0,
+            free_at: Instant::now(),
+            look_at: Instant::now(),
+        })
+    }
+
     /// Takes in what a source tells.
     fn learn(&mut self, news: Vec<News>) {
         for one in news {
             let changes = one.into_changes(&self.catalogue);
             self.progress.changed(&changes);
             for change in changes {
+                let is_node = matches!(change, Change::Node(..));
                 self.pending.extend(self.catalogue.apply(change));
+                if is_node && self.set_rules() && !self.starting {
+                    self.look_at = Instant::now();
+                }
             }
+        }
+    }
+
+    /// Makes the rules what the settings and this node make them; answers whether that is new.
+    fn set_rules(&mut self) -> bool {
+        let node = self.catalogue.node(&self.node);
+        let rules = Family::ALL.map(|family| (family, self.settings.rules(family, node)));
+        let mut changed = false;
+        for (family, rules) in rules {
+            let Some(rules) = rules else {
+                // What is known from before stays in force.
+                return changed;
+            };
+            self.check_ports
+                .set_addresses(family, rules.node_ports.clone());
+            changed |= self.dataplane.set_rules(family, rules);
+        }
+        self.waiting = false;
+        changed
+    }
+
+    /// Follows a new text of the configuration's file, or what kept it from being read.
+    fn reload(&mut self, read: Result<String, String>) {
+        let new = read.and_then(|text| {
+            let loaded = self
+                .options
+                .interpret(Some(text))
+                .map_err(|error| error.to_string())?;
+            let settings = self.options.settings(&loaded.configuration);
+            let (settings, notes) = settings.map_err(|error| error.to_string())?;
+            Ok((settings, [loaded.warnings, notes].concat()))
+        });
+        match new {
+            Ok((settings, warnings)) => {
+                report::warnings(&warnings);
+                report::reloaded(&self.settings, &settings);
+                self.adopt(settings);
+            }
+            Err(wrong) => report::not_reloaded(&wrong),
+        }
+    }
+
+    /// Puts new settings in the place of the old ones.
+    fn adopt(&mut self, settings: Settings) {
+        // What works goes on to; another mode takes a restart.
+        let mode = self.settings.mode;
+        let settings = Settings { mode, ..settings };
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.tuning != self.settings.tuning {
+            self.settings.tuning.protect();
+            if !self.starting {
+                self.settings.tuning.apply();
+            }
+        }
+        self.set_rules();
+        self.free_at = Instant::now();
+        if !self.starting {
+            self.look_at = Instant::now();
         }
     }
 
     /// Lets the kernel follow what has been learnt.
     fn follow(&mut self) {
+        self.free_at = Instant::now() + self.settings.min_sync_period;
         let services = std::mem::take(&mut self.pending);
         self.flows.note(&services);
         if self.starting || !services.is_empty() {
@@ -168,18 +270,18 @@ impl Daemon {
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
         self.progress.synced(occasion, &outcome.attempts);
         if !outcome.failures.is_empty() {
-            self.look_at = ended + retry_after(self.failures, self.sync_period);
+            self.look_at = ended + retry_after(self.failures, self.settings.sync_period);
             self.failures = self.failures.saturating_add(1);
             return;
         }
         // A change alone puts the next full comparison off only where it made one.
         if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
-            self.look_at = ended + self.sync_period;
+            self.look_at = ended + self.settings.sync_period;
         }
         if self.starting {
             // Not before: the kernel's module for tracked flows comes with the first rules that need it.
-            self.tuning.apply();
-            self.mode.remove_others();
+            self.settings.tuning.apply();
+            self.settings.mode.remove_others();
             self.starting = false;
         }
         self.failures = 0;
@@ -191,70 +293,47 @@ impl Daemon {
 ///
 /// # Errors
 /// If it can't start.
-pub async fn run(settings: Settings) -> Result<(), Error> {
+pub async fn run(orders: Orders) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    settings.tuning.protect();
-    let dataplane = settings.mode.open(&settings.node, &settings.rules)?;
-    let progress = Progress::new(&settings.node, settings.sync_period);
-    let subject = http::Subject {
-        health: progress.health.clone(),
-        metrics: progress.metrics.clone(),
-        mode: settings.mode.name(),
-    };
-    let [v4, v6] = &settings.rules;
-    let (check_ports, servers) = CheckPorts::new(
-        progress.health.clone(),
-        [
-            (Family::V4, v4.node_ports.clone()),
-            (Family::V6, v6.node_ports.clone()),
-        ],
-    );
-    http::start(&settings.bindings, &subject, servers)?;
-    let (mut source, all) = open(&settings).await?;
-    let mut daemon = Daemon {
-        catalogue: Catalogue::default(),
-        mode: settings.mode,
-        dataplane,
-        flows: Flows::new(
-            conntrack::Handle::open()?,
-            progress.metrics.clone(),
-            settings.tuning.reset_tcp,
-        ),
-        pending: BTreeSet::new(),
-        progress,
-        check_ports,
-        node: settings.node.clone(),
-        tuning: settings.tuning,
-        sync_period: settings.sync_period,
-        starting: true,
-        failures: 0,
-        look_at: Instant::now(),
-    };
+    orders.settings.tuning.protect();
+    let (mut source, all) = open(&orders).await?;
+    let mut file = orders.file;
+    let mut daemon = Daemon::new(orders.options, orders.node, orders.settings)?;
     daemon.learn(all);
-    if source.is_complete() {
-        daemon.follow();
-    }
     loop {
+        let known = source.is_complete() && !daemon.waiting;
+        let behind =
+            known && (daemon.starting && daemon.failures == 0 || !daemon.pending.is_empty());
         tokio::select! {
-            news = source.next() => {
-                daemon.learn(news);
-                if source.is_complete() {
-                    daemon.follow();
-                }
-            }
-            () = tokio::time::sleep_until(daemon.look_at.into()), if source.is_complete() => daemon.resync(),
+            biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            text = changed(&mut file) => daemon.reload(text),
+            () = sleep_until(daemon.free_at), if behind => daemon.follow(),
+            news = source.next() => daemon.learn(news),
+            () = sleep_until(daemon.look_at), if known => daemon.resync(),
         }
     }
     tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
     Ok(())
 }
 
+/// Waits until the configuration's file has changed, for ever if there is none.
+async fn changed(file: &mut Option<Follow>) -> Result<String, String> {
+    match file {
+        Some(file) => file.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(time: Instant) {
+    tokio::time::sleep_until(time.into()).await;
+}
+
 /// Opens the source; answers with what it has at once.
-async fn open(settings: &Settings) -> Result<(Source, Vec<News>), Error> {
-    match &settings.source {
+async fn open(orders: &Orders) -> Result<(Source, Vec<News>), Error> {
+    match &orders.source {
         SourceSettings::Manifests(path) => {
             let (manifests, all) = Manifests::open(path)?;
             let all = all.into_iter().map(News::Change).collect();
@@ -265,9 +344,9 @@ async fn open(settings: &Settings) -> Result<(Source, Vec<News>), Error> {
             tracing::info!(
                 "follows API server {} for node {}",
                 access.server(),
-                settings.node
+                orders.node
             );
-            let kube = Kube::follow(access, &settings.node);
+            let kube = Kube::follow(access, &orders.node);
             Ok((Source::Kube(kube), Vec::new()))
         }
     }

@@ -4,6 +4,7 @@
 //! parsed types) → [`plan`] (pure: model to desired kernel state) → [`reconcile`] (desired against what
 //! stands in the kernel) → [`report`] (what a person gets to see). [`daemon`] runs them as [`options`] say.
 
+pub mod configuration;
 pub mod daemon;
 pub mod dataplane;
 pub mod flows;
@@ -13,6 +14,5 @@ pub mod options;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
-pub mod serving;
 pub mod source;
 pub mod tuning;

@@ -136,6 +136,15 @@ impl<K: Nftables> Reconciler<K> {
         outcome
     }
 
+    /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
+    /// kernel does not follow before the next [`Reconciler::resync`].
+    pub fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        let mut plans = self.plans.iter_mut();
+        plans
+            .find(|plan| plan.family() == family)
+            .is_some_and(|plan| plan.set_rules(rules))
+    }
+
     /// Compares everything with the kernel, and puts right what differs.
     pub fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();

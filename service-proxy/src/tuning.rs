@@ -1,61 +1,13 @@
 //! What of the machine is set once, at the start: how flows are tracked, and whom the kernel kills when memory
 //! runs out (service-proxy F36, F37).
 
-use std::{fs, io, num::NonZero, thread::available_parallelism, time::Duration};
+use std::{fs, io, num::NonZero, thread::available_parallelism};
 
-use clap::Args;
 use kernel::sysctl;
 
-use crate::{
-    options::go_duration,
-    plan::{Conntrack, Setting},
-};
+use crate::plan::{Conntrack, Setting};
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
-
-/// What is set, by kube-proxy's options.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Settings of the machine")]
-pub struct TuningOptions {
-    /// Tracked flows for each processor; 0: the limit is left as it is.
-    #[arg(long, value_name = "NUMBER", default_value_t = 32_768)]
-    pub conntrack_max_per_core: u32,
-
-    /// Tracked flows at the least, whatever --conntrack-max-per-core comes to.
-    #[arg(long, value_name = "NUMBER", default_value_t = 131_072)]
-    pub conntrack_min: u32,
-
-    /// How long idle TCP connections are tracked; 0: that is left as it is.
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = go_duration)]
-    pub conntrack_tcp_timeout_established: Duration,
-
-    /// How long TCP connections are tracked that one side has closed; 0: that is left as it is.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = go_duration)]
-    pub conntrack_tcp_timeout_close_wait: Duration,
-
-    /// How long UDP is tracked that was not answered; 0: that is left as it is.
-    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = go_duration)]
-    pub conntrack_udp_timeout: Duration,
-
-    /// How long UDP is tracked that was answered; 0: that is left as it is.
-    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = go_duration)]
-    pub conntrack_udp_timeout_stream: Duration,
-
-    /// Take TCP packets out of the window for their connection's all the same.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t, default_missing_value = "true",
-        action = clap::ArgAction::Set)]
-    pub conntrack_tcp_be_liberal: bool,
-
-    /// Forget tracked TCP connections to endpoints that are gone from their Service, so that clients that go on
-    /// to send are reset instead of waiting in vain; those on their way out that still serve are left alone.
-    #[arg(long)]
-    pub reset_tcp_to_removed_endpoints: bool,
-
-    /// How soon the kernel kills this program when memory runs out, from -1000 (never) to 1000.
-    #[arg(long, value_name = "NUMBER", default_value_t = -999, allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i32).range(-1000..=1000))]
-    pub oom_score_adj: i32,
-}
 
 /// What is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,27 +18,6 @@ pub struct Tuning {
     pub reset_tcp: bool,
     /// How soon the kernel kills this program when memory runs out, from -1000 to 1000.
     pub oom_score_adj: i32,
-}
-
-// === impl TuningOptions ===
-
-impl TuningOptions {
-    /// What is set.
-    pub fn tuning(&self) -> Tuning {
-        Tuning {
-            conntrack: Conntrack {
-                max_per_core: self.conntrack_max_per_core,
-                min: self.conntrack_min,
-                tcp_established: self.conntrack_tcp_timeout_established,
-                tcp_close_wait: self.conntrack_tcp_timeout_close_wait,
-                udp: self.conntrack_udp_timeout,
-                udp_stream: self.conntrack_udp_timeout_stream,
-                tcp_be_liberal: self.conntrack_tcp_be_liberal,
-            },
-            reset_tcp: self.reset_tcp_to_removed_endpoints,
-            oom_score_adj: self.oom_score_adj,
-        }
-    }
 }
 
 // === impl Tuning ===

@@ -42,6 +42,7 @@ fn rules(family: Family) -> NodeRules {
             pods: Some(Pods::Network(network("10.244.0.0/16"))),
             masquerade_all: false,
             node_ports: NodePortAddresses::In(["192.0.2.0/24", "192.0.2.1/32"].map(network).into()),
+            ..NodeRules::default()
         },
         Family::V6 => NodeRules::default(),
     }

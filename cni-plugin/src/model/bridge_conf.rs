@@ -2,7 +2,6 @@
 
 use kernel::{IfName, Mac};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     Args, Attachment, Dns, Error, NetConf, Vlans, net_conf::null_is_default, vlans::TrunkItem,
@@ -10,10 +9,6 @@ use super::{
 
 /// The bridge where none is named.
 const DEFAULT_BRIDGE: &str = "cni0";
-
-/// A key of the reference plugin that this one does not know yet. Refused where it asks for anything: a
-/// network that silently lacks its protection is worse than none.
-const UNSUPPORTED: &str = "macspoofchk";
 
 /// Keys of the bridge plugin.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +46,9 @@ pub struct BridgeConf {
     vlan_trunk: Vec<TrunkItem>,
     #[serde(default, deserialize_with = "null_is_default")]
     preserve_default_vlan: bool,
+    /// Whether frames from the container are dropped that have another Ethernet address than its own.
+    #[serde(rename = "macspoofchk", default, deserialize_with = "null_is_default")]
+    pub mac_spoof_chk: bool,
     /// Whether the container can't talk to other isolated ones of the bridge.
     #[serde(default, deserialize_with = "null_is_default")]
     pub port_isolation: bool,
@@ -105,7 +103,6 @@ impl BridgeConf {
     /// Reads the keys that an ADD needs; refuses what this plugin can't do.
     pub fn for_add(conf: &NetConf) -> Result<Self, Error> {
         let read: Self = conf.view()?;
-        let asked = |key: &str| conf.get(key).is_some_and(|value| !is_default(value));
         if read.hairpin_mode && read.promisc_mode {
             return Err(Error::config(
                 "cannot set hairpin mode and promiscuous mode at the same time",
@@ -117,12 +114,6 @@ impl BridgeConf {
             ));
         }
         read.masquerade_backend()?;
-        if asked(UNSUPPORTED) {
-            return Err(Error::config(format!(
-                "{UNSUPPORTED}: not supported yet by this build; remove it from network {:?}",
-                conf.name()
-            )));
-        }
         read.vlans()?;
         Ok(read)
     }
@@ -195,23 +186,11 @@ impl BridgeConf {
     }
 }
 
-fn is_default(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(value) => value.as_f64() == Some(0.0),
-        Value::String(value) => value.is_empty(),
-        Value::Array(value) => value.is_empty(),
-        Value::Object(value) => value.is_empty(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::Code;
 
     fn conf(mut json: Value) -> NetConf {
         json["name"] = "n".into();
@@ -233,18 +212,6 @@ mod tests {
         assert_eq!(read.bridge().unwrap().as_str(), "cni0");
         assert_eq!((read.mtu(), read.ipam_type()), (None, None));
         assert!(!read.is_gateway && !read.is_default_gateway && !read.hairpin_mode);
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused_by_name_unless_it_asks_for_nothing() {
-        let asked = conf(json!({UNSUPPORTED: true}));
-        let error = BridgeConf::for_add(&asked).unwrap_err();
-        assert_eq!(error.code, Code::InvalidConfig);
-        assert!(error.message.starts_with(UNSUPPORTED), "{error}");
-        for nothing in [json!(false), json!(0), json!([]), json!(null)] {
-            let conf = conf(json!({UNSUPPORTED: nothing}));
-            assert!(BridgeConf::for_add(&conf).is_ok());
-        }
     }
 
     #[test]

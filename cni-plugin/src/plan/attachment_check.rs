@@ -6,7 +6,7 @@ use kernel::{
     route::{Address, Link, LinkDetails, LinkKind, NextHop, PortVlans, Route},
 };
 
-use super::port_vlans;
+use super::{bridge, port_vlans};
 use crate::model::{self, AddResult, Attachment, IpConfig, Vlans};
 
 /// What should be there.
@@ -247,7 +247,7 @@ impl<'a> Expected<'a> {
         };
         found.destination == wanted.dst.masked().0
             && by == gateway
-            && found.table == wanted.table.unwrap_or(Route::MAIN)
+            && found.table == bridge::table(wanted)
             && wanted.priority.is_none_or(|it| it == found.metric)
     }
 }

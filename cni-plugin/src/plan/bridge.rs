@@ -8,7 +8,7 @@ use kernel::{
     Family, IfName, Mac,
     route::{
         Address, Change, IfIndex, Link, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
-        Route, VethPeer,
+        Route, RouteOptions, VethPeer,
     },
 };
 
@@ -31,13 +31,13 @@ pub enum PlanError {
         /// The gateway's address that it should have.
         wanted: IpNetwork,
     },
-    /// A route asks for what this plugin can't give it.
-    #[error("ipam.routes: {key} of the route to {dst}: not supported yet by this build; remove it")]
-    RouteKey {
+    /// A route asks for a scope that there is none of.
+    #[error("ipam.routes: scope {scope} of the route to {dst}: want a number from 0 to 255")]
+    RouteScope {
         /// The route's destination.
         dst: Cidr,
         /// What it asks for.
-        key: &'static str,
+        scope: u32,
     },
     /// A prefix length that its family does not have.
     #[error(transparent)]
@@ -229,9 +229,8 @@ pub fn container(
         })
     });
     let routes = result.routes.iter().map(|route| {
-        check(route)?;
         let gateway = route.gw.or_else(|| result.gateway(route.family()));
-        Ok(Change::ReplaceRoute(Route {
+        let wanted = Route {
             destination: route.dst.masked().0,
             next_hop: match gateway {
                 Some(gateway) => NextHop::Gateway {
@@ -242,10 +241,11 @@ pub fn container(
                 None => NextHop::Link(interface),
             },
             protocol: Protocol::BOOT,
-            table: route.table.unwrap_or(Route::MAIN),
+            table: table(route),
             metric: route.priority.unwrap_or(0),
             source: None,
-        }))
+        };
+        Ok(Change::ReplaceRouteWith(wanted, options(route)?))
     });
     addresses
         .chain([set_up(interface)])
@@ -263,19 +263,22 @@ fn set_up(interface: IfIndex) -> Change {
     Change::SetLink(interface, settings)
 }
 
-fn check(route: &model::Route) -> Result<(), PlanError> {
-    let asked = [
-        ("mtu", route.mtu),
-        ("advmss", route.advmss),
-        ("scope", route.scope),
-    ];
-    match asked.into_iter().find(|(_, value)| value.is_some()) {
-        Some((key, _)) => Err(PlanError::RouteKey {
-            dst: route.dst,
-            key,
-        }),
-        None => Ok(()),
-    }
+fn options(route: &model::Route) -> Result<RouteOptions, PlanError> {
+    let scope = |scope: u32| {
+        let dst = route.dst;
+        u8::try_from(scope).map_err(|_| PlanError::RouteScope { dst, scope })
+    };
+    Ok(RouteOptions {
+        scope: route.scope.map(scope).transpose()?,
+        mtu: route.mtu,
+        advmss: route.advmss,
+    })
+}
+
+/// The table of a route; 0 is no table's number.
+pub fn table(route: &model::Route) -> u32 {
+    let asked = route.table.filter(|table| *table != 0);
+    asked.unwrap_or(Route::MAIN)
 }
 
 /// Whether a bridge with the one address can't have the other as well: two IPv4 subnets, or IPv6 subnets
@@ -473,16 +476,30 @@ mod tests {
     }
 
     #[test]
-    fn a_route_to_another_family_is_on_the_link_and_one_with_extras_is_refused() {
+    fn a_route_to_another_family_is_on_the_link() {
         let other = [to("fd00::/48", None)];
         let changes = container(&result(&DUAL[..1], &other), IfIndex(2), false).unwrap();
         assert!(texts(&changes)[2].starts_with("ip route replace fd00::/48 dev if2"));
+    }
+
+    #[test]
+    fn a_route_gets_all_that_is_asked_for_it() {
         let mut route = to("10.9.0.0/16", None);
+        route.table = Some(100);
+        route.priority = Some(7);
+        route.mtu = Some(1300);
         route.advmss = Some(1000);
+        route.scope = Some(0);
+        let changes = container(&result(&DUAL, &[route.clone()]), IfIndex(2), false).unwrap();
+        assert_eq!(
+            texts(&changes)[3],
+            "ip route replace 10.9.0.0/16 via 10.1.17.1 dev if2 table 100 metric 7 proto 3 scope 0 mtu 1300 advmss 1000"
+        );
+        route.scope = Some(256);
         let error = container(&result(&DUAL, &[route]), IfIndex(2), false).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "ipam.routes: advmss of the route to 10.9.0.0/16: not supported yet by this build; remove it"
+            "ipam.routes: scope 256 of the route to 10.9.0.0/16: want a number from 0 to 255"
         );
     }
 

@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod delegate;
 pub mod hashed_name;
 pub mod host_veth;
+pub mod mac_spoof;
 pub mod masquerade;
 pub mod port_vlans;
 pub mod portmap;

@@ -1,6 +1,13 @@
-//! Which of iptables and nftables a node has.
+//! Which of iptables and nftables a node has, and what is in them.
+
+use std::fs;
 
 use kernel::{Family, iptables::Iptables, nft};
+
+use crate::model::Error;
+
+/// Where the kernel lists the tables of the older iptables, by family.
+const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
 
 /// Whether nftables can be used and iptables can't: then it is taken unasked, as the reference does.
 pub fn is_nftables_the_only_one() -> bool {
@@ -8,4 +15,35 @@ pub fn is_nftables_the_only_one() -> bool {
     // Any name will do: whether the kernel answers is asked, not what.
     let reads = |mut handle: nft::Handle| handle.read(Family::V4, "filter");
     iptables.is_err() && nft::Handle::open().and_then(reads).is_ok()
+}
+
+/// Whether iptables of any kind and family may have a chain, told without its programs: of the older kind
+/// only the tables can be seen.
+pub fn may_iptables_have(table: &str, chain: &str) -> Result<bool, Error> {
+    let has_table = |path: &&str| {
+        // Not there where the kernel has no iptables of that kind.
+        let tables = fs::read_to_string(path).unwrap_or_default();
+        tables.lines().any(|line| line == table)
+    };
+    if LEGACY_TABLES.iter().any(has_table) {
+        return Ok(true);
+    }
+    let mut handle = nft::Handle::open()?;
+    for family in Family::ALL {
+        if handle.has_chain(family, table, chain)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether nftables has a table of a name, in either family.
+pub fn has_nftables_table(table: &str) -> Result<bool, Error> {
+    let mut handle = nft::Handle::open()?;
+    for family in Family::ALL {
+        if handle.read(family, table)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -46,12 +46,12 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
 /// Removes the rules; all is well if there are none.
 pub fn del(attachment: &Attachment, conf: &NetConf) -> Result<(), Error> {
     let portmap = PortmapConf::of(conf)?;
-    if portmap.mappings.is_empty() {
-        return Ok(());
-    }
     // What can't be read does not keep rules alive.
     let previous = conf.prev_result().ok().flatten();
     let addresses = previous.map_or_else(Vec::new, |result| addresses(attachment, &result));
+    if portmap.mappings.is_empty() {
+        return unforward_what_is_there(attachment, conf, &addresses);
+    }
     unforward(backend(&portmap)?, attachment, conf, &addresses)?;
     for family in Family::ALL {
         forget_flows(&portmap, family)?;
@@ -217,12 +217,29 @@ fn unforward(
     let _lock = NamespaceLock::take()?;
     match backend {
         PortmapBackend::Iptables => {
-            change_iptables(|table| in_iptables::delete(network, id, table))
+            change_iptables(|table| in_iptables::delete(network, id, addresses, table))
         }
         PortmapBackend::Nftables => {
             change_nftables(|table| in_nftables::delete(network, id, addresses, table))
         }
     }
+}
+
+/// For a runtime that has lost what the ADD was told: removes the rules from both backends. Most containers
+/// have none, so iptables' programs are not run before it is known that there is something for them.
+fn unforward_what_is_there(
+    attachment: &Attachment,
+    conf: &NetConf,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let chain = in_iptables::chain(conf.name(), &attachment.container_id);
+    if packet_filters::may_iptables_have("nat", &chain)? {
+        unforward(PortmapBackend::Iptables, attachment, conf, addresses)?;
+    }
+    if packet_filters::has_nftables_table(in_nftables::TABLE)? {
+        unforward(PortmapBackend::Nftables, attachment, conf, addresses)?;
+    }
+    Ok(())
 }
 
 /// Changes the table of each family that can be read; one of them has to be.

@@ -124,6 +124,7 @@ impl Keeper {
         }
         let owners = self.registry.owners(&snapshot).await?;
         if let Some(held) = history.written.filter(|held| !snapshot.has(held)) {
+            self.registry.metrics().lease_lost();
             let loss = self.claimant.loss(&held, &snapshot, &owners);
             self.log_loss(loss, &held, &snapshot, &owners);
             history.written = None;
@@ -142,6 +143,7 @@ impl Keeper {
         match self.registry.write(&claim, own, owner, read).await? {
             Outcome::Raced => Ok(Attempt::Raced),
             Outcome::Written(held) => {
+                self.registry.metrics().lease_written();
                 log_written(&claim, &held, &history.previous);
                 if matches!(claim.guard, Guard::Free { .. }) {
                     self.log_namesakes(&snapshot, &owners);

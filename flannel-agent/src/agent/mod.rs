@@ -6,10 +6,11 @@ mod packet_filter;
 mod reconciler;
 mod registrar;
 mod site;
+mod wireguard;
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use kernel::{Family, Mac, route::Handle};
+use kernel::{Mac, route::Handle};
 use tokio::sync::watch;
 
 pub use drift::{CannotWatch, Drift};
@@ -18,13 +19,17 @@ pub use packet_filter::PacketFilter;
 pub use reconciler::{LeasePlace, Reconciler};
 pub use registrar::{Channels, Registrar};
 pub use site::{Identity, Site, Unusable};
+pub use wireguard::Wireguard;
 
 use crate::{
     backoff::Backoff,
-    model::{Attributes, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot},
+    model::{
+        Attributes, Backend, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot,
+        WireguardConf,
+    },
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
-    report::{self, CannotListen, Health, Notices},
+    report::{self, CannotListen, Health, Metrics, Notices},
     source::{
         self, InvalidFile,
         etcd::{self, InvalidCredentials, Registry},
@@ -91,6 +96,7 @@ struct Start<'a> {
     kernel: Handle,
     search: InterfaceSearch,
     health: Health,
+    metrics: Metrics,
 }
 
 /// All that keeps the kernel as it should be, whoever gives out the subnets.
@@ -113,12 +119,14 @@ pub async fn run(options: &Options) -> Result<Infallible, Error> {
     // Known early, before etcd is waited for.
     plan::check_interface(&host, &search)?;
     let health = Health::default();
-    let serving = serve(options, health.clone()).await?;
+    let metrics = Metrics::default();
+    let serving = serve(options, health.clone(), metrics.clone()).await?;
     let start = Start {
         options,
         kernel,
         search,
         health,
+        metrics,
     };
     let work = async {
         if options.kube_subnet_mgr {
@@ -160,7 +168,8 @@ async fn with_etcd(start: Start<'_>, renew_after: Duration) -> Result<Infallible
     let access = options.credentials().read(&mut endpoints)?;
     let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
         .await
-        .map_err(Error::Endpoints)?;
+        .map_err(Error::Endpoints)?
+        .counted_by(start.metrics.clone());
     let conf = wait_for_conf(&registry).await?;
     let leases = LeasePlace {
         prefix: registry.leases_prefix(),
@@ -194,7 +203,12 @@ async fn with_kubernetes(mut start: Start<'_>) -> Result<Infallible, Error> {
     let conf = source::read_net_conf(&options.net_config_path)?;
     let client = options.kube_access().client().await?;
     let own_name = kube::own_node_name(&client).await?;
-    let nodes = Nodes::new(client, options.kube_annotation_prefix.clone(), own_name);
+    let nodes = Nodes::new(
+        client,
+        options.kube_annotation_prefix.clone(),
+        own_name,
+        start.metrics.clone(),
+    );
     let node = wait_for_node(&nodes).await;
     for (family, address) in node.given_public().iter() {
         start.search.public.insert(family, *address);
@@ -242,11 +256,13 @@ impl Dataplane {
             mut kernel,
             search,
             health,
+            metrics,
         } = start;
         let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
         let host = source::read_host(&mut kernel)?;
         let underlay = plan::choose_interface(&host, &search, &families)?;
-        let node = source::node_id(underlay.public.get(Family::V4));
+        let public = |family| underlay.public.get(family);
+        let node = source::node_id(families.iter().copied().find_map(public));
         let external = kernel.link_by_name(&underlay.name)?;
         let owner = source::owner(external.and_then(|link| link.mac));
         // Before anything is read that it tells changes of.
@@ -262,12 +278,13 @@ impl Dataplane {
             options.rules(),
             conf.networks(),
             options.resync(),
+            metrics.clone(),
         )?;
         let (own_sender, own) = watch::channel(site.own());
         Ok(Self {
             drift,
             packet_filter,
-            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health),
+            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health, metrics),
             own,
             node,
             owner,
@@ -291,6 +308,7 @@ impl Dataplane {
 async fn serve(
     options: &Options,
     health: Health,
+    metrics: Metrics,
 ) -> Result<impl Future<Output = io::Error>, CannotListen> {
     let listener = match options.healthz_port {
         0 => None,
@@ -300,7 +318,7 @@ async fn serve(
         let Some(listener) = listener else {
             return std::future::pending().await;
         };
-        match health.serve(listener).await {
+        match health.serve(listener, metrics).await {
             Ok(()) => io::Error::other("the server ended"),
             Err(error) => error,
         }
@@ -318,9 +336,7 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
                     key: key.clone(),
                     cause,
                 })?;
-                let text = String::from_utf8_lossy(&text);
-                let words: Vec<_> = text.split_whitespace().collect();
-                tracing::info!("network configuration {key}: {}", words.join(" "));
+                tracing::info!("network configuration {key}: {}", to_show(&text, &conf));
                 return Ok(conf);
             }
             Ok(None) => notices.set([format!(
@@ -347,5 +363,39 @@ async fn wait_for_node(nodes: &Nodes) -> Node {
             Err(error) => notices.set([format!("{error}; trying again")]),
         }
         backoff.wait().await;
+    }
+}
+
+/// A configuration on one line, without the key that is nobody's business.
+fn to_show(text: &[u8], conf: &NetConf) -> String {
+    let text = String::from_utf8_lossy(text);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match &conf.backend {
+        Backend::Wireguard(WireguardConf { psk: Some(psk), .. }) => {
+            let key = psk.reveal();
+            // JSON can have a slash either way.
+            line.replace(&key, "(hidden)")
+                .replace(&key.replace('/', "\\/"), "(hidden)")
+        }
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_common_key_is_not_shown() {
+        let psk = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let text = format!(
+            "{{\"Network\": \"10.5.0.0/16\",\n\"Backend\": {{\"Type\": \"wireguard\", \"PSK\": \"{psk}\"}}}}"
+        );
+        let conf = NetConf::parse(text.as_bytes()).unwrap();
+        let shown = to_show(text.as_bytes(), &conf);
+        assert!(shown.ends_with(r#""PSK": "(hidden)"}}"#), "{shown}");
     }
 }

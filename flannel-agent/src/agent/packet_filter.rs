@@ -20,7 +20,7 @@ use super::CannotWatch;
 use crate::{
     model::{self, ByFamily, Held},
     plan::{self, OwnChain, Rules},
-    report::Notices,
+    report::{Metrics, Notices},
 };
 
 /// The multicast group of changes to nf_tables (`NFNLGRP_NFTABLES`).
@@ -43,6 +43,7 @@ pub struct PacketFilter {
     resync: Duration,
     changes: AsyncFd<Monitor>,
     switched: bool,
+    metrics: Metrics,
     failures: Notices,
 }
 
@@ -66,6 +67,7 @@ impl PacketFilter {
         rules: Rules,
         networks: ByFamily<IpNetwork>,
         resync: Duration,
+        metrics: Metrics,
     ) -> Result<Self, CannotWatch> {
         Ok(Self {
             by,
@@ -74,6 +76,7 @@ impl PacketFilter {
             resync,
             changes: watch_changes()?,
             switched: false,
+            metrics,
             failures: Notices::default(),
         })
     }
@@ -151,6 +154,7 @@ impl PacketFilter {
                 }
             }
         }
+        self.metrics.rules_changed(kernel.sent(), self.switched);
         if kernel.sent() > 0 {
             tracing::info!(
                 "masquerading and forwarding: {} changes in nftables",

@@ -1,6 +1,12 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
-use std::{collections::BTreeSet, convert::Infallible, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use kernel::{
     Family,
@@ -17,8 +23,8 @@ use super::{Drift, Site};
 use crate::{
     model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Tables, Watched},
-    report::{self, CannotWrite, Health, Notices},
+    plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
+    report::{self, CannotWrite, Health, Metrics, Notices},
     source,
 };
 
@@ -53,6 +59,9 @@ pub struct Reconciler {
     blackhole: bool,
     leases: LeasePlace,
     health: Health,
+    metrics: Metrics,
+    /// Whether nothing but the kernel has changed since all was right.
+    repairs: bool,
     notices: Notices,
     failures: Notices,
 }
@@ -93,6 +102,7 @@ impl Reconciler {
         options: &Options,
         leases: LeasePlace,
         health: Health,
+        metrics: Metrics,
     ) -> Self {
         Self {
             kernel,
@@ -105,6 +115,8 @@ impl Reconciler {
             blackhole: options.ip_blackhole_route,
             leases,
             health,
+            metrics,
+            repairs: false,
             notices: Notices::default(),
             failures: Notices::default(),
         }
@@ -125,8 +137,8 @@ impl Reconciler {
         loop {
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
-                Ok(()) = held.changed() => {}
-                Ok(()) = snapshots.changed() => {}
+                Ok(()) = held.changed() => self.repairs = false,
+                Ok(()) = snapshots.changed() => self.repairs = false,
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
                     due = Some(earliest.max(Instant::now() + DEBOUNCE));
@@ -160,6 +172,8 @@ impl Reconciler {
                     tracing::info!("the kernel agrees with the leases again");
                 }
                 self.health.set_ready();
+                self.repairs = true;
+                self.metrics.applied();
             }
             Err(error) => self.failures.set([format!("{error}; trying again")]),
         }
@@ -174,8 +188,11 @@ impl Reconciler {
                 format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
+        self.metrics
+            .leases(snapshot.leases().count(), snapshot.invalid().count());
         match self.site.follow(&mut self.kernel) {
             Ok(true) => {
+                self.repairs = false;
                 self.own.send_replace(self.site.own());
             }
             Ok(false) => {}
@@ -200,9 +217,14 @@ impl Reconciler {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
         }
         let own = self.site.own();
-        let mut outcome = Ok(());
-        for (family, place) in places.iter() {
-            let peers = plan::peers(family, &own, &held.key, snapshot);
+        let backend = self.site.backend().clone();
+        let peers: Vec<_> = places
+            .iter()
+            .map(|(family, _)| plan::peers(family, &backend, &own, &held.key, snapshot))
+            .collect();
+        let places: Vec<_> = places.iter().map(|(_, place)| place).zip(peers).collect();
+        let mut outcome = self.tunnels(&places);
+        for (place, peers) in places {
             outcome = outcome.and(self.tables(place, held, peers, notices));
         }
         outcome.and_then(|()| self.clean(notices))
@@ -225,12 +247,13 @@ impl Reconciler {
                 Some(device) => Some(self.watched_device(device)?),
                 None => None,
             };
-            let network = overlay.network;
+            let in_whole = |device: &Device| device.takes_whole_network();
             let place = Place {
                 family,
                 device,
                 underlay,
-                network,
+                network: overlay.network,
+                whole_network: overlay.device.as_ref().is_some_and(in_whole),
             };
             places.insert(family, place);
         }
@@ -282,6 +305,7 @@ impl Reconciler {
         let link = if changes.is_empty() {
             standing
         } else {
+            self.count(&changes);
             self.kernel.apply(&changes)?;
             self.kernel.link_by_name(&device.name)?
         };
@@ -291,6 +315,23 @@ impl Reconciler {
             .ok_or_else(|| Error::Device(device.name.clone()))?;
         refuse_router_advertisements(device)?;
         Ok(link.index)
+    }
+
+    /// Brings in line what is in WireGuard devices, of which one may carry several families.
+    fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
+        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
+        for (place, peers) in places {
+            if let Some(device) = place.device.filter(|_| place.whole_network) {
+                let empty = || (place.family, Tunnels::default());
+                devices.entry(device).or_insert_with(empty).1.add(peers);
+            }
+        }
+        for (device, (family, tunnels)) in &devices {
+            if self.site.reconcile_tunnels(*device, *family, tunnels)? {
+                tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
+            }
+        }
+        Ok(())
     }
 
     /// Brings in line what leads to other nodes.
@@ -317,7 +358,10 @@ impl Reconciler {
         notices.extend(diff.conflicts.iter().map(|route| {
             format!("route {route} is not this agent's and stays, though a lease has its destination; remove it")
         }));
-        self.apply(&diff.changes, notices)
+        let programmed = peers.by_subnet.len().saturating_sub(diff.conflicts.len());
+        self.apply(&diff.changes, notices)?;
+        self.metrics.programmed(place.family, programmed);
+        Ok(())
     }
 
     /// Those of the addresses that packets from here reach on the underlay's own link.
@@ -367,6 +411,7 @@ impl Reconciler {
         if changes.is_empty() {
             return Ok(());
         }
+        self.count(changes);
         let outcomes = self.kernel.apply_each(changes)?;
         let (off_link, mut refusals): (Vec<_>, Vec<_>) = outcomes
             .into_iter()
@@ -388,6 +433,12 @@ impl Reconciler {
             all: changes.len(),
             first: refusals.swap_remove(0).0,
         })
+    }
+
+    fn count(&self, changes: &[Change]) {
+        for change in changes {
+            self.metrics.changed(change, self.repairs);
+        }
     }
 
     fn subnet_env(&self, held: &Held) -> SubnetEnv {

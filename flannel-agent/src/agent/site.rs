@@ -2,12 +2,20 @@
 
 use std::net::IpAddr;
 
-use kernel::{IfName, Mac, route::Handle};
+use kernel::{
+    Family, IfName, Mac,
+    route::{Handle, IfIndex},
+};
+use nix::errno::Errno;
 
+use super::Wireguard;
 use crate::{
-    model::{Attributes, Backend, BackendData, ByFamily, NetConf, Underlay, Vtep},
-    plan::{self, Device, InterfaceSearch, NoInterface, NoOverlay, Overlay},
-    source,
+    model::{
+        Attributes, Backend, BackendData, ByFamily, NetConf, Underlay, Vtep, WireguardConf,
+        WireguardEndpoint,
+    },
+    plan::{self, Device, DeviceKind, InterfaceSearch, NoInterface, NoOverlay, Overlay, Tunnels},
+    source::{self, NoKey},
 };
 
 /// The external interface, and what follows from it and the network configuration.
@@ -17,6 +25,7 @@ pub struct Site {
     search: InterfaceSearch,
     underlay: Underlay,
     overlays: ByFamily<Overlay>,
+    wireguard: Option<Wireguard>,
 }
 
 /// What the Ethernet addresses of a node's devices come from.
@@ -37,6 +46,20 @@ pub enum Unusable {
     /// The configuration and the interface do not go together.
     #[error(transparent)]
     Overlay(#[from] NoOverlay),
+    /// The kernel knows no such devices.
+    #[error(
+        "this kernel has no {kind} devices, which Backend.Type in the network configuration asks for: \
+        load its module {kind}, or take another backend ({cause})"
+    )]
+    NoSuchDevice {
+        /// The kind of the device, and the name of its module.
+        kind: &'static str,
+        /// What the kernel says.
+        cause: kernel::Error,
+    },
+    /// There is no key for WireGuard.
+    #[error(transparent)]
+    Key(#[from] NoKey),
     /// The kernel does not tell.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -46,7 +69,8 @@ pub enum Unusable {
 
 impl Site {
     /// The devices on an interface. One that stands in the kernel and can be kept keeps its Ethernet
-    /// address, which peers know.
+    /// address, which peers know. Those that are not there are made, so that a kernel without them is known
+    /// before anything else is done.
     pub fn new(
         kernel: &mut Handle,
         search: InterfaceSearch,
@@ -59,19 +83,30 @@ impl Site {
         for (family, mac) in macs.iter() {
             let device = overlays.get_mut(family).and_then(|it| it.device.as_mut());
             if let Some(device) = device {
-                device.mac = *mac;
+                device.mac = device.mac.map(|_| *mac);
             }
         }
         for device in devices(&mut overlays) {
             let standing = kernel.link_by_name(&device.name)?;
             *device = device.clone().with_mac_of(standing.as_ref());
+            if standing.is_none() {
+                make(kernel, device)?;
+            }
         }
+        let wireguard = match &conf.backend {
+            Backend::Wireguard(_) => {
+                let names = devices(&mut overlays).map(|device| device.name.clone());
+                Some(Wireguard::open(source::wireguard_key()?, names.collect())?)
+            }
+            _ => None,
+        };
         Ok(Self {
             conf: conf.clone(),
             node,
             search,
             underlay,
             overlays,
+            wireguard,
         })
     }
 
@@ -90,6 +125,11 @@ impl Site {
         &self.node
     }
 
+    /// How other nodes are reached.
+    pub const fn backend(&self) -> &Backend {
+        &self.conf.backend
+    }
+
     /// Whether nodes on the interface's link are reached without a tunnel.
     pub const fn routes_directly(&self) -> bool {
         self.conf.backend.routes_directly()
@@ -106,6 +146,8 @@ impl Site {
                 .collect(),
             backend: match &self.conf.backend {
                 Backend::Vxlan(_) => BackendData::Vxlan(self.vteps()),
+                Backend::Wireguard(conf) => BackendData::Wireguard(self.endpoints(conf)),
+                Backend::Ipip(_) => BackendData::Ipip,
                 Backend::HostGw => BackendData::HostGw,
                 Backend::Alloc => BackendData::Other(String::new()),
             },
@@ -115,15 +157,48 @@ impl Site {
     fn vteps(&self) -> ByFamily<Vtep> {
         let vtep = |overlay: &Overlay| {
             let device = overlay.device.as_ref()?;
+            let DeviceKind::Vxlan(vxlan) = &device.kind else {
+                return None;
+            };
             Some(Vtep {
-                vni: device.vxlan.vni,
-                mac: device.mac,
+                vni: vxlan.vni,
+                mac: device.mac?,
             })
         };
         let overlays = self.overlays.iter();
         overlays
             .filter_map(|(family, overlay)| Some((family, vtep(overlay)?)))
             .collect()
+    }
+
+    fn endpoints(&self, conf: &WireguardConf) -> ByFamily<WireguardEndpoint> {
+        let Some(wireguard) = &self.wireguard else {
+            return ByFamily::default();
+        };
+        let endpoint = |family| WireguardEndpoint {
+            public_key: wireguard.public_key(),
+            port: conf.port(family),
+        };
+        let overlays = self.overlays.iter();
+        overlays
+            .map(|(family, _)| (family, endpoint(family)))
+            .collect()
+    }
+
+    /// Brings a WireGuard device in line that carries packets of a family; answers whether there was
+    /// something to change.
+    pub fn reconcile_tunnels(
+        &mut self,
+        interface: IfIndex,
+        family: Family,
+        tunnels: &Tunnels,
+    ) -> kernel::Result<bool> {
+        match (&mut self.wireguard, &self.conf.backend) {
+            (Some(wireguard), Backend::Wireguard(conf)) => {
+                wireguard.reconcile(interface, family, conf, tunnels)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Goes on with what has become of the interface; answers whether that is something else than
@@ -141,7 +216,7 @@ impl Site {
         }
         let mut overlays = overlays(&self.conf, &underlay, &self.node)?;
         for device in devices(&mut overlays) {
-            device.mac = self.mac_of(&device.name).unwrap_or(device.mac);
+            device.mac = self.mac_of(&device.name).or(device.mac);
         }
         self.overlays = overlays;
         self.underlay = underlay;
@@ -154,8 +229,7 @@ impl Site {
             .overlays
             .iter()
             .filter_map(|(_, it)| it.device.as_ref());
-        let same = devices.find(|it| it.name == *device)?;
-        Some(same.mac)
+        devices.find(|it| it.name == *device)?.mac
     }
 
     /// Says which interface it is.
@@ -194,4 +268,19 @@ fn overlays(
 
 fn devices(overlays: &mut ByFamily<Overlay>) -> impl Iterator<Item = &mut Device> {
     overlays.values_mut().filter_map(|it| it.device.as_mut())
+}
+
+/// Makes a device for the first time. What may pass is left to the reconciler, which tries again.
+fn make(kernel: &mut Handle, device: &Device) -> Result<(), Unusable> {
+    match kernel.apply(&plan::link_changes(None, device)) {
+        Err(cause) if cause.errno() == Some(Errno::EOPNOTSUPP) => Err(Unusable::NoSuchDevice {
+            kind: device.kind.name(),
+            cause,
+        }),
+        Err(error) => {
+            tracing::warn!("{error}; trying again");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }

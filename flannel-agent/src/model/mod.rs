@@ -14,11 +14,11 @@ mod pool;
 mod snapshot;
 mod subnet_env;
 
-pub use backend::{Backend, PacketFilter, VxlanConf};
+pub use backend::{Backend, IpipConf, PacketFilter, VxlanConf, WireguardConf, WireguardMode};
 pub use by_family::ByFamily;
 pub use claim::{Claim, Guard};
 pub use host::{Host, Underlay};
-pub use lease::{Attributes, BackendData, InvalidLease, LEASE_TTL, Lease, Vtep};
+pub use lease::{Attributes, BackendData, InvalidLease, LEASE_TTL, Lease, Vtep, WireguardEndpoint};
 pub use lease_key::{InvalidLeaseKey, LeaseKey};
 pub use net_conf::{InvalidNetConf, NetConf};
 pub use node::{NoSubnet, Node, annotation};

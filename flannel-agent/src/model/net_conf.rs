@@ -3,9 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use kernel::{Family, InvalidIfName, InvalidVni, Vni};
+use kernel::{Family, InvalidIfName, InvalidVni, Vni, wireguard::InvalidKey};
 
-use super::{Backend, ByFamily, InvalidPool, PacketFilter, Pool, VxlanConf, go_json};
+use super::{
+    Backend, ByFamily, InvalidPool, IpipConf, PacketFilter, Pool, VxlanConf, WireguardConf,
+    WireguardMode, go_json,
+};
 
 /// A checked network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +30,9 @@ pub enum InvalidNetConf {
     /// No network for an enabled family.
     #[error("please define a correct {0} parameter in the flannel config")]
     NoNetwork(&'static str),
-    /// IPv4 is switched off.
-    #[error("EnableIPv4 is false: a subnet in etcd always has an IPv4 part; set it to true")]
-    NoIpv4,
+    /// Both families are switched off.
+    #[error("EnableIPv4 and EnableIPv6 are both false: there is nothing to lease")]
+    NoFamily,
     /// The subnets can't be cut.
     #[error(transparent)]
     Pool(#[from] InvalidPool),
@@ -41,9 +44,24 @@ pub enum InvalidNetConf {
     NoBackend,
     /// The backend is not one of ours.
     #[error(
-        "Backend.Type is {0:?}, which is not supported: want \"vxlan\", \"host-gw\" or \"alloc\""
+        "Backend.Type is {0:?}, which is not supported: want \"vxlan\", \"wireguard\", \"ipip\", \
+         \"host-gw\" or \"alloc\""
     )]
     UnknownBackend(String),
+    /// The backend carries no IPv6.
+    #[error(
+        "Backend.Type ipip carries IPv4 alone: set EnableIPv6 to false, or take another backend"
+    )]
+    IpipWithIpv6,
+    /// A port that nobody can send to.
+    #[error("Backend.{0} is 0: want 1 to 65535, or nothing for the usual one")]
+    NoPort(&'static str),
+    /// The key that all nodes know is none.
+    #[error("Backend.PSK: {0}")]
+    Psk(#[from] InvalidKey),
+    /// There is no such mode.
+    #[error("Backend.Mode is {0:?}: want \"separate\", \"auto\", \"ipv4\" or \"ipv6\"")]
+    Mode(String),
     /// The network identifier is out of range.
     #[error("Backend.VNI: {0}")]
     Vni(#[from] InvalidVni),
@@ -80,6 +98,11 @@ struct WireBackend {
     gbp: bool,
     learning: bool,
     directrouting: bool,
+    psk: String,
+    listenport: u16,
+    listenportv6: u16,
+    mode: String,
+    persistentkeepaliveinterval: u16,
 }
 
 // === impl NetConf ===
@@ -96,19 +119,24 @@ impl NetConf {
     /// Parses and checks a configuration.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidNetConf> {
         let wire: Wire = go_json::parse(text)?;
-        if !wire.enableipv4 {
-            return Err(InvalidNetConf::NoIpv4);
-        }
         let mut pools = ByFamily::default();
-        pools.insert(Family::V4, wire.ipv4_pool()?);
+        if wire.enableipv4 {
+            pools.insert(Family::V4, wire.ipv4_pool()?);
+        }
         if wire.enableipv6 {
             pools.insert(Family::V6, wire.ipv6_pool()?);
+        }
+        if pools.is_empty() {
+            return Err(InvalidNetConf::NoFamily);
         }
         let backend = wire.backend.ok_or(InvalidNetConf::NoBackend)?.check()?;
         if let Backend::Vxlan(vxlan) = &backend {
             for (family, _) in pools.iter() {
                 vxlan.device_name(family)?;
             }
+        }
+        if matches!(backend, Backend::Ipip(_)) && wire.enableipv6 {
+            return Err(InvalidNetConf::IpipWithIpv6);
         }
         let packet_filter = if wire.enablenftables {
             PacketFilter::Nftables
@@ -178,6 +206,11 @@ impl Default for WireBackend {
             gbp: false,
             learning: false,
             directrouting: false,
+            psk: String::new(),
+            listenport: WireguardConf::PORTS.0,
+            listenportv6: WireguardConf::PORTS.1,
+            mode: "separate".into(),
+            persistentkeepaliveinterval: 0,
         }
     }
 }
@@ -187,6 +220,10 @@ impl WireBackend {
         let kind = self.r#type.as_ref().ok_or(InvalidNetConf::NoBackend)?;
         match kind.to_ascii_lowercase().as_str() {
             "vxlan" => self.vxlan().map(Backend::Vxlan),
+            "ipip" => Ok(Backend::Ipip(IpipConf {
+                direct_routing: self.directrouting,
+            })),
+            "wireguard" => self.wireguard().map(Backend::Wireguard),
             "host-gw" => Ok(Backend::HostGw),
             "alloc" => Ok(Backend::Alloc),
             _ => Err(InvalidNetConf::UnknownBackend(kind.clone())),
@@ -201,11 +238,41 @@ impl WireBackend {
             } else {
                 self.port
             },
-            mtu: (self.mtu != 0).then_some(self.mtu),
+            mtu: self.mtu(),
             gbp: self.gbp,
             learning: self.learning,
             direct_routing: self.directrouting,
         })
+    }
+
+    fn wireguard(&self) -> Result<WireguardConf, InvalidNetConf> {
+        for (key, port) in [
+            ("ListenPort", self.listenport),
+            ("ListenPortV6", self.listenportv6),
+        ] {
+            if port == 0 {
+                return Err(InvalidNetConf::NoPort(key));
+            }
+        }
+        let psk = (!self.psk.is_empty()).then(|| self.psk.parse());
+        Ok(WireguardConf {
+            psk: psk.transpose()?,
+            listen_port: self.listenport,
+            listen_port_v6: self.listenportv6,
+            mtu: self.mtu(),
+            mode: match self.mode.as_str() {
+                "separate" => WireguardMode::Separate,
+                "auto" => WireguardMode::Auto,
+                "ipv4" => WireguardMode::Over(Family::V4),
+                "ipv6" => WireguardMode::Over(Family::V6),
+                other => return Err(InvalidNetConf::Mode(other.to_owned())),
+            },
+            keepalive: self.persistentkeepaliveinterval,
+        })
+    }
+
+    fn mtu(&self) -> Option<u32> {
+        (self.mtu != 0).then_some(self.mtu)
     }
 }
 
@@ -284,9 +351,58 @@ mod tests {
 
     #[test]
     fn other_backends_are_known_by_flannels_names() {
-        for (name, backend) in [("Host-GW", Backend::HostGw), ("alloc", Backend::Alloc)] {
+        let ipip = IpipConf {
+            direct_routing: false,
+        };
+        for (name, backend) in [
+            ("Host-GW", Backend::HostGw),
+            ("alloc", Backend::Alloc),
+            ("ipip", Backend::Ipip(ipip)),
+        ] {
             let text = format!(r#"{{"Network":"10.3.0.0/16","Backend":{{"Type":"{name}"}}}}"#);
             assert_eq!(parse(&text).unwrap().backend, backend);
+        }
+    }
+
+    #[test]
+    fn wireguard_has_flannels_keys_and_defaults() {
+        let wireguard = |keys: &str| {
+            let backend = format!(r#"{{"Type":"wireguard"{keys}}}"#);
+            parse(&format!(
+                r#"{{"Network":"10.3.0.0/16","Backend":{backend}}}"#
+            ))
+            .map(|conf| conf.backend)
+        };
+        let defaults = WireguardConf {
+            psk: None,
+            listen_port: 51820,
+            listen_port_v6: 51821,
+            mtu: None,
+            mode: WireguardMode::Separate,
+            keepalive: 0,
+        };
+        assert_eq!(wireguard(""), Ok(Backend::Wireguard(defaults)));
+        let psk = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let keys = format!(
+            r#","PSK":"{psk}","ListenPort":1,"ListenPortV6":2,"MTU":1400,"Mode":"ipv6","PersistentKeepaliveInterval":25"#
+        );
+        let all = WireguardConf {
+            psk: Some(psk.parse().unwrap()),
+            listen_port: 1,
+            listen_port_v6: 2,
+            mtu: Some(1400),
+            mode: WireguardMode::Over(Family::V6),
+            keepalive: 25,
+        };
+        assert_eq!(wireguard(&keys), Ok(Backend::Wireguard(all)));
+        for (keys, error) in [
+            (r#","PSK":"secret""#, "Backend.PSK: not a WireGuard key"),
+            (r#","ListenPort":0"#, "Backend.ListenPort is 0: want 1 to"),
+            (r#","Mode":"both""#, "Backend.Mode is \"both\": want \"sep"),
+        ] {
+            let found = wireguard(keys).unwrap_err();
+            assert!(found.starts_with(error), "{found}");
+            assert!(!found.contains("secret"), "{found}");
         }
     }
 
@@ -298,6 +414,16 @@ mod tests {
         .unwrap();
         let pool = conf.pools.get(Family::V6).unwrap();
         assert_eq!(pool.subnet(0), Some("fc00:0:0:1::/64".parse().unwrap()));
+    }
+
+    #[test]
+    fn ipv6_can_be_alone_whatever_is_said_of_ipv4() {
+        let conf = parse(
+            r#"{"Network":"10.3.0.0/16","EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#,
+        )
+        .unwrap();
+        let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+        assert_eq!(families, [Family::V6]);
     }
 
     #[test]
@@ -328,7 +454,14 @@ mod tests {
                 r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","VNI":16777215}}"#,
                 "Backend.VNI is too large for a device of its name",
             ),
-            (r#"{"EnableIPv4":false}"#, "EnableIPv4 is false"),
+            (
+                r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"ipip"}}"#,
+                "Backend.Type ipip carries IPv4 alone",
+            ),
+            (
+                r#"{"EnableIPv4":false}"#,
+                "EnableIPv4 and EnableIPv6 are both false",
+            ),
             (
                 r#"{"Network":"10.3.0.0/33"}"#,
                 "not a network configuration in JSON: ",

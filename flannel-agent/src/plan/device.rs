@@ -1,9 +1,11 @@
 //! The device that packets to other nodes leave by (spec 1.7).
 
 use ipnetwork::IpNetwork;
+use std::net::Ipv4Addr;
+
 use kernel::{
     IfName, Mac,
-    route::{Change, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, Vxlan},
+    route::{Change, Ipip, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, Vxlan},
 };
 
 /// A device as it should be.
@@ -12,11 +14,22 @@ pub struct Device {
     /// Its name.
     pub name: IfName,
     /// What can't be changed while it exists.
-    pub vxlan: Vxlan,
-    /// Its Ethernet address.
-    pub mac: Mac,
+    pub kind: DeviceKind,
+    /// Its Ethernet address, if it is a device that has one.
+    pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A VXLAN tunnel endpoint.
+    Vxlan(Vxlan),
+    /// The end of all IPv4 in IPv4 tunnels that have this address at this side.
+    Ipip(Ipv4Addr),
+    /// A WireGuard tunnel.
+    Wireguard,
 }
 
 // === impl Device ===
@@ -29,14 +42,26 @@ impl Device {
             .and_then(|link| link.mac)
             .filter(|mac| mac.is_valid_for_device());
         Self {
-            mac: mac.unwrap_or(self.mac),
+            mac: self.mac.map(|own| mac.unwrap_or(own)),
             ..self
         }
     }
 
     /// Whether an interface can go on as this device, perhaps with other settings.
     pub fn is_compatible(&self, link: &Link) -> bool {
-        link.kind == LinkKind::Vxlan(self.vxlan.clone())
+        match (&self.kind, &link.kind) {
+            (DeviceKind::Vxlan(want), LinkKind::Vxlan(have)) => want == have,
+            (DeviceKind::Ipip(local), LinkKind::Ipip(have)) => {
+                have.local == Some(*local) && have.remote.is_none()
+            }
+            (DeviceKind::Wireguard, LinkKind::Wireguard) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether one route for the whole network leads to it, and it finds the node by itself.
+    pub const fn takes_whole_network(&self) -> bool {
+        matches!(self.kind, DeviceKind::Wireguard)
     }
 
     /// The address that the device has for a subnet: the subnet's own, alone.
@@ -45,13 +70,39 @@ impl Device {
     }
 }
 
+// === impl DeviceKind ===
+
+impl DeviceKind {
+    /// The kernel's name of it, which is that of its module as well.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Vxlan(_) => "vxlan",
+            Self::Ipip(_) => "ipip",
+            Self::Wireguard => "wireguard",
+        }
+    }
+
+    fn to_new(&self) -> NewLinkKind {
+        match self {
+            Self::Vxlan(vxlan) => NewLinkKind::Vxlan(vxlan.clone()),
+            Self::Ipip(local) => NewLinkKind::Ipip(Ipip {
+                local: Some(*local),
+                remote: None,
+                parent: None,
+                path_mtu_discovery: true,
+            }),
+            Self::Wireguard => NewLinkKind::Wireguard,
+        }
+    }
+}
+
 /// What makes the device as it should be. A compatible one is kept, with all that stands on it.
 pub fn link_changes(have: Option<&Link>, want: &Device) -> Vec<Change> {
     let add = || {
         Change::AddLink(NewLink {
             name: want.name.clone(),
-            kind: NewLinkKind::Vxlan(want.vxlan.clone()),
-            mac: Some(want.mac),
+            kind: want.kind.to_new(),
+            mac: want.mac,
             mtu: Some(want.mtu),
             up: true,
             master: None,
@@ -66,7 +117,7 @@ pub fn link_changes(have: Option<&Link>, want: &Device) -> Vec<Change> {
     let settings = LinkSettings {
         up: (!link.up).then_some(true),
         mtu: (link.mtu != want.mtu).then_some(want.mtu),
-        mac: (link.mac != Some(want.mac)).then_some(want.mac),
+        mac: want.mac.filter(|mac| link.mac != Some(*mac)),
         ..LinkSettings::default()
     };
     if settings == LinkSettings::default() {
@@ -81,18 +132,22 @@ mod tests {
 
     use super::*;
 
+    fn vxlan() -> Vxlan {
+        Vxlan {
+            vni: 1.try_into().unwrap(),
+            parent: Some(IfIndex(2)),
+            local: Some("192.168.1.2".parse().unwrap()),
+            port: 8472,
+            learning: false,
+            gbp: false,
+        }
+    }
+
     fn device() -> Device {
         Device {
             name: "flannel.1".parse().unwrap(),
-            vxlan: Vxlan {
-                vni: 1.try_into().unwrap(),
-                parent: Some(IfIndex(2)),
-                local: Some("192.168.1.2".parse().unwrap()),
-                port: 8472,
-                learning: false,
-                gbp: false,
-            },
-            mac: Mac([2, 0, 0, 0, 0, 1]),
+            kind: DeviceKind::Vxlan(vxlan()),
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             mtu: 1450,
         }
     }
@@ -101,14 +156,14 @@ mod tests {
         Link {
             index: IfIndex(7),
             name: device.name.clone(),
-            mac: Some(device.mac),
+            mac: device.mac,
             mtu: device.mtu,
             up: true,
             carrier: true,
             loopback: false,
             master: None,
-            parent: device.vxlan.parent,
-            kind: LinkKind::Vxlan(device.vxlan.clone()),
+            parent: Some(IfIndex(2)),
+            kind: LinkKind::Vxlan(vxlan()),
             hairpin: None,
         }
     }
@@ -150,7 +205,7 @@ mod tests {
             mac: Some(mac),
             ..link(&device())
         };
-        assert_eq!(device().with_mac_of(Some(&standing)).mac, mac);
+        assert_eq!(device().with_mac_of(Some(&standing)).mac, Some(mac));
         let other = Link {
             kind: LinkKind::Bridge,
             ..standing
@@ -166,15 +221,15 @@ mod tests {
             LinkKind::Bridge,
             LinkKind::Vxlan(Vxlan {
                 port: 4789,
-                ..device.vxlan.clone()
+                ..vxlan()
             }),
             LinkKind::Vxlan(Vxlan {
                 parent: Some(IfIndex(9)),
-                ..device.vxlan.clone()
+                ..vxlan()
             }),
             LinkKind::Vxlan(Vxlan {
                 local: Some("203.0.113.7".parse().unwrap()),
-                ..device.vxlan.clone()
+                ..vxlan()
             }),
         ];
         for kind in kinds {
@@ -188,5 +243,54 @@ mod tests {
             assert_eq!(changes[0], Change::DeleteLink(IfIndex(7)));
             assert!(matches!(changes[1..], [Change::AddLink(_)]));
         }
+    }
+
+    #[test]
+    fn an_ipip_device_is_known_by_its_own_end() {
+        let local = Ipv4Addr::new(192, 168, 1, 2);
+        let device = Device {
+            name: "flannel.ipip".parse().unwrap(),
+            kind: DeviceKind::Ipip(local),
+            mac: None,
+            mtu: 1480,
+        };
+        assert_eq!(
+            texts(&link_changes(None, &device)),
+            ["ip link add flannel.ipip mtu 1480 type ipip local 192.168.1.2"]
+        );
+        let ipip = |local, remote| Link {
+            kind: LinkKind::Ipip(Ipip {
+                local: Some(local),
+                remote,
+                parent: None,
+                path_mtu_discovery: false,
+            }),
+            ..link(&device)
+        };
+        assert_eq!(link_changes(Some(&ipip(local, None)), &device), []);
+        for other in [
+            ipip(Ipv4Addr::new(192, 168, 1, 3), None),
+            ipip(local, Some(Ipv4Addr::new(192, 168, 1, 3))),
+        ] {
+            assert_eq!(link_changes(Some(&other), &device).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_wireguard_device_is_any_of_its_name() {
+        let device = Device {
+            name: "flannel-wg".parse().unwrap(),
+            kind: DeviceKind::Wireguard,
+            mac: None,
+            mtu: 1420,
+        };
+        let made = ["ip link add flannel-wg mtu 1420 type wireguard"];
+        assert_eq!(texts(&link_changes(None, &device)), made);
+        let standing = Link {
+            kind: LinkKind::Wireguard,
+            ..link(&device)
+        };
+        assert_eq!(link_changes(Some(&standing), &device), []);
+        assert_eq!(device.clone().with_mac_of(Some(&standing)), device);
     }
 }

@@ -16,11 +16,12 @@ mod peers;
 mod rules;
 mod tables;
 mod watched;
+mod wireguard;
 
 pub use annotations::annotation_changes;
 pub use blackhole::blackhole_route;
 pub use claim::{Claimant, Full, History};
-pub use device::{Device, link_changes};
+pub use device::{Device, DeviceKind, link_changes};
 pub use hash::{machine_hash, vtep_mac};
 pub use interface::{
     InterfaceSearch, NoInterface, Reach, check_interface, choose_interface, follow_interface,
@@ -35,3 +36,5 @@ use rules::MASQUERADED;
 pub use rules::Rules;
 pub use tables::{PROTOCOL, Place, TableDiff, Tables, diff, leftover_routes, wanted};
 pub use watched::Watched;
+use wireguard::endpoint;
+pub use wireguard::{Tunnel, Tunnels, wireguard_settings};

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use kernel::{Family, IfName, InvalidIfName, route::Vxlan};
 
-use super::{Device, vtep_mac};
-use crate::model::{Backend, Underlay, VxlanConf};
+use super::{Device, DeviceKind, vtep_mac};
+use crate::model::{Backend, IpipConf, Underlay, VxlanConf, WireguardConf, WireguardMode};
 
 /// The overlay of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +76,11 @@ impl Overlay {
         underlay: &Underlay,
         node: &str,
     ) -> Result<Self, NoOverlay> {
-        let local = local_address(family, underlay)?;
+        let local = local_address(carrier(family, backend, underlay), underlay)?;
         let device = match backend {
             Backend::Vxlan(conf) => Some(vxlan(family, conf, underlay, local, node)?),
+            Backend::Ipip(_) => Some(ipip(underlay, local)?),
+            Backend::Wireguard(conf) => Some(wireguard(family, conf, underlay)?),
             Backend::HostGw => {
                 refuse_nat(family, underlay, local)?;
                 None
@@ -90,6 +92,20 @@ impl Overlay {
             mtu: device.as_ref().map_or(underlay.mtu, |device| device.mtu),
             device,
         })
+    }
+}
+
+/// The family of the packets between nodes that carry those of a family.
+fn carrier(family: Family, backend: &Backend, underlay: &Underlay) -> Family {
+    let mode = match backend {
+        Backend::Wireguard(conf) => conf.mode,
+        _ => WireguardMode::Separate,
+    };
+    match mode {
+        WireguardMode::Separate => family,
+        WireguardMode::Over(carrier) => carrier,
+        WireguardMode::Auto if underlay.addresses.get(Family::V4).is_none() => Family::V6,
+        WireguardMode::Auto => Family::V4,
     }
 }
 
@@ -118,16 +134,51 @@ fn vxlan(
     };
     Ok(Device {
         name: conf.device_name(family)?,
-        vxlan: Vxlan {
+        kind: DeviceKind::Vxlan(Vxlan {
             vni: conf.vni,
             parent: Some(underlay.interface),
             local: Some(local),
             port: conf.port,
             learning: conf.learning,
             gbp: conf.gbp,
-        },
-        mac: vtep_mac(node, family, conf.vni),
+        }),
+        mac: Some(vtep_mac(node, family, conf.vni)),
         mtu: mtu(family, "VXLAN", conf.mtu.unwrap_or(underlay.mtu), overhead)?,
+    })
+}
+
+/// The device of all IPv4 in IPv4 tunnels. Nothing else has this address at its own end and none at the
+/// other: the kernel's `tunl0` has neither.
+fn ipip(underlay: &Underlay, local: IpAddr) -> Result<Device, NoOverlay> {
+    let IpAddr::V4(local) = local else {
+        return Err(NoOverlay::NoAddress {
+            interface: underlay.name.clone(),
+            family: Family::V4,
+        });
+    };
+    Ok(Device {
+        name: IpipConf::device_name()?,
+        kind: DeviceKind::Ipip(local),
+        mac: None,
+        mtu: mtu(Family::V4, "IPv4", underlay.mtu, 20)?,
+    })
+}
+
+/// The WireGuard device that carries packets of a family.
+fn wireguard(
+    family: Family,
+    conf: &WireguardConf,
+    underlay: &Underlay,
+) -> Result<Device, NoOverlay> {
+    // Outer IPv6 header 40, UDP 8, type 4, key 4, counter 8 and authentication tag 16 bytes. Over IPv4
+    // 20 would be left, but all nodes should have one MTU, and flannel's have this.
+    const OVERHEAD: u32 = 80;
+    let underlay = conf.mtu.unwrap_or(underlay.mtu);
+    Ok(Device {
+        name: conf.device_name(family)?,
+        kind: DeviceKind::Wireguard,
+        mac: None,
+        mtu: mtu(family, "WireGuard", underlay, OVERHEAD)?,
     })
 }
 
@@ -223,9 +274,12 @@ mod tests {
         ] {
             let overlay = overlay(family, &Backend::Vxlan(conf()), &behind_nat).unwrap();
             let device = overlay.device.unwrap();
-            assert_eq!(device.vxlan.local, Some(local.parse().unwrap()));
-            assert_eq!(device.mac, vtep_mac("node", family, conf().vni));
+            assert_eq!(device.mac, Some(vtep_mac("node", family, conf().vni)));
             assert_eq!((device.mtu, overlay.mtu), (mtu, mtu));
+            let DeviceKind::Vxlan(vxlan) = device.kind else {
+                panic!("{device:?}");
+            };
+            assert_eq!(vxlan.local, Some(local.parse().unwrap()));
         }
     }
 
@@ -242,8 +296,64 @@ mod tests {
         let overlay = overlay(Family::V4, &Backend::Vxlan(conf), &underlay()).unwrap();
         let device = overlay.device.unwrap();
         assert_eq!(device.name.as_str(), "flannel.9");
-        assert_eq!((device.vxlan.port, device.mtu), (4789, 1350));
-        assert!(device.vxlan.gbp && device.vxlan.learning);
+        assert_eq!(device.mtu, 1350);
+        let DeviceKind::Vxlan(vxlan) = device.kind else {
+            panic!("{:?}", device.kind);
+        };
+        assert!(vxlan.gbp && vxlan.learning && vxlan.port == 4789);
+    }
+
+    #[test]
+    fn ipip_takes_one_header_off() {
+        let backend = Backend::Ipip(IpipConf {
+            direct_routing: false,
+        });
+        let device = overlay(Family::V4, &backend, &underlay()).unwrap().device;
+        let device = device.unwrap();
+        let local = "192.168.1.2".parse().unwrap();
+        assert_eq!((device.kind, device.mtu), (DeviceKind::Ipip(local), 1480));
+    }
+
+    #[test]
+    fn wireguard_has_a_device_for_each_family_or_for_both() {
+        let ipv6_only = Underlay {
+            addresses: by_family(&["fd00::2"]),
+            ..underlay()
+        };
+        let over = WireguardMode::Over;
+        for (mode, family, underlay, name) in [
+            (
+                WireguardMode::Separate,
+                Family::V4,
+                &underlay(),
+                "flannel-wg",
+            ),
+            (
+                WireguardMode::Separate,
+                Family::V6,
+                &underlay(),
+                "flannel-wg-v6",
+            ),
+            (WireguardMode::Auto, Family::V6, &underlay(), "flannel-wg"),
+            (WireguardMode::Auto, Family::V4, &ipv6_only, "flannel-wg"),
+            (over(Family::V6), Family::V4, &ipv6_only, "flannel-wg"),
+            (over(Family::V4), Family::V6, &ipv6_only, ""),
+            (WireguardMode::Separate, Family::V4, &ipv6_only, ""),
+        ] {
+            let conf = WireguardConf {
+                psk: None,
+                listen_port: 51820,
+                listen_port_v6: 51821,
+                mtu: None,
+                mode,
+                keepalive: 0,
+            };
+            let overlay = overlay(family, &Backend::Wireguard(conf), underlay);
+            let device = overlay.ok().and_then(|overlay| overlay.device);
+            let found = device.map(|it| (it.name.to_string(), it.mtu));
+            let wanted = (!name.is_empty()).then(|| (name.to_owned(), 1420));
+            assert_eq!(found, wanted, "{mode:?} {family}");
+        }
     }
 
     #[test]

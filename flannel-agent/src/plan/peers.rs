@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use ipnetwork::IpNetwork;
-use kernel::{Family, Mac};
+use kernel::{Family, Mac, wireguard::PublicKey};
 
-use crate::model::{Attributes, BackendData, Lease, LeaseKey, Snapshot};
+use super::endpoint;
+use crate::model::{Attributes, Backend, BackendData, Lease, LeaseKey, Snapshot};
 
 /// Another node's subnet, in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct Peer {
 pub enum Way {
     /// In VXLAN, to the tunnel endpoint of this Ethernet address.
     Vxlan(Mac),
+    /// In IPv4, to the node's address.
+    Ipip,
+    /// In WireGuard, to whom the key belongs, who is at first to be found there.
+    Wireguard(PublicKey, SocketAddr),
     /// As they are, with the node as gateway on this node's link.
     Direct,
 }
@@ -56,7 +61,13 @@ impl Peers {
 }
 
 /// The peers of a node that holds a lease `held` and says `own` in it.
-pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snapshot) -> Peers {
+pub fn peers(
+    family: Family,
+    backend: &Backend,
+    own: &Attributes,
+    held: &LeaseKey,
+    snapshot: &Snapshot,
+) -> Peers {
     let mut peers = Peers::default();
     for lease in snapshot.leases() {
         // A lease of this node from before, which is not ended yet, is no peer.
@@ -66,7 +77,7 @@ pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snaps
         let Some(subnet) = lease.key.subnet(family) else {
             continue;
         };
-        match peer(family, own, lease, held) {
+        match peer(family, backend, own, lease, held) {
             Ok(Some(_)) if peers.by_subnet.contains_key(&subnet) => {
                 let name = lease.key;
                 peers.skipped.push(format!(
@@ -88,15 +99,33 @@ pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snaps
 /// `None` for a reservation that its node has not taken yet, and where nothing carries packets.
 fn peer(
     family: Family,
+    backend: &Backend,
     own: &Attributes,
     lease: &Lease,
     held: &LeaseKey,
 ) -> Result<Option<Peer>, String> {
-    let Some(way) = way(family, &own.backend, &lease.attributes.backend)? else {
+    let its = &lease.attributes;
+    if own.backend.name().is_empty() || its.backend.name().is_empty() {
         return Ok(None);
-    };
-    let Some(address) = lease.attributes.public.get(family) else {
-        return Err(format!("it names no public {family} address"));
+    }
+    let peer = match (backend, &its.backend) {
+        (Backend::Vxlan(_), BackendData::Vxlan(vteps)) => match vteps.get(family) {
+            Some(vtep) => at_public_address(family, its, Way::Vxlan(vtep.mac))?,
+            None => return Err(format!("it names no {family} tunnel endpoint")),
+        },
+        (Backend::Wireguard(conf), BackendData::Wireguard(keys)) => {
+            let (key, address) = endpoint(family, conf, own, its, keys)?;
+            Peer {
+                address: address.ip(),
+                way: Way::Wireguard(key, address),
+            }
+        }
+        (Backend::Ipip(_), BackendData::Ipip) => at_public_address(family, its, Way::Ipip)?,
+        (Backend::HostGw, BackendData::HostGw) => at_public_address(family, its, Way::Direct)?,
+        _ => {
+            let (its, own) = (its.backend.name(), own.backend.name());
+            return Err(format!("its backend is {its}, not {own}"));
+        }
     };
     let overlaps = |other: IpNetwork| {
         held.subnet(family)
@@ -105,30 +134,19 @@ fn peer(
     if lease.key.subnet(family).is_some_and(overlaps) {
         return Err(format!("it overlaps this node's lease {held}"));
     }
-    Ok(Some(Peer {
-        address: *address,
-        way,
-    }))
+    Ok(Some(peer))
 }
 
-fn way(family: Family, own: &BackendData, its: &BackendData) -> Result<Option<Way>, String> {
-    if own.name().is_empty() || its.name().is_empty() {
-        return Ok(None);
-    }
-    match (own, its) {
-        (BackendData::Vxlan(_), BackendData::Vxlan(vteps)) => match vteps.get(family) {
-            Some(vtep) => Ok(Some(Way::Vxlan(vtep.mac))),
-            None => Err(format!("it names no {family} tunnel endpoint")),
-        },
-        (BackendData::HostGw, BackendData::HostGw) => Ok(Some(Way::Direct)),
-        _ => Err(format!("its backend is {}, not {}", its.name(), own.name())),
-    }
+fn at_public_address(family: Family, its: &Attributes, way: Way) -> Result<Peer, String> {
+    let address = its.public.get(family).copied();
+    let address = address.ok_or_else(|| format!("it names no public {family} address"))?;
+    Ok(Peer { address, way })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Entry;
+    use crate::model::{Entry, IpipConf, NetConf};
 
     const OWN: &str = r#"{"PublicIP":"192.168.64.1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}"#;
 
@@ -138,10 +156,12 @@ mod tests {
     }
 
     fn peers_of(entries: &[(&str, String)]) -> Peers {
-        peers_by(OWN, entries)
+        let conf = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+        let backend = NetConf::parse(conf.as_bytes()).unwrap().backend;
+        peers_by(&backend, OWN, entries)
     }
 
-    fn peers_by(own: &str, entries: &[(&str, String)]) -> Peers {
+    fn peers_by(backend: &Backend, own: &str, entries: &[(&str, String)]) -> Peers {
         let own = Lease::parse("10.5.1.0-24", own.as_bytes()).unwrap();
         let entry = |(name, value): &(&str, String)| {
             (
@@ -154,7 +174,7 @@ mod tests {
             entries: entries.iter().map(entry).collect(),
             ..Snapshot::default()
         };
-        peers(Family::V4, &own.attributes, &own.key, &snapshot)
+        peers(Family::V4, backend, &own.attributes, &own.key, &snapshot)
     }
 
     #[test]
@@ -189,22 +209,41 @@ mod tests {
         let own =
             |backend: &str| format!(r#"{{"PublicIP":"192.168.64.1","BackendType":"{backend}"}}"#);
         let others = |backend: &str| own(backend).replace("64.1", "64.7");
-        for (backend, other, ways, skipped) in [
-            ("host-gw", "host-gw", 1, None),
+        let ipip = Backend::Ipip(IpipConf {
+            direct_routing: false,
+        });
+        for (backend, name, other, way, skipped) in [
             (
+                &Backend::HostGw,
+                "host-gw",
+                "host-gw",
+                Some(Way::Direct),
+                None,
+            ),
+            (&ipip, "ipip", "ipip", Some(Way::Ipip), None),
+            (
+                &Backend::HostGw,
                 "host-gw",
                 "ipip",
-                0,
+                None,
                 Some("its backend is ipip, not host-gw"),
             ),
-            ("host-gw", "", 0, None),
-            ("", "host-gw", 0, None),
-            ("", "", 0, None),
+            (
+                &ipip,
+                "ipip",
+                "udp",
+                None,
+                Some("its backend is udp, not ipip"),
+            ),
+            (&Backend::HostGw, "host-gw", "", None, None),
+            (&Backend::Alloc, "", "host-gw", None, None),
+            (&Backend::Alloc, "", "", None, None),
         ] {
-            let peers = peers_by(&own(backend), &[("10.5.7.0-24", others(other))]);
-            assert_eq!(peers.by_subnet.len(), ways, "{backend} {other}");
+            let peers = peers_by(backend, &own(name), &[("10.5.7.0-24", others(other))]);
+            let ways: Vec<_> = peers.by_subnet.values().map(|peer| peer.way).collect();
+            assert_eq!(ways, Vec::from_iter(way), "{name} {other}");
             let skipped = skipped.map(|why| format!("lease 10.5.7.0-24 is ignored: {why}"));
-            assert_eq!(peers.skipped, Vec::from_iter(skipped), "{backend} {other}");
+            assert_eq!(peers.skipped, Vec::from_iter(skipped), "{name} {other}");
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Place {
     pub underlay: IfIndex,
     /// The network that all nodes share.
     pub network: IpNetwork,
+    /// Whether one route for the whole network leads to the device, and none for single nodes.
+    pub whole_network: bool,
 }
 
 /// What stands or should stand on a device, and the routes of its family that other devices have.
@@ -59,13 +61,17 @@ pub fn wanted(place: &Place, subnet: IpNetwork, peers: &BTreeMap<IpNetwork, Peer
     let mut tables = Tables {
         routes: peers
             .iter()
-            .map(|(subnet, peer)| place.route(*subnet, peer))
+            .filter_map(|(subnet, peer)| place.route_to(*subnet, peer))
             .collect(),
         ..Tables::default()
     };
     let Some(interface) = place.device else {
         return tables;
     };
+    if place.whole_network {
+        let route = place.route(place.network, NextHop::Link(interface));
+        tables.routes.push(route);
+    }
     tables.addresses = vec![Address::global(interface, Device::address(subnet))];
     // Two nodes with one Ethernet address can't both be reached; the first by subnet wins.
     let mut destinations = BTreeMap::<Mac, IpAddr>::new();
@@ -112,21 +118,26 @@ pub fn leftover_routes(have: &[Route]) -> Vec<Change> {
 // === impl Place ===
 
 impl Place {
-    fn route(&self, subnet: IpNetwork, peer: &Peer) -> Route {
-        let next_hop = match (peer.way, self.device) {
-            (Way::Vxlan(_), Some(interface)) => NextHop::Gateway {
-                gateway: subnet.network(),
-                interface,
-                onlink: true,
-            },
-            _ => NextHop::Gateway {
-                gateway: peer.address,
-                interface: self.underlay,
-                onlink: false,
-            },
+    /// The route to a node's subnet, if it needs one of its own.
+    fn route_to(&self, subnet: IpNetwork, peer: &Peer) -> Option<Route> {
+        let gateway = match peer.way {
+            Way::Vxlan(_) => subnet.network(),
+            Way::Ipip | Way::Direct => peer.address,
+            Way::Wireguard(..) => return None,
         };
+        let onlink = peer.way != Way::Direct;
+        let interface = if onlink { self.device? } else { self.underlay };
+        let next_hop = NextHop::Gateway {
+            gateway,
+            interface,
+            onlink,
+        };
+        Some(self.route(subnet, next_hop))
+    }
+
+    fn route(&self, destination: IpNetwork, next_hop: NextHop) -> Route {
         Route {
-            destination: subnet,
+            destination,
             next_hop,
             protocol: PROTOCOL,
             table: Route::MAIN,
@@ -147,7 +158,17 @@ impl Place {
                 gateway,
                 interface,
                 onlink: true,
-            } => Some(interface) == self.device && gateway == route.destination.network(),
+            } => {
+                Some(interface) == self.device
+                    && self.network.contains(route.destination.network())
+                    && (gateway == route.destination.network() || !self.network.contains(gateway))
+            }
+            NextHop::Link(interface) => {
+                self.whole_network
+                    && Some(interface) == self.device
+                    && route.destination == self.network
+                    && route.protocol == Protocol::BOOT
+            }
             _ => false,
         };
         route.table == Route::MAIN && is_flannels || has_our_number(route)
@@ -264,6 +285,7 @@ mod tests {
             device: Some(DEVICE),
             underlay: IfIndex(2),
             network: "10.5.0.0/16".parse().unwrap(),
+            whole_network: false,
         }
     }
 
@@ -288,13 +310,17 @@ mod tests {
 
     /// The same nodes, reached without a tunnel.
     fn want_direct(place: &Place, peers: &[(u8, u8)]) -> Tables {
-        let direct = |node| Peer {
-            way: Way::Direct,
+        want_by(place, Way::Direct, peers)
+    }
+
+    fn want_by(place: &Place, way: Way, peers: &[(u8, u8)]) -> Tables {
+        let peer = |node| Peer {
+            way,
             ..peer(node, 0)
         };
         let peers = peers
             .iter()
-            .map(|&(octet, node)| (subnet(octet), direct(node)));
+            .map(|&(octet, node)| (subnet(octet), peer(node)));
         wanted(place, subnet(1), &peers.collect())
     }
 
@@ -329,7 +355,10 @@ mod tests {
                 tables.routes.push(it);
             }
             Change::DeleteRoute(it) => remove(&mut tables.routes, &it),
-            Change::AddLink(_) | Change::SetLink(..) | Change::DeleteLink(_) => panic!("{change}"),
+            Change::AddLink(_)
+            | Change::SetLink(..)
+            | Change::DeleteLink(_)
+            | Change::ReplaceRouteWith(..) => panic!("{change}"),
         }
     }
 
@@ -410,6 +439,51 @@ mod tests {
                 "ip route replace 10.5.34.0/24 via 10.5.34.0 dev if7 onlink proto 84",
             ]
         );
+    }
+
+    #[test]
+    fn ipip_has_nodes_as_gateways_on_the_device() {
+        let want = want_by(&place(), Way::Ipip, &[(34, 3)]);
+        assert_eq!(
+            texts(&Tables::default(), &want),
+            [
+                "ip address replace 10.5.1.0/32 dev if7",
+                "ip route replace 10.5.34.0/24 via 192.168.64.3 dev if7 onlink proto 84",
+            ]
+        );
+        let mut flannels = want_by(&place(), Way::Ipip, &[(34, 3), (35, 4)]);
+        for route in &mut flannels.routes {
+            route.protocol = Protocol::BOOT;
+        }
+        assert_eq!(
+            texts(&flannels, &want),
+            [
+                "ip route replace 10.5.34.0/24 via 192.168.64.3 dev if7 onlink proto 84",
+                "ip route delete 10.5.35.0/24 via 192.168.64.4 dev if7 onlink proto 3",
+            ]
+        );
+    }
+
+    #[test]
+    fn wireguard_has_one_route_however_many_nodes() {
+        let place = Place {
+            whole_network: true,
+            ..place()
+        };
+        let key = kernel::wireguard::PublicKey([7; 32]);
+        let way = Way::Wireguard(key, "192.168.64.3:51820".parse().unwrap());
+        for peers in [&[][..], &[(34, 3), (35, 4)]] {
+            let want = want_by(&place, way, peers);
+            let changes = diff(&Tables::default(), &want, &place).changes;
+            let texts: Vec<_> = changes.iter().map(Change::to_string).collect();
+            assert_eq!(
+                texts,
+                [
+                    "ip address replace 10.5.1.0/32 dev if7",
+                    "ip route replace 10.5.0.0/16 dev if7 proto 84",
+                ]
+            );
+        }
     }
 
     #[test]

@@ -1,10 +1,20 @@
-//! `/healthz` and `/readyz` (spec 1.3), and readiness told to systemd.
+//! `/healthz`, `/readyz` (spec 1.3) and `/metrics`, and readiness told to systemd.
 
 use std::{io, net::SocketAddr};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use super::Metrics;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use sd_notify::NotifyState;
 use tokio::{net::TcpListener, sync::watch};
+
+/// The text format with a type for each metric (openmetrics.io).
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether the agent is ready: the lease is held, and the kernel and `subnet.env` agree with it.
 #[derive(Clone, Debug, Default)]
@@ -56,13 +66,21 @@ impl Health {
             .map_err(|cause| CannotListen { address, cause })
     }
 
-    /// Serves for ever.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+    /// Serves for ever, the metrics as well.
+    pub async fn serve(self, listener: TcpListener, metrics: Metrics) -> io::Result<()> {
         let router = Router::new()
             .route("/healthz", get(|| async { "flanneld is running" }))
             .route("/readyz", get(readyz))
-            .with_state(self);
+            .with_state(self)
+            .route("/metrics", get(serve_metrics).with_state(metrics));
         axum::serve(listener, router).await
+    }
+}
+
+async fn serve_metrics(State(metrics): State<Metrics>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

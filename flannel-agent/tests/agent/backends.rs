@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
+use kernel::Family;
 use nix::sys::signal::Signal;
 
 use crate::{
     lab::{Lab, Node, TestNamespace, eventually},
-    nodes::talks,
+    nodes::{talks, wait_for_peers},
 };
 
 /// A node with the name of its lease and a pod.
-struct Site {
-    node: Node,
+pub struct Site {
+    pub node: Node,
     lease: String,
     pod: TestNamespace,
     address: IpAddr,
@@ -21,7 +22,7 @@ struct Site {
 
 impl Site {
     /// Starts an agent on a node, and a pod in its subnet.
-    fn start(lab: &Lab, mut node: Node, address: &str, arguments: &[&str]) -> Self {
+    pub fn start(lab: &Lab, mut node: Node, address: &str, arguments: &[&str]) -> Self {
         node.start_ready(arguments);
         let (lease, _) = lab.etcd.lease_of(&format!("\"{address}\"")).unwrap();
         let (pod, address) = node.pod_in(&lease);
@@ -34,20 +35,21 @@ impl Site {
     }
 
     /// The route to another node's subnet.
-    fn route_to(&self, other: &Self) -> String {
+    pub fn route_to(&self, other: &Self) -> String {
         let ipv4 = other.lease.split('&').next().unwrap();
         let subnet = ipv4.replace('-', "/");
         let route = self.node.ip("ip", &["route", "show", &subnet]);
         route.trim().to_owned()
     }
 
-    fn talks_to(&self, other: &Self) -> bool {
+    pub fn talks_to(&self, other: &Self) -> bool {
         talks(&self.pod, self.address, &other.pod, other.address)
             && talks(&other.pod, other.address, &self.pod, self.address)
     }
 }
 
-fn near(lab: &Lab, number: u8) -> Site {
+/// A node on the common link with its agent and a pod.
+pub fn near(lab: &Lab, number: u8) -> Site {
     Site::start(lab, lab.node(number), &format!("192.168.64.{number}"), &[])
 }
 
@@ -187,4 +189,43 @@ fn alloc_leases_a_subnet_and_leaves_the_kernel_alone() {
     let links = one.node.ip("ip", &["-o", "link", "show"]);
     assert!(!links.contains("flannel"), "{links}");
     lab.etcd.stop();
+}
+
+#[test]
+fn nodes_can_have_ipv6_alone() {
+    let conf = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#;
+    let lab = Lab::new("ipv6", conf);
+    let mut nodes = [lab.node(1), lab.node(2)];
+    for node in &mut nodes {
+        node.ip("ip", &["-4", "address", "flush", "dev", "eth0"]);
+        let default = ["-6", "route", "add", "default", "via", "fd64::fe"];
+        node.ip("ip", &default);
+        node.start_ready(&["--etcd-endpoints=http://[fd64::fe]:2379"]);
+    }
+    let [one, two] = &nodes;
+    wait_for_peers(&[one, two], Family::V6, "flannel-v6.1");
+    assert!(one.reaches(two, "flannel-v6.1") && two.reaches(one, "flannel-v6.1"));
+    let (lease, value) = lab.etcd.lease_of("\"fd64::1\"").unwrap();
+    assert!(
+        lease.starts_with("fc00:") && lease.ends_with("::-64"),
+        "{lease}"
+    );
+    let start = r#"{"PublicIP":"0.0.0.0","PublicIPv6":"fd64::1","BackendType":"vxlan","BackendV6Data":{"VNI":1,"#;
+    assert!(value.starts_with(start), "{value}");
+    let subnet = lease.replace("::-64", "::1/64");
+    assert_eq!(
+        one.subnet_env(),
+        format!(
+            "FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET={subnet}\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n"
+        )
+    );
+    let links = one.ip("ip", &["-o", "link", "show"]);
+    assert!(!links.contains(" flannel.1"), "{links}");
+
+    let [one, two] = &mut nodes;
+    one.stop(Signal::SIGKILL);
+    one.start_ready(&["--etcd-endpoints=http://[fd64::fe]:2379"]);
+    assert_eq!(lab.etcd.lease_of("\"fd64::1\"").unwrap().0, lease);
+    assert_eq!(lab.etcd.leases().len(), 2);
+    assert!(one.reaches(two, "flannel-v6.1"));
 }

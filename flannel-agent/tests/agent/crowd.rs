@@ -40,6 +40,33 @@ fn forty_agents_start_at_once() {
         history.end().taken_over(&BTreeSet::new()),
         Vec::<String>::new()
     );
+    // Nobody asked for the end of a lease.
+    let metrics = lab.etcd.metrics();
+    let asked = |method: &str| {
+        let started = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
+        let line = metrics.lines().find(|line| line.starts_with(&started));
+        line.is_some_and(|line| !line.ends_with(" 0"))
+    };
+    assert!(asked("LeaseGrant") && !asked("LeaseTimeToLive"));
+}
+
+#[test]
+fn a_longer_key_is_not_the_nodes_own() {
+    let lab = Lab::new("longerkey", CONF);
+    let mut node = lab.node(1);
+    node.start_ready(&[]);
+    let own = name(&lab.etcd.leases()[0]);
+    let longer = format!("subnets/{own}&fd00::-64");
+    let other = r#"{"PublicIP":"192.168.64.9","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0e:00:00:00:00:09"}}"#;
+    lab.etcd.put_leased(&longer, other);
+    let ignored = format!("lease {own}&fd00::-64 is ignored: it overlaps this node's lease");
+    eventually("the agent knows of it", || node.count_in_log(&ignored) == 1);
+    lab.etcd.delete(&longer);
+    lab.etcd.put_leased("subnets/10.5.250.0-24", "junk");
+    eventually("the agent knows of what came later", || {
+        node.count_in_log("10.5.250.0-24 in etcd is ignored") == 1
+    });
+    assert!(node.is_running() && node.count_in_log("is gone from etcd") == 0);
 }
 
 #[test]

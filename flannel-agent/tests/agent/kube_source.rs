@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flannel_agent::{
     model::{Node, Snapshot},
+    report::Metrics,
     source::kube::{Access, AnnotationPrefix, Followed, Nodes, follow},
 };
 use kernel::Family;
@@ -69,7 +70,7 @@ impl Following {
             };
             let client = access.client().await.unwrap();
             let prefix = AnnotationPrefix::parse("flannel.alpha.coreos.com").unwrap();
-            let nodes = Nodes::new(client, prefix, "own".into());
+            let nodes = Nodes::new(client, prefix, "own".into(), Metrics::default());
             let followed = Followed {
                 own: watch::Sender::new(None),
                 others: watch::Sender::new(None),

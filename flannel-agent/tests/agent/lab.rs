@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::{IpAddr, TcpStream},
     os::{fd::AsRawFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
@@ -107,7 +108,7 @@ impl Etcd {
         let mut command = Command::new("etcd");
         command
             .args(["--data-dir", self.store().to_str().unwrap()])
-            .args(["--listen-client-urls", "http://0.0.0.0:2379"])
+            .args(["--listen-client-urls", "http://[::]:2379"])
             .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--unsafe-no-fsync"])
             .stdout(Stdio::null())
@@ -200,6 +201,18 @@ impl Etcd {
         if let Some(lease) = found.first().map(KeyValue::lease).filter(|it| *it != 0) {
             self.with(|mut client| async move { client.lease_revoke(lease).await });
         }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> String {
+        let get = || {
+            let mut stream = TcpStream::connect("127.0.0.1:2379").unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        self.namespace.run(get).unwrap()
     }
 
     /// Forgets all history.
@@ -419,6 +432,7 @@ impl Node {
             .arg(self.subnet_file())
             .args(arguments)
             .env("NODE_NAME", format!("node{}", self.number))
+            .env("WIREGUARD_KEY_FILE", self.directory.path().join("wgkey"))
             .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self

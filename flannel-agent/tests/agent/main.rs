@@ -17,5 +17,7 @@ mod nodes;
 mod outages;
 mod ping;
 mod program;
+mod seeing;
 mod start;
 mod tls;
+mod tunnels;

@@ -7,7 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use super::{
     Address, FdbEntry, IfIndex, LinkSettings, Neighbour, NewLink, NewLinkKind, NextHop, Route,
-    request,
+    RouteOptions, request,
 };
 use crate::netlink::Request;
 
@@ -29,6 +29,8 @@ pub enum Change {
     DeleteAddress(Address),
     /// Makes a route, or replaces the one with its destination, table and metric.
     ReplaceRoute(Route),
+    /// [`Self::ReplaceRoute`] with what is seldom said of one.
+    ReplaceRouteWith(Route, RouteOptions),
     /// Removes a route.
     DeleteRoute(Route),
     /// Makes or replaces a neighbour.
@@ -59,6 +61,10 @@ impl Change {
             Self::ReplaceAddress(address) => (Message::NewAddress(address.to_message()), REPLACE),
             Self::DeleteAddress(address) => (Message::DelAddress(address.to_message()), 0),
             Self::ReplaceRoute(route) => (Message::NewRoute(route.to_message()), REPLACE),
+            Self::ReplaceRouteWith(route, options) => {
+                let message = options.add_to(route.to_message());
+                (Message::NewRoute(message), REPLACE)
+            }
             Self::DeleteRoute(route) => (Message::DelRoute(route.to_message()), 0),
             Self::ReplaceNeighbour(it) => (Message::NewNeighbour(it.to_message()), REPLACE),
             Self::DeleteNeighbour(it) => (Message::DelNeighbour(it.to_message()), 0),
@@ -84,6 +90,9 @@ impl fmt::Display for Change {
                 write!(f, "ip address delete {} dev {}", it.address, it.interface)
             }
             Self::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
+            Self::ReplaceRouteWith(route, options) => {
+                write!(f, "ip route replace {route}{options}")
+            }
             Self::DeleteRoute(route) => write!(f, "ip route delete {route}"),
             Self::ReplaceNeighbour(it) => write!(f, "ip neigh replace {it}"),
             Self::DeleteNeighbour(it) => write!(f, "ip neigh delete {it}"),

@@ -18,6 +18,7 @@ mod neighbour;
 mod port_vlan;
 #[allow(clippy::module_inception)]
 mod route;
+mod route_options;
 
 pub use address::{Address, AddressState};
 pub use change::Change;
@@ -31,6 +32,7 @@ pub use monitor::{Event, Monitor, Topic};
 pub use neighbour::{FdbEntry, Neighbour};
 pub use port_vlan::{PortVlanChange, PortVlans, VlanMember};
 pub use route::{NextHop, Protocol, Route};
+pub use route_options::RouteOptions;
 
 use netlink_packet_core::Emitable;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};

@@ -76,6 +76,10 @@ fn compare(family: TableFamily, chain: Chain, rules: &[(Vec<Statement>, &str)]) 
             "{listed}"
         );
     }
+    for (name, there) in [("base", true), ("another", false)] {
+        assert_eq!(sandbox.handle.has_chain(family, "t", name).unwrap(), there);
+    }
+    assert!(!sandbox.handle.has_chain(family, "u", "base").unwrap());
     let ours = sandbox.handle.read(family, "t").unwrap().unwrap();
     let imagined = fake.read(family, "t").unwrap();
     for (index, (_, text)) in rules.iter().enumerate() {

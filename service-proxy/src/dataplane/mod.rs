@@ -4,12 +4,12 @@ pub mod iptables;
 
 use std::{collections::BTreeSet, fmt};
 
-use kernel::{Family, iptables::Backend, nft};
+use kernel::{Family, nft};
 use nix::errno::Errno;
 
 use crate::{
     model::{Catalogue, ObjectName},
-    plan::{iptables::Settings, nftables::NodeRules},
+    plan::nftables::NodeRules,
     reconcile::{self, Nftables, Outcome, Reconciler},
 };
 
@@ -20,20 +20,19 @@ pub trait Dataplane: fmt::Debug {
 
     /// Compares with the kernel, and puts right what differs. To be called now and then, and after a failure.
     fn resync(&mut self) -> Outcome;
+
+    /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
+    /// kernel does not follow before the next [`Dataplane::resync`].
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool;
 }
 
 /// What Services are turned into.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Elements of nftables maps.
     Nftables,
     /// Chains of iptables.
-    Iptables {
-        /// The kind of tables, if it is not to be found out.
-        backend: Option<Backend>,
-        /// What of the rules is the same for all Services, of IPv4 and IPv6.
-        settings: Box<[Settings; 2]>,
-    },
+    Iptables(iptables::IptablesMode),
 }
 
 /// Why the kernel does not follow.
@@ -51,44 +50,34 @@ pub enum Failure {
 
 impl Mode {
     /// Its name, as kube-proxy's `/proxyMode` tells it.
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
-            Self::Iptables { .. } => "iptables",
+            Self::Iptables(_) => "iptables",
         }
     }
 
-    /// Makes ready for a node.
+    /// Makes ready for a node, with what of a family's rules is the same for all Services.
     ///
     /// # Errors
     /// If there is no way into the kernel.
-    pub fn open(&self, node: &str, rules: &[NodeRules; 2]) -> Result<Box<dyn Dataplane>, Failure> {
+    pub fn open(
+        self,
+        node: &str,
+        rules: impl FnMut(Family) -> NodeRules,
+    ) -> Result<Box<dyn Dataplane>, Failure> {
         Ok(match self {
-            Self::Nftables => {
-                let [v4, v6] = rules;
-                Box::new(Reconciler::new(
-                    nft::Handle::open()?,
-                    node,
-                    |family| match family {
-                        Family::V4 => v4.clone(),
-                        Family::V6 => v6.clone(),
-                    },
-                ))
-            }
-            Self::Iptables { backend, settings } => Box::new(iptables::Tables::open(
-                node,
-                *backend,
-                (**settings).clone(),
-            )?),
+            Self::Nftables => Box::new(Reconciler::new(nft::Handle::open()?, node, rules)),
+            Self::Iptables(mode) => Box::new(iptables::Tables::open(node, mode, rules)?),
         })
     }
 
     /// Removes what another mode has left. To be called when this one works, so that no connection finds
     /// neither. What is not ours or kube-proxy's stays; of kube-proxy's, what `--cleanup` would remove.
-    pub fn remove_others(&self) {
+    pub fn remove_others(self) {
         let removed = match self {
             Self::Nftables => clean_up_iptables(),
-            Self::Iptables { .. } => clean_up_nftables(),
+            Self::Iptables(_) => clean_up_nftables(),
         };
         if let Err(failure) = removed {
             tracing::warn!(
@@ -153,5 +142,9 @@ impl<K: Nftables + fmt::Debug> Dataplane for Reconciler<K> {
 
     fn resync(&mut self) -> Outcome {
         Self::resync(self)
+    }
+
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        Self::set_rules(self, family, rules)
     }
 }

@@ -27,7 +27,7 @@ use self::source::Objects;
 pub const COMMANDS: [&str; 3] = ["list", "diff", "explain"];
 
 /// Looks at Services and at the kernel, and changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "service-proxy", version)]
 pub enum Inspection {
     /// Prints each port of each Service: type, addresses, endpoints, sessions.
@@ -51,7 +51,7 @@ pub enum Inspection {
 }
 
 /// Which packet.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[derive(Clone, Debug, PartialEq, Args)]
 pub struct Explain {
     /// The sender's address.
     #[arg(value_name = "SRC")]

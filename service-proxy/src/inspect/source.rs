@@ -7,7 +7,7 @@ use kernel::Family;
 use crate::{
     daemon::SourceSettings,
     model::Catalogue,
-    options::Options,
+    options::{self, Options},
     plan::nftables::NodeRules,
     source::{
         Kube,
@@ -32,6 +32,9 @@ pub struct Objects {
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The options, or the configuration that they name, can't be used.
+    #[error(transparent)]
+    Options(#[from] options::Unusable),
     /// There is no way to the API server.
     #[error(transparent)]
     Access(#[from] Unusable),
@@ -57,8 +60,10 @@ impl Objects {
     /// # Errors
     /// If it can't be read.
     pub fn read(options: &Options) -> Result<Self, Error> {
-        let node = options.node()?;
-        let catalogue = match options.source() {
+        let loaded = options.load()?;
+        let (settings, _) = options.settings(&loaded.configuration)?;
+        let node = settings.node()?;
+        let catalogue = match options.source(&settings) {
             SourceSettings::Manifests(path) => from_manifests(&path)?,
             SourceSettings::Kube { kubeconfig, master } => {
                 tokio::runtime::Builder::new_current_thread()
@@ -70,10 +75,11 @@ impl Objects {
                     })?
             }
         };
+        let rules = |family| settings.rules(family, catalogue.node(&node));
         Ok(Self {
+            rules: Family::ALL.map(|family| rules(family).unwrap_or_default()),
             catalogue,
             node,
-            rules: Family::ALL.map(|family| options.rules(family)),
         })
     }
 

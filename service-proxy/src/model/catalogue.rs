@@ -156,8 +156,12 @@ impl Catalogue {
 
     /// The zone of a node, if that is known.
     pub fn zone(&self, node: &str) -> Option<&str> {
-        let node = self.nodes.get(&ObjectName::new("", node))?;
-        node.zone.as_deref()
+        self.node(node)?.zone.as_deref()
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(&ObjectName::new("", name)).map(Arc::as_ref)
     }
 
     /// What names the objects of a kind.

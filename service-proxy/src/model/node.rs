@@ -1,5 +1,7 @@
 //! Nodes.
 
+use ipnetwork::IpNetwork;
+
 /// What of a node matters to the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -7,4 +9,6 @@ pub struct Node {
     pub zone: Option<String>,
     /// It is being deleted, or the autoscaler is about to: load balancers should send it nothing new (F30).
     pub leaving: bool,
+    /// The networks that its pods have their addresses from (`spec.podCIDRs`; F27).
+    pub pod_networks: Vec<IpNetwork>,
 }

@@ -49,7 +49,7 @@ const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-we
 /// Tells the servers what Services want.
 #[derive(Debug)]
 pub struct CheckPorts {
-    wanted: mpsc::UnboundedSender<(ObjectName, Option<HealthCheck>)>,
+    wanted: mpsc::UnboundedSender<Wanted>,
     /// The Services that want something: nearly none does.
     checked: BTreeSet<ObjectName>,
 }
@@ -57,13 +57,20 @@ pub struct CheckPorts {
 /// The servers.
 #[derive(Debug)]
 pub struct Servers {
-    wanted: mpsc::UnboundedReceiver<(ObjectName, Option<HealthCheck>)>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
     health: Arc<Health>,
     addresses: BTreeMap<Family, NodePortAddresses>,
     checks: BTreeMap<ObjectName, HealthCheck>,
     running: BTreeMap<Place, Server>,
     /// Places that can't be had, which has been told.
     missing: BTreeSet<Place>,
+}
+
+/// What the servers are told.
+#[derive(Debug)]
+enum Wanted {
+    Check(ObjectName, Option<HealthCheck>),
+    Addresses(Family, NodePortAddresses),
 }
 
 /// Where a Service's check is served.
@@ -139,7 +146,18 @@ impl CheckPorts {
             }
             None => self.checked.remove(service),
         };
-        if news && self.wanted.send((service.clone(), check)).is_err() {
+        if news {
+            self.send(Wanted::Check(service.clone(), check));
+        }
+    }
+
+    /// Where NodePorts of a family are served now.
+    pub fn set_addresses(&self, family: Family, addresses: NodePortAddresses) {
+        self.send(Wanted::Addresses(family, addresses));
+    }
+
+    fn send(&self, wanted: Wanted) {
+        if self.wanted.send(wanted).is_err() {
             tracing::error!(
                 "the thread of the healthCheckNodePorts has ended; restart the program"
             );
@@ -170,10 +188,13 @@ impl Servers {
         }
     }
 
-    fn take(&mut self, (service, check): (ObjectName, Option<HealthCheck>)) {
-        match check {
-            Some(check) => drop(self.checks.insert(service, check)),
-            None => drop(self.checks.remove(&service)),
+    fn take(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Check(service, Some(check)) => drop(self.checks.insert(service, check)),
+            Wanted::Check(service, None) => drop(self.checks.remove(&service)),
+            Wanted::Addresses(family, addresses) => {
+                self.addresses.insert(family, addresses);
+            }
         }
     }
 

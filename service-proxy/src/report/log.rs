@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
+    configuration::Settings,
     model::Catalogue,
     reconcile::{Outcome, Rewritten, Sent},
 };
@@ -74,6 +75,53 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
             took.as_secs_f64() * 1e3
         );
     }
+}
+
+/// Tells what a person should know of the configuration.
+pub fn warnings(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Tells that nothing can be done before the API server says more of the node.
+pub fn waits(node: &str) {
+    tracing::info!(
+        "detectLocalMode: NodeCIDR: waits for the podCIDRs of Node {node}; until then, what stands in the \
+         kernel stays as it is"
+    );
+}
+
+/// Tells that a new text of the configuration's file is in force, and what of it is not.
+pub fn reloaded(before: &Settings, after: &Settings) {
+    tracing::info!("--config: the file has changed; what it says now is in force");
+    for (same, keys) in [
+        (
+            before.kubeconfig == after.kubeconfig,
+            "clientConnection.kubeconfig",
+        ),
+        (before.hostname == after.hostname, "hostnameOverride"),
+        (
+            before.mode == after.mode,
+            "mode (with iptables: also iptables.localhostNodePorts, conntrack.tcpBeLiberal)",
+        ),
+        (
+            before.bindings == after.bindings,
+            "healthzBindAddress, metricsBindAddress, bindAddressHardFail",
+        ),
+        (before.verbosity == after.verbosity, "logging.verbosity"),
+    ] {
+        if !same {
+            tracing::warn!("--config: {keys}: the change is in force after a restart");
+        }
+    }
+}
+
+/// Tells that a new text of the configuration's file is of no use.
+pub fn not_reloaded(wrong: &str) {
+    tracing::error!(
+        "the configuration has changed, and is not followed: {wrong}; what it said before stays in force"
+    );
 }
 
 /// Tells how many tracked flows were forgotten, if any.

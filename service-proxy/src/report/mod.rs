@@ -8,5 +8,5 @@ pub mod metrics;
 mod process;
 mod progress;
 
-pub use log::{Occasion, forgot, synced};
+pub use log::{Occasion, forgot, not_reloaded, reloaded, synced, waits, warnings};
 pub use progress::Progress;

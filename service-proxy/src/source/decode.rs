@@ -84,8 +84,19 @@ pub fn node(node: &Node) -> model::Node {
         .any(|taint| taint.key == TO_BE_DELETED);
     model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+        pod_networks: pod_networks(node),
         leaving: excluded || node.metadata.deletion_timestamp.is_some(),
     }
+}
+
+/// The node's pod networks; a text that is none is left out, as the API server lets none in.
+fn pod_networks(node: &Node) -> Vec<IpNetwork> {
+    let Some(spec) = &node.spec else {
+        return Vec::new();
+    };
+    let listed = spec.pod_cidrs.iter().flatten();
+    let texts = listed.chain(spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none()));
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// A Service, if the proxy serves it.

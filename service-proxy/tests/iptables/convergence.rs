@@ -10,7 +10,7 @@ use service_proxy::{
         SlicePort, TrafficPolicy,
     },
     plan::{
-        iptables::{Dispatch, MARK, Plan, ServicePort, Settings, Table, clean_up, difference},
+        iptables::{Dispatch, Plan, ServicePort, Settings, Table, clean_up, difference},
         nftables::{NodePortAddresses, NodeRules, Pods},
     },
 };
@@ -113,9 +113,9 @@ fn settings() -> impl Strategy<Value = Settings> {
             } else {
                 NodePortAddresses::In(networks.iter().map(|it| it.parse().unwrap()).collect())
             },
+            ..NodeRules::default()
         },
         dispatch,
-        mark: MARK,
         localhost_node_ports: options[2],
         drop_invalid: options[0],
         accounting: false,

@@ -6,7 +6,7 @@ use kernel::Family;
 use service_proxy::{
     model::{Catalogue, Here, ObjectName},
     plan::{
-        iptables::{Dispatch, MARK, Observed, Plan, ServicePort, Settings, difference},
+        iptables::{Dispatch, Observed, Plan, ServicePort, Settings, difference},
         nftables::{NodePortAddresses, NodeRules, Pods},
     },
     source::manifests::{Format, parse},
@@ -53,11 +53,10 @@ fn settings(family: Family, dispatch: Dispatch, pods: Option<Pods>) -> Settings 
         family,
         node: NodeRules {
             pods,
-            masquerade_all: false,
             node_ports: NodePortAddresses::All,
+            ..NodeRules::default()
         },
         dispatch,
-        mark: MARK,
         localhost_node_ports: true,
         drop_invalid: true,
         accounting: dispatch == Dispatch::Flat,

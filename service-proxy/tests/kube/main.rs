@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod configuration;
+mod cost;
 mod node;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};

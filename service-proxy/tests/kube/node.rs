@@ -1,9 +1,13 @@
 //! A node: one network namespace with the API server, the proxy, endpoints and a client.
 
 use std::{
+    env,
+    ffi::OsString,
     fs::{self, File},
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::symlink,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -26,6 +30,8 @@ use tempfile::TempDir;
 pub const NODE: &str = "node1";
 /// The namespace of all objects.
 pub const NAMESPACE: &str = "lab-proxy";
+
+const CONFIGURATION: &str = "config.conf";
 
 /// Only decides when a test that fails gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,14 +68,30 @@ impl Proxy {
 
     /// Starts it.
     pub fn start_only(server: &Server, options: &[&str]) -> Self {
+        Self::spawn(server, |command, directory| {
+            let kubeconfig = directory.join("kubeconfig");
+            command.arg("--kubeconfig").arg(kubeconfig).args(options);
+        })
+    }
+
+    /// Starts it with lines of a configuration file.
+    pub fn start_configured(server: &Server, lines: &str) -> Self {
+        Self::spawn(server, |command, directory| {
+            let path = directory.join(CONFIGURATION);
+            fs::write(&path, configuration(directory, lines)).unwrap();
+            command.arg("--config").arg(path);
+        })
+    }
+
+    fn spawn(server: &Server, arguments: impl FnOnce(&mut Command, &Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let kubeconfig = directory.path().join("kubeconfig");
-        server.kubeconfig(&kubeconfig).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_service-proxy"))
-            .arg("--kubeconfig")
-            .arg(&kubeconfig)
-            .args(["--hostname-override", NODE])
-            .args(options)
+        server
+            .kubeconfig(&directory.path().join("kubeconfig"))
+            .unwrap();
+        let mut command = Command::new(program());
+        command.args(["--hostname-override", NODE]);
+        arguments(&mut command, directory.path());
+        let child = command
             .stdin(Stdio::null())
             .stderr(File::create(directory.path().join("log")).unwrap())
             .spawn()
@@ -77,9 +99,35 @@ impl Proxy {
         Self { child, directory }
     }
 
+    /// Replaces its configuration file.
+    pub fn configure(&self, lines: &str) {
+        let path = self.directory.path().join(CONFIGURATION);
+        let new = path.with_extension("new");
+        fs::write(&new, configuration(self.directory.path(), lines)).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    /// Replaces its configuration file as the kubelet replaces a ConfigMap's: all at once, by a link.
+    pub fn configure_by_link(&self, name: &str, lines: &str) {
+        let directory = self.directory.path();
+        fs::create_dir(directory.join(name)).unwrap();
+        let file = directory.join(name).join(CONFIGURATION);
+        fs::write(file, configuration(directory, lines)).unwrap();
+        for (link, target) in [("..data", name), (CONFIGURATION, "..data/config.conf")] {
+            let new = directory.join("new-link");
+            symlink(target, &new).unwrap();
+            fs::rename(new, directory.join(link)).unwrap();
+        }
+    }
+
     /// What it has told.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it has told something.
@@ -90,12 +138,14 @@ impl Proxy {
         );
     }
 
-    /// Its warnings and errors.
+    /// Its warnings and errors, but those of what it may not set here.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.log();
         let lines = log.lines();
         let bad = lines.filter(|line| line.contains("WARN") || line.contains("ERROR"));
-        bad.map(ToOwned::to_owned).collect()
+        bad.filter(|line| !line.contains("oom_score_adj") && !line.contains("sysctl -w"))
+            .map(ToOwned::to_owned)
+            .collect()
     }
 }
 
@@ -255,6 +305,29 @@ fn ask(service: u8, patience: Duration) -> std::io::Result<u8> {
     let mut answer = [0];
     stream.read_exact(&mut answer)?;
     Ok(answer[0])
+}
+
+/// The program: another build of it where `TWEED_PROXY` names one.
+fn program() -> OsString {
+    let usual = || env!("CARGO_BIN_EXE_service-proxy").into();
+    env::var_os("TWEED_PROXY").unwrap_or_else(usual)
+}
+
+/// Runs nft, and answers with what it prints.
+pub fn nft(arguments: &str) -> String {
+    let output = Command::new("nft")
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn configuration(directory: &Path, lines: &str) -> String {
+    format!(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+         clientConnection: {{kubeconfig: {}}}\n{lines}",
+        directory.join("kubeconfig").display()
+    )
 }
 
 fn cluster_ip(number: u8) -> Ipv4Addr {

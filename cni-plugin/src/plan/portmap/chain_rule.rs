@@ -60,6 +60,12 @@ impl ChainRule {
         })
     }
 
+    /// Whether it is for the packets that a port of the node gets.
+    pub fn is_for(&self, forward: &Forward) -> bool {
+        (self.protocol, self.port, self.host_ip)
+            == (forward.protocol, forward.port, forward.host_ip)
+    }
+
     /// Where it leads, if it leads somewhere.
     pub fn forward(&self) -> Option<Forward> {
         match self.action {

@@ -4,13 +4,16 @@
 //! container, and that translates. What is to be masqueraded as well is marked first, and [`MASQ`], the first
 //! that `POSTROUTING` leads to, masquerades what is marked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnetwork::IpNetwork;
 use kernel::{Family, conntrack::Protocol, iptables::Table};
 
 use super::{
-    Forwarding, Hold, PlanError,
+    Forward, Forwarding, Hold, PlanError,
     chain_rule::{Action, ChainRule},
     words,
 };
@@ -39,8 +42,8 @@ pub fn chain(network: &str, container_id: &str) -> String {
     hashed(CHAIN_LEN, "CNI-DN-", &format!("{network}{container_id}"))
 }
 
-/// What makes the rules of an address; the container's own chain is replaced whole. `table` is the table
-/// `nat` as it is.
+/// What makes the rules of an address; of the container's own chain, only what leads to an address of another
+/// of its interfaces stays. `table` is the table `nat` as it is.
 pub fn add(forwarding: &Forwarding<'_>, table: &Table) -> Result<String, PlanError> {
     let left_over = forwarding.check_holds(&holds(table))?;
     let chain = chain(forwarding.network, forwarding.container_id);
@@ -63,8 +66,14 @@ pub fn add(forwarding: &Forwarding<'_>, table: &Table) -> Result<String, PlanErr
     for chain in left_over_chains(table, &left_over) {
         lines.extend(removal(table, &chain));
     }
-    lines.extend(entries_to(table, &chain).map(|rule| format!("-D {DNAT} {rule}")));
-    for rule in chain_rules(forwarding) {
+    let wanted = chain_rules(forwarding);
+    let is_others = |forward: &Forward| {
+        forward.target.ip() != forwarding.address.ip()
+            && !wanted.iter().any(|it| it.is_for(forward))
+    };
+    let kept = kept(table, &chain, is_others);
+    lines.extend(entries_without(table, &chain, &kept));
+    for rule in kept.iter().chain(&wanted) {
         lines.push(format!("-A {chain} {rule}"));
     }
     for entry in entries(forwarding) {
@@ -73,9 +82,27 @@ pub fn add(forwarding: &Forwarding<'_>, table: &Table) -> Result<String, PlanErr
     Ok(input(&lines))
 }
 
-/// What removes a container's rules; `None` if there are none.
-pub fn delete(network: &str, container_id: &str, table: &Table) -> Option<String> {
-    let lines = removal(table, &chain(network, container_id));
+/// What removes a container's rules, those only that lead to `addresses` if there are any; `None` if there
+/// are none.
+pub fn delete(
+    network: &str,
+    container_id: &str,
+    addresses: &[IpAddr],
+    table: &Table,
+) -> Option<String> {
+    let chain = chain(network, container_id);
+    let is_others =
+        |forward: &Forward| !addresses.is_empty() && !addresses.contains(&forward.target.ip());
+    let kept = kept(table, &chain, is_others);
+    let lines = match kept.is_empty() {
+        true => removal(table, &chain),
+        false => {
+            let own = rules(table, &chain)
+                .filter(|rule| ChainRule::parse(rule).is_some_and(|rule| !kept.contains(&rule)));
+            let own = own.map(|rule| format!("-D {chain} {rule}"));
+            entries_without(table, &chain, &kept).chain(own).collect()
+        }
+    };
     (!lines.is_empty()).then(|| input(&lines))
 }
 
@@ -281,6 +308,30 @@ fn left_over_chains(table: &Table, containers: &[String]) -> BTreeSet<String> {
         .collect()
 }
 
+/// The rules of a container's chain for ports that lead where `is_others` says.
+fn kept(table: &Table, chain: &str, is_others: impl Fn(&Forward) -> bool) -> Vec<ChainRule> {
+    let there: Vec<ChainRule> = rules(table, chain).filter_map(ChainRule::parse).collect();
+    let forwards: Vec<Forward> = there.iter().filter_map(ChainRule::forward).collect();
+    let others: Vec<&Forward> = forwards.iter().filter(|it| is_others(it)).collect();
+    let is_kept = |rule: &ChainRule| others.iter().any(|forward| rule.is_for(forward));
+    there.into_iter().filter(is_kept).collect()
+}
+
+/// The commands that remove what leads to a container's chain, but for that which rules in it still need.
+fn entries_without<'a>(
+    table: &'a Table,
+    chain: &str,
+    kept: &'a [ChainRule],
+) -> impl Iterator<Item = String> + 'a {
+    let needs = |entry: &Entry| {
+        let mut kept = kept.iter();
+        kept.any(|rule| rule.protocol == entry.protocol && entry.ports.contains(&rule.port))
+    };
+    let gone = move |rule: &&str| Entry::parse(rule).is_none_or(|entry| !needs(&entry));
+    let gone = entries_to(table, chain).filter(gone);
+    gone.map(|rule| format!("-D {DNAT} {rule}"))
+}
+
 /// The commands that remove a container's chain and what leads to it.
 fn removal(table: &Table, chain: &str) -> Vec<String> {
     let mut lines: Vec<String> = entries_to(table, chain)
@@ -293,12 +344,12 @@ fn removal(table: &Table, chain: &str) -> Vec<String> {
     lines
 }
 
-fn entries_to<'a>(table: &'a Table, chain: &str) -> impl Iterator<Item = &'a str> {
+fn entries_to<'a>(table: &'a Table, chain: &str) -> impl Iterator<Item = &'a str> + use<'a> {
     let target = format!("-j {chain}");
     rules(table, DNAT).filter(move |rule| rule.ends_with(&target))
 }
 
-fn rules<'a>(table: &'a Table, chain: &str) -> impl Iterator<Item = &'a str> {
+fn rules<'a>(table: &'a Table, chain: &str) -> impl Iterator<Item = &'a str> + use<'a> {
     let rules = table.chain(chain).map(|chain| chain.rules.as_slice());
     rules.unwrap_or_default().iter().map(String::as_str)
 }
@@ -427,10 +478,10 @@ mod tests {
         let conf = web();
         let table =
             carried_out(&add(&forwarding(&conf, "c1", "10.1.17.2/24"), &Table::default()).unwrap());
-        assert_eq!(delete("cbr0", "c2", &table), None);
-        assert_eq!(delete("other", "c1", &table), None);
+        assert_eq!(delete("cbr0", "c2", &[], &table), None);
+        assert_eq!(delete("other", "c1", &[], &table), None);
         let chain = chain("cbr0", "c1");
-        let text = delete("cbr0", "c1", &table).unwrap();
+        let text = delete("cbr0", "c1", &[], &table).unwrap();
         assert!(
             text.ends_with(&format!("-F {chain}\n-X {chain}\nCOMMIT\n")),
             "{text}"
@@ -439,6 +490,53 @@ mod tests {
         assert_eq!(collect("cbr0", &alive(&["c1"]), &table), None);
         assert_eq!(collect("other", &alive(&[]), &table), None);
         assert_eq!(collect("cbr0", &alive(&["c2"]), &table), Some(text));
+    }
+
+    #[test]
+    fn each_interface_of_a_container_has_rules_of_its_own() {
+        let port = |port: u16| {
+            let mapping = json!({"hostPort": port, "containerPort": 80, "protocol": "tcp"});
+            conf(json!({}), json!([mapping]))
+        };
+        let (one, two) = (port(8081), port(8082));
+        let (eth0, eth1) = (
+            forwarding(&one, "c1", "10.1.17.2/24"),
+            forwarding(&two, "c1", "10.1.17.3/24"),
+        );
+        let table = carried_out(&add(&eth0, &Table::default()).unwrap());
+        let second = add(&eth1, &table).unwrap();
+        assert!(!second.contains("-D "), "{second}");
+        let chain = chain("cbr0", "c1");
+        let to = |address: &str| format!("-j DNAT --to-destination {address}:80\n");
+        assert!(second.contains(&to("10.1.17.2")) && second.contains(&to("10.1.17.3")));
+        let both = merged(&table, &chain, &second);
+        assert_eq!(missing(&eth0, &both), None);
+        assert_eq!(missing(&eth1, &both), None);
+        let first_gone = delete("cbr0", "c1", &["10.1.17.2".parse().unwrap()], &both).unwrap();
+        assert!(
+            first_gone.contains("8081") && !first_gone.contains("8082"),
+            "{first_gone}"
+        );
+        assert!(!first_gone.contains("-X"), "{first_gone}");
+        let all_gone = delete("cbr0", "c1", &[], &both).unwrap();
+        assert!(all_gone.ends_with(&format!("-X {chain}\nCOMMIT\n")));
+        // Another port of the one that has the same address now replaces what it had.
+        let again = add(&forwarding(&two, "c1", "10.1.17.2/24"), &table).unwrap();
+        assert!(!again.contains("8081 -j DNAT"), "{again}");
+        assert_eq!(again.matches("-D CNI-HOSTPORT-DNAT").count(), 1, "{again}");
+    }
+
+    /// A table once an input with additions was carried out that replaces a chain.
+    fn merged(table: &Table, replaced: &str, input: &str) -> Table {
+        let mut table = table.clone();
+        for made in carried_out(input).chains {
+            match table.chains.iter_mut().find(|it| it.name == made.name) {
+                Some(there) if there.name == replaced => *there = made,
+                Some(there) => there.rules.extend(made.rules),
+                None => table.chains.push(made),
+            }
+        }
+        table
     }
 
     #[test]

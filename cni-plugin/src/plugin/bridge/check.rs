@@ -6,7 +6,7 @@ use kernel::{
     route::{Handle, Link, LinkDetails},
 };
 
-use super::{ipam, masquerade, refused, vlan};
+use super::{ipam, masquerade, refused, spoof_check, vlan};
 use crate::{
     model::{AddResult, Attachment, BridgeConf, Code, Error, NetConf},
     plan::{
@@ -52,8 +52,16 @@ pub fn check(
     let inside = in_container(attachment)?;
     let port = host.port.as_ref().map(|(link, _)| link);
     expected.compare_container(&inside, port).map_err(failed)?;
+    let identity = Identity::of(attachment, conf.name());
+    if let Some((link, port)) = inside
+        .link
+        .as_ref()
+        .zip(port)
+        .filter(|_| bridge.mac_spoof_chk)
+    {
+        spoof_check::check(&identity, port, link.mac)?;
+    }
     if bridge.ip_masq {
-        let identity = Identity::of(attachment, conf.name());
         masquerade::check(&bridge, &identity, &result)?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod check;
 mod masquerade;
 mod removal;
+mod spoof_check;
 mod vlan;
 
 pub use check::check;
@@ -117,6 +118,7 @@ impl Addition<'_> {
         let gateway = self.join_vlans(&mut host, bridge, &result);
         gateway
             .and_then(|gateway| Ok((gateway, self.connect(&mut host, bridge, &result)?)))
+            .and_then(|links| self.pass_own_mac_only(&links.1).map(|()| links))
             .and_then(|links| self.masquerade(&result).map(|()| links))
             .map(|(gateway, [bridge, port, container])| {
                 result.interfaces = vec![
@@ -130,7 +132,8 @@ impl Addition<'_> {
             })
             .map_err(|error| {
                 let deleted = delete_veth(&mut host, &self.port);
-                and_left(error, deleted.map(|_| ()))
+                let undone = deleted.and(self.forget_mac());
+                and_left(error, undone)
             })
     }
 
@@ -172,6 +175,20 @@ impl Addition<'_> {
             plan::bridge::gateways(result).map_err(refused)
         } else {
             Ok(Vec::new())
+        }
+    }
+
+    fn pass_own_mac_only(&self, [_, port, container]: &[Link; 3]) -> Result<(), Error> {
+        match container.mac.filter(|_| self.conf.mac_spoof_chk) {
+            Some(mac) => spoof_check::add(self.identity, port, mac),
+            None => Ok(()),
+        }
+    }
+
+    fn forget_mac(&self) -> Result<(), Error> {
+        match self.conf.mac_spoof_chk {
+            true => spoof_check::del(self.identity),
+            false => Ok(()),
         }
     }
 
@@ -338,7 +355,7 @@ fn refused(error: PlanError) -> Error {
         PlanError::OtherAddress { .. } => Error::new(Code::Internal, error.to_string()).with_details(
             "the bridge serves another subnet: delete it when no container uses it any more, or name another in the network's bridge key",
         ),
-        PlanError::RouteKey { .. } | PlanError::Prefix(_) => Error::config(error),
+        PlanError::RouteScope { .. } | PlanError::Prefix(_) => Error::config(error),
     }
 }
 

@@ -7,7 +7,7 @@ use kernel::{
 };
 use nix::errno::Errno;
 
-use super::{host_veth_name, ipam, masquerade};
+use super::{host_veth_name, ipam, masquerade, spoof_check};
 use crate::{
     model::{Attachment, BridgeConf, Error, NetConf, ValidAttachments},
     plan::host_veth::Identity,
@@ -25,6 +25,9 @@ pub fn del(
     if !delete_in_container(attachment)? {
         let identity = Identity::of(attachment, conf.name());
         delete_host_end(&mut Handle::open()?, &identity)?;
+    }
+    if bridge.mac_spoof_chk {
+        spoof_check::del(&Identity::of(attachment, conf.name()))?;
     }
     if bridge.ip_masq {
         masquerade::del(attachment, conf)?;
@@ -52,6 +55,9 @@ pub fn gc(
             };
             removed.push(delete_host_end(&mut host, &identity));
         }
+    }
+    if bridge.mac_spoof_chk {
+        removed.push(spoof_check::gc(&mut host, valid));
     }
     if bridge.ip_masq {
         removed.push(masquerade::gc(valid, conf));

@@ -33,6 +33,7 @@ pub async fn follow(
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+        registry.metrics().source_behind();
         notices.set([format!(
             "{error}; trying again, what stands in the kernel stays"
         )]);
@@ -51,6 +52,8 @@ async fn follow_until_failure(
     let earlier = snapshots.borrow().clone();
     let mut lingers = earlier.is_some_and(|earlier| snapshot.keep_lingering(earlier));
     let end = Instant::now() + LINGERING;
+    registry.metrics().source_followed();
+    registry.metrics().received();
     snapshots.send_replace(Some(snapshot));
     loop {
         let response = tokio::select! {
@@ -61,6 +64,9 @@ async fn follow_until_failure(
                 continue;
             }
         };
+        if !response.events().is_empty() {
+            registry.metrics().received();
+        }
         // The watch stands and the server answers: the next failure is a new one.
         backoff.reset();
         if notices.clear() {

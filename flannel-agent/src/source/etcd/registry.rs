@@ -12,8 +12,9 @@ use super::{
     Access, Error,
     server::{LeaseWatch, Server},
 };
-use crate::model::{
-    Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Owner, Owners, Snapshot,
+use crate::{
+    model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Owner, Owners, Snapshot},
+    report::Metrics,
 };
 
 /// The keys below one prefix.
@@ -26,6 +27,7 @@ pub struct Registry {
     /// Which of them is asked.
     current: Arc<AtomicUsize>,
     prefix: String,
+    metrics: Metrics,
 }
 
 /// What came of a write.
@@ -58,7 +60,18 @@ impl Registry {
             servers,
             current: Arc::default(),
             prefix: prefix.to_owned(),
+            metrics: Metrics::default(),
         })
+    }
+
+    /// Has what it does counted.
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What counts.
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The key of the network configuration.
@@ -260,7 +273,10 @@ impl Registry {
                     self.current.store(start + offset, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(error) => failure = Some(error.after(failure)),
+                Err(error) => {
+                    self.metrics.source_failed();
+                    failure = Some(error.after(failure));
+                }
             }
         }
         Err(failure.unwrap_or_else(Error::no_server))

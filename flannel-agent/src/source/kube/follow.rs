@@ -43,6 +43,8 @@ pub async fn follow(nodes: &Nodes, followed: &Followed) -> Infallible {
         let attempt =
             follow_until_failure(nodes, followed, &mut revision, &mut backoff, &mut notices);
         let Err(error) = attempt.await;
+        nodes.metrics().source_failed();
+        nodes.metrics().source_behind();
         if error.is_expired() {
             tracing::info!("{error}; listing the nodes anew");
             revision = None;
@@ -74,6 +76,7 @@ async fn follow_until_failure(
         let events = nodes.watch(&from).await.inspect_err(|_| {
             *revision = Some(from.clone());
         })?;
+        nodes.metrics().source_followed();
         if notices.clear() {
             tracing::info!("the nodes in Kubernetes are followed again");
         }
@@ -98,7 +101,6 @@ impl Followed {
             .into_iter()
             .partition(|node| node.name == nodes.own_name);
         let snapshot = Snapshot {
-            revision: 0,
             entries: others
                 .into_iter()
                 .filter_map(|node| Some((node.name.clone(), entry(&node)?)))
@@ -106,6 +108,7 @@ impl Followed {
             ..Snapshot::default()
         };
         set(&self.own, own.into_iter().next());
+        nodes.metrics().received();
         set(&self.others, Some(snapshot));
     }
 
@@ -167,6 +170,7 @@ impl Followed {
             if snapshot.entries.get(&node.name) == entry.as_ref() {
                 return false;
             }
+            nodes.metrics().received();
             match entry {
                 Some(entry) => snapshot.entries.insert(node.name, entry),
                 None => snapshot.entries.remove(&node.name),
@@ -182,7 +186,11 @@ impl Followed {
         }
         self.others.send_if_modified(|snapshot| {
             let snapshot = snapshot.as_mut();
-            snapshot.is_some_and(|it| it.entries.remove(name).is_some())
+            let is_gone = snapshot.is_some_and(|it| it.entries.remove(name).is_some());
+            if is_gone {
+                nodes.metrics().received();
+            }
+            is_gone
         });
     }
 }

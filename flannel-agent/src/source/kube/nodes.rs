@@ -13,7 +13,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::Error;
-use crate::model::Node;
+use crate::{model::Node, report::Metrics};
 
 /// How long a request may take. A watch has no end, but has to begin within it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -41,6 +41,7 @@ pub enum InvalidPrefix {
 pub struct Nodes {
     api: Api<DynamicObject>,
     prefix: AnnotationPrefix,
+    metrics: Metrics,
     /// The name of the one that this is.
     pub own_name: String,
 }
@@ -72,14 +73,25 @@ impl AnnotationPrefix {
 // === impl Nodes ===
 
 impl Nodes {
-    /// The Nodes as a client sees them.
-    pub fn new(client: Client, prefix: AnnotationPrefix, own_name: String) -> Self {
+    /// The Nodes as a client sees them; `metrics` counts.
+    pub fn new(
+        client: Client,
+        prefix: AnnotationPrefix,
+        own_name: String,
+        metrics: Metrics,
+    ) -> Self {
         let resource = ApiResource::erase::<v1::Node>(&());
         Self {
             api: Api::all_with(client, &resource),
             prefix,
+            metrics,
             own_name,
         }
+    }
+
+    /// What counts.
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The own Node, if there is one.

@@ -100,6 +100,25 @@ impl Handle {
             .map_err(|error| Error::new(format!("nft list table {family} {table}"), error))
     }
 
+    /// Whether there is a chain, at the cost of one message.
+    pub fn has_chain(
+        &mut self,
+        family: impl Into<TableFamily>,
+        table: &str,
+        chain: &str,
+    ) -> Result<bool> {
+        let family = family.into();
+        let asked = wire::get_chain(family, table, chain).map_err(netlink::Error::from);
+        match asked.and_then(|request| self.socket.get(&request)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(Error::new(
+                format!("nft list chain {family} {table} {chain}"),
+                error,
+            )),
+        }
+    }
+
     /// How many changing messages were sent so far.
     pub fn sent(&self) -> u64 {
         self.socket.sent()

@@ -60,6 +60,15 @@ pub(super) fn delete_chain(
     Message::DeleteChain.request(0, Some(family), named(table, name))
 }
 
+/// Asks for one chain.
+pub(in crate::nft) fn get_chain(
+    family: TableFamily,
+    table: &str,
+    name: &str,
+) -> Result<Request, Invalid> {
+    Message::GetChain.request(0, Some(family), named(table, name))
+}
+
 /// Asks for the chains of all tables of a family; kernels can't be asked for less.
 pub(in crate::nft) fn dump_chains(family: TableFamily) -> Result<Request, Invalid> {
     Message::GetChain.request(0, Some(family), Attributes::default())

@@ -15,7 +15,7 @@ mod value;
 
 pub(super) use attribute::{Attributes, View};
 pub(super) use batch::{Step, begin, encode, end, steps};
-pub(super) use chain::{decode_chain, dump_chains};
+pub(super) use chain::{decode_chain, dump_chains, get_chain};
 pub(super) use element::{decode_elements, dump_elements};
 pub(super) use rule::{decode_rule, dump_rules};
 pub(super) use set::{decode_set, dump_sets};

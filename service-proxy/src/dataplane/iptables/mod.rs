@@ -17,14 +17,17 @@ use kernel::{
     sysctl,
 };
 
-pub use options::{BackendOption, DispatchOption, IptablesOptions};
+pub use options::IptablesOptions;
 
 use super::{Dataplane, Failure};
 use crate::{
     model::{Catalogue, Here, ObjectName},
-    plan::iptables::{
-        CANARY, Changes, Observed, Plan, ServicePort, Settings, Table, clean_up as remains,
-        difference,
+    plan::{
+        iptables::{
+            CANARY, Changes, Dispatch, Observed, Plan, ServicePort, Settings, Table,
+            clean_up as remains, difference,
+        },
+        nftables::NodeRules,
     },
     reconcile::{Outcome, Rewritten},
 };
@@ -35,6 +38,20 @@ const REST: u32 = 100;
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 /// TCP packets out of the window belong to their connection all the same.
 const TCP_BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
+
+/// How this mode works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IptablesMode {
+    /// The kind of tables, if it is not to be found out.
+    pub backend: Option<Backend>,
+    /// How addresses are looked up.
+    pub dispatch: Dispatch,
+    /// NodePorts are served on IPv4's loopback addresses too (F17).
+    pub localhost_node_ports: bool,
+    /// TCP packets out of the window belong to their connection all the same: packets that belong to none are
+    /// forwarded then (F35).
+    pub tcp_be_liberal: bool,
+}
 
 /// Keeps the tables of both families as the Services want them.
 #[derive(Debug)]
@@ -54,6 +71,20 @@ struct FamilyTables {
     compare_at: Instant,
 }
 
+// === impl IptablesMode ===
+
+/// kube-proxy's.
+impl Default for IptablesMode {
+    fn default() -> Self {
+        Self {
+            backend: None,
+            dispatch: Dispatch::default(),
+            localhost_node_ports: true,
+            tcp_be_liberal: false,
+        }
+    }
+}
+
 // === impl Tables ===
 
 impl Tables {
@@ -64,10 +95,10 @@ impl Tables {
     /// If there are none.
     pub fn open(
         node: impl Into<String>,
-        backend: Option<Backend>,
-        settings: [Settings; 2],
+        mode: IptablesMode,
+        mut rules: impl FnMut(Family) -> NodeRules,
     ) -> iptables::Result<Self> {
-        let backend = match backend {
+        let backend = match mode.backend {
             Some(backend) => backend,
             None => in_use()?,
         };
@@ -75,9 +106,16 @@ impl Tables {
         let mut missing = None;
         // Where it can't be read yet, it is as the kernel has it at first.
         let liberal = sysctl::get(TCP_BE_LIBERAL).is_ok_and(|value| value != "0");
-        for mut settings in settings {
-            settings.drop_invalid &= !liberal;
-            match Iptables::find(settings.family, backend) {
+        for family in Family::ALL {
+            let settings = Settings {
+                family,
+                node: rules(family),
+                dispatch: mode.dispatch,
+                localhost_node_ports: mode.localhost_node_ports,
+                drop_invalid: !liberal && !mode.tcp_be_liberal,
+                accounting: false,
+            };
+            match Iptables::find(family, backend) {
                 Ok(programs) => families.push(FamilyTables::new(programs, settings)),
                 Err(error @ Error::Missing { .. }) => missing = Some(error),
                 Err(error) => return Err(error),
@@ -124,6 +162,16 @@ impl Dataplane for Tables {
             outcome.attempted(family, started, tables.in_step);
         }
         outcome
+    }
+
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        let mut families = self.families.iter_mut();
+        let tables = families.find(|it| it.plan.settings().family == family);
+        tables.is_some_and(|tables| {
+            let changed = tables.plan.set_node(rules);
+            tables.in_step &= !changed;
+            changed
+        })
     }
 
     fn resync(&mut self) -> Outcome {

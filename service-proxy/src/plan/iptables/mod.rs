@@ -35,9 +35,6 @@ pub use name::CANARY;
 pub use ruleset::{ChainId, Chains, Changes, Ruleset, Shared, Table};
 pub use service_port::ServicePort;
 
-/// The mark of connections that are to be masqueraded, kube-proxy's by default (F28).
-pub const MARK: u32 = 0x4000;
-
 /// What of one family's rules is the same for all Services.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -47,8 +44,6 @@ pub struct Settings {
     pub node: NodeRules,
     /// How addresses are looked up.
     pub dispatch: Dispatch,
-    /// The mark of connections that are to be masqueraded.
-    pub mark: u32,
     /// NodePorts are served on IPv4's loopback addresses too, where the node's addresses allow it (F17).
     pub localhost_node_ports: bool,
     /// Packets that belong to no connection are not forwarded (F35).
@@ -129,6 +124,16 @@ impl Plan {
     /// What is the same for all Services.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Takes in what is the same in every dataplane; answers whether that is new.
+    pub fn set_node(&mut self, node: NodeRules) -> bool {
+        if self.settings.node == node {
+            return false;
+        }
+        self.settings.node = node;
+        self.lists = self.lists();
+        true
     }
 
     /// Takes in what Services are now, each with all of its ports; answers with what that changes.

@@ -134,7 +134,7 @@ pub fn chains(settings: &Settings) -> Chains {
     for table in Table::ALL {
         chains.insert(table.chain(CANARY), Vec::new());
     }
-    let mark = settings.mark;
+    let mark = settings.node.mark.value();
     chains.insert(
         Table::Nat.chain(MARK_MASQ),
         vec![Rule::new().jump(format_args!("MARK --or-mark {mark:#x}"))],
@@ -155,7 +155,7 @@ pub fn chains(settings: &Settings) -> Chains {
 }
 
 fn forward(settings: &Settings) -> Vec<String> {
-    let mark = settings.mark;
+    let mark = settings.node.mark.value();
     let counted = settings
         .accounting
         .then_some("-m nfacct --nfacct-name ct_state_invalid_dropped_pkts");

@@ -12,7 +12,7 @@ use kernel::{
 
 use super::{
     elements::Elements,
-    node_rules::{NodePortAddresses, NodeRules, loopback},
+    node_rules::{Mark, NodePortAddresses, NodeRules, loopback},
     pool::{PORT, Pool, SOCKET},
 };
 
@@ -55,9 +55,6 @@ const NODE_PORTS: &str = "look-up-node-ports";
 const UNSERVED: &str = "unserved";
 const UNSERVED_NODE_PORTS: &str = "unserved-node-ports";
 const CHECK_SOURCES: &str = "check-sources";
-
-/// The mark of connections to be masqueraded, kube-proxy's (F28).
-const MASQUERADE_MARK: u32 = 0x4000;
 
 /// Priorities of the base chains, those of kube-proxy: `dstnat`, `srcnat` and `filter`.
 const DSTNAT: i32 = -100;
@@ -128,7 +125,7 @@ impl Skeleton {
             ("nat-output", nat(Hook::Output, DSTNAT, look_up())),
             (
                 "nat-postrouting",
-                nat(Hook::Postrouting, SRCNAT, postrouting()),
+                nat(Hook::Postrouting, SRCNAT, postrouting(self.node.mark)),
             ),
             ("filter-input", filter(Hook::Input, FILTER, UNSERVED)),
             ("filter-forward", filter(Hook::Forward, FILTER, UNSERVED)),
@@ -141,7 +138,7 @@ impl Skeleton {
             (NODE_PORTS, regular(look_up_node_ports())),
             (
                 FROM_OUTSIDE,
-                regular(vec![rule([set_mark(MASQUERADE_MARK)])]),
+                regular(vec![rule([set_mark(self.node.mark)])]),
             ),
             (
                 LOCAL_ONLY,
@@ -164,7 +161,7 @@ impl Skeleton {
     /// Marks what has to be masqueraded, then goes where the Service's endpoints are drawn from.
     fn look_up(&self) -> Vec<Rule> {
         let to_cluster_ip = || in_set([Field::DestinationAddress], CLUSTER_IPS);
-        let mark = || set_mark(MASQUERADE_MARK);
+        let mark = || set_mark(self.node.mark);
         let masquerade = if self.node.masquerade_all {
             Some(rule([to_cluster_ip(), mark()]))
         } else {
@@ -187,7 +184,7 @@ impl Skeleton {
         let pods = self.node.from_pods(true);
         let pods = pods.map(|pods| commented("from a pod", [pods, any()]));
         let rules = [
-            rule([from_node(), set_mark(MASQUERADE_MARK)]),
+            rule([from_node(), set_mark(self.node.mark)]),
             commented("from this node", [from_node(), any()]),
             rule([verdict_map(local.fields(), local.frontends())]),
         ];
@@ -386,12 +383,12 @@ fn look_up_node_ports() -> Vec<Rule> {
     ]
 }
 
-fn postrouting() -> Vec<Rule> {
+fn postrouting(mark: Mark) -> Vec<Rule> {
     let masquerade = Statement::Masquerade { fully_random: true };
     vec![
         rule([
-            has_any(Field::Mark, MASQUERADE_MARK),
-            set_mark(0),
+            has_any(Field::Mark, mark.value()),
+            clear_mark(mark),
             masquerade.clone(),
         ]),
         commented(
@@ -462,10 +459,16 @@ fn verdict_map(fields: &[Field], map: &str) -> Statement {
     }
 }
 
-/// Makes the masquerade bit of the mark what it is in `bits`.
-fn set_mark(bits: u32) -> Statement {
+fn set_mark(mark: Mark) -> Statement {
     Statement::SetMark {
-        mask: MASQUERADE_MARK,
-        bits,
+        mask: mark.value(),
+        bits: mark.value(),
+    }
+}
+
+fn clear_mark(mark: Mark) -> Statement {
+    Statement::SetMark {
+        mask: mark.value(),
+        bits: 0,
     }
 }

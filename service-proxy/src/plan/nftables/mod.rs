@@ -38,7 +38,7 @@ use crate::model::ObjectName;
 pub use delta::{Contest, Delta};
 pub use involved::Involved;
 pub use layout::TABLE;
-pub use node_rules::{NodePortAddresses, NodeRules, Pods, loopback};
+pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, loopback};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -94,6 +94,12 @@ impl Plan {
     /// The family.
     pub fn family(&self) -> Family {
         self.skeleton.family
+    }
+
+    /// Takes in what of the rules is the same for all Services; answers whether that is new.
+    pub fn set_rules(&mut self, node: NodeRules) -> bool {
+        let before = std::mem::replace(&mut self.skeleton.node, node);
+        before != self.skeleton.node
     }
 
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
