@@ -1,6 +1,10 @@
 //! Every row holds in every mode: the rows of this suite, run again with iptables.
 
-use std::{env, process::Command};
+use std::{
+    env,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::proxy::{MODE, Mode};
 
@@ -26,6 +30,9 @@ fn every_row_holds(mode: &str) {
     if Mode::of_run() != Mode::Nftables {
         return;
     }
+    // One suite beside this one is enough for a machine.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut command = Command::new(env::current_exe().unwrap());
     command.env(MODE, mode).args(["--test-threads", "2"]);
     for name in OF_NFTABLES {
