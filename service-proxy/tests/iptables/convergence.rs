@@ -202,3 +202,62 @@ fn chains(tables: &Tables) -> Tables {
     }
     tables
 }
+
+/// Beyond a thousand endpoints, only those have a chain that need one; it stays so.
+#[test]
+fn a_large_cluster_has_few_chains() {
+    let service = Service {
+        name: ObjectName::new("shop", "web"),
+        cluster_ips: vec![[10, 96, 0, 1].into()],
+        ports: vec![ModelPort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+        }],
+        ..Service::default()
+    };
+    let ports = |endpoints: u16| {
+        let endpoints = (1..=endpoints).map(|number| Endpoint {
+            address: [10, 244, (number / 250) as u8, (number % 250) as u8].into(),
+            ..endpoint(if number == 1 { 1 } else { 2 })
+        });
+        let slice = EndpointSlice {
+            name: service.name.clone(),
+            service: service.name.clone(),
+            family: Family::V4,
+            ports: vec![SlicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 8080,
+            }],
+            endpoints: endpoints.collect(),
+        };
+        let ports = ServicePort::all(&service, [&slice].into_iter(), Family::V4, HERE);
+        BTreeMap::from([(service.name.clone(), ports)])
+    };
+    let mut plan = Plan::new(Settings {
+        family: Family::V4,
+        node: NodeRules::default(),
+        dispatch: Dispatch::Tree,
+        localhost_node_ports: false,
+        drop_invalid: true,
+        accounting: false,
+    });
+    for (endpoints, outgrown, chains) in [(1000, false, 1000), (1001, true, 1), (900, false, 1)] {
+        assert_eq!(plan.update(ports(endpoints)).outgrown, outgrown);
+        let ruleset = plan.ruleset();
+        let of_endpoints = ruleset
+            .chains
+            .keys()
+            .filter(|chain| chain.name.starts_with("KUBE-SEP-"));
+        assert_eq!(of_endpoints.count(), chains);
+        let rules: usize = ruleset
+            .chains
+            .iter()
+            .filter(|(chain, _)| chain.name.starts_with("KUBE-SVC-"))
+            .map(|(_, rules)| rules.len())
+            .sum();
+        assert_eq!(rules, usize::from(endpoints));
+    }
+}

@@ -155,7 +155,9 @@ impl Dataplane for Tables {
             let mut delta = tables.plan.update(now.collect::<BTreeMap<_, _>>());
             outcome.contests.append(&mut delta.contests);
             // What is refused is compared with all that stands; that can only be drift.
-            let followed = tables.in_step && tables.write(&delta.changes, &mut outcome).is_ok();
+            let followed = tables.in_step
+                && !delta.outgrown
+                && tables.write(&delta.changes, &mut outcome).is_ok();
             if !followed {
                 tables.synchronise(&mut outcome);
             }

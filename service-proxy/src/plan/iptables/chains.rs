@@ -19,13 +19,16 @@ struct Maker<'a> {
     settings: &'a Settings,
     port: &'a ServicePort,
     names: Names,
+    large: bool,
 }
 
-/// The chains of a Service port; none if there is nowhere to lead to.
-pub fn chains(settings: &Settings, port: &ServicePort) -> Chains {
+/// The chains of a Service port; none if there is nowhere to lead to. In a large cluster, they are as few as
+/// they can be.
+pub fn chains(settings: &Settings, port: &ServicePort, large: bool) -> Chains {
     let maker = Maker {
         settings,
         port,
+        large,
         names: Names::of(&port.name),
     };
     let mut chains = Chains::new();
@@ -59,7 +62,7 @@ pub fn chains(settings: &Settings, port: &ServicePort) -> Chains {
             );
         }
     }
-    for backend in port.backends() {
+    for backend in port.backends().into_iter().filter(|it| maker.has_chain(it)) {
         let name = name::endpoint(&port.name, &backend);
         let rules = maker.endpoint(&name, &backend);
         add(name, rules);
@@ -85,10 +88,33 @@ impl Maker<'_> {
                 let probability = 1.0 / (backends.len() - index) as f64;
                 format!("-m statistic --mode random --probability {probability:.10}")
             });
+            if !self.has_chain(backend) {
+                return self.translate(Rule::new(), share, backend);
+            }
             let rule = self.towards(backend).with_some(share);
             rule.jump(name::endpoint(&self.port.name, backend))
         }));
         rules
+    }
+
+    /// Whether an endpoint has a chain of its own: in a large cluster only one that needs more than a rule, as
+    /// what legacy tables cost grows most with the number of chains.
+    fn has_chain(&self, backend: &Backend) -> bool {
+        let one_rule = !self.reaches_itself(backend) && self.port.affinity.is_none();
+        !(self.large && one_rule)
+    }
+
+    /// Whether a connection of an endpoint to itself can come by: only where it is, which the classic layout
+    /// does not make use of.
+    fn reaches_itself(&self, backend: &Backend) -> bool {
+        backend.here || self.settings.dispatch == Dispatch::Flat
+    }
+
+    fn translate(&self, rule: Rule, condition: Option<String>, backend: &Backend) -> String {
+        let to = name::socket(backend);
+        rule.with_some(condition)
+            .protocol(self.port.name.protocol)
+            .jump(format_args!("DNAT --to-destination {to}"))
     }
 
     /// Connections to the cluster IP that are not from pods are marked, or all are (F25, F26).
@@ -116,7 +142,11 @@ impl Maker<'_> {
             .jump(chain)
     }
 
+    /// With a comment, which kube-proxy leaves out in large clusters as well.
     fn towards(&self, backend: &Backend) -> Rule {
+        if self.large {
+            return Rule::new();
+        }
         Rule::named(format_args!(
             "{} -> {}",
             self.port.name,
@@ -152,20 +182,15 @@ impl Maker<'_> {
     }
 
     /// Translates to an endpoint. One that reaches itself is masqueraded, so that the answer comes back this
-    /// way (F24); that can only happen where it is, which the classic layout does not make use of.
+    /// way (F24).
     fn endpoint(&self, chain: &str, backend: &Backend) -> Vec<String> {
         let name = &self.port.name;
-        let reaches_itself = backend.here || self.settings.dispatch == Dispatch::Flat;
-        let hairpin =
-            reaches_itself.then(|| Rule::named(name).source(backend.address).jump(MARK_MASQ));
+        let hairpin = self
+            .reaches_itself(backend)
+            .then(|| Rule::named(name).source(backend.address).jump(MARK_MASQ));
         let remember = self.port.affinity.is_some();
-        let translate = Rule::named(name)
-            .with_some(remember.then(|| format!("-m recent --name {chain} --set")))
-            .protocol(name.protocol)
-            .jump(format_args!(
-                "DNAT --to-destination {}",
-                name::socket(backend)
-            ));
+        let remember = remember.then(|| format!("-m recent --name {chain} --set"));
+        let translate = self.translate(Rule::named(name), remember, backend);
         hairpin.into_iter().chain([translate]).collect()
     }
 }

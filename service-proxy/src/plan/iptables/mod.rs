@@ -52,6 +52,9 @@ pub struct Settings {
     pub accounting: bool,
 }
 
+/// A cluster is large from more endpoints on, as kube-proxy has it (F39).
+const LARGE: usize = 1000;
+
 /// How addresses are looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dispatch {
@@ -71,6 +74,10 @@ pub struct Plan {
     claims: BTreeMap<Frontend, BTreeSet<ObjectName>>,
     /// The chains of the lists as they are now.
     lists: Chains,
+    /// How many endpoints there are, of each Service port.
+    endpoints: usize,
+    /// Whether the cluster is large, or was since the start: it is not to change to and fro.
+    large: bool,
 }
 
 /// What a change of Services changes.
@@ -80,6 +87,8 @@ pub struct Delta {
     pub changes: Changes,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
+    /// The cluster has become large: what is to be done is all that differs from [`Plan::ruleset`].
+    pub outgrown: bool,
 }
 
 // === impl Settings ===
@@ -116,6 +125,8 @@ impl Plan {
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
             lists: Chains::new(),
+            endpoints: 0,
+            large: false,
         };
         plan.lists = plan.lists();
         plan
@@ -147,6 +158,10 @@ impl Plan {
                 self.services.insert(service, had);
                 continue;
             }
+            let count = |ports: &[ServicePort]| -> usize {
+                ports.iter().map(|port| port.backends().len()).sum()
+            };
+            self.endpoints = self.endpoints + count(&ports) - count(&had);
             before.extend(self.chains_of(&had));
             after.extend(self.chains_of(&ports));
             lists_change |= self.entries_of(&had) != self.entries_of(&ports);
@@ -161,6 +176,8 @@ impl Plan {
             after.extend(lists);
         }
         delta.changes.chains = replaced(before, after);
+        delta.outgrown = !self.large && self.endpoints > LARGE;
+        self.large |= delta.outgrown;
         delta
     }
 
@@ -180,7 +197,7 @@ impl Plan {
     fn chains_of(&self, ports: &[ServicePort]) -> Chains {
         let chains = ports
             .iter()
-            .map(|port| chains::chains(&self.settings, port));
+            .map(|port| chains::chains(&self.settings, port, self.large));
         chains.flatten().collect()
     }
 

@@ -60,9 +60,9 @@ impl Rule {
         self.with(format_args!("-d {address}"))
     }
 
-    /// For packets to a network.
+    /// For packets to a network; that of all addresses goes without saying.
     pub fn destination_network(self, network: IpNetwork) -> Self {
-        self.with(format_args!("-d {network}"))
+        self.with_some((network.prefix() > 0).then(|| format!("-d {network}")))
     }
 
     /// For packets from an address.
