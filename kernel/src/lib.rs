@@ -5,7 +5,7 @@
 //! it from its own task or thread.
 //!
 //! `unsafe` is allowed in this crate alone, and only in [`netlink`], where a socket option has no
-//! safe wrapper; every use states its reason.
+//! safe wrapper, and in [`memory`]; every use states its reason.
 
 mod error;
 mod family;
@@ -16,6 +16,7 @@ mod vni;
 
 pub mod conntrack;
 pub mod iptables;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod nft;

@@ -6,16 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack};
+use kernel::{Family, conntrack, memory};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    configuration::{Follow, Settings},
+    configuration::{Detector, Follow, Settings},
     dataplane::{Dataplane, Failure},
     flows::Flows,
-    model::{Catalogue, Change, ObjectName},
+    model::{Catalogue, ObjectName},
     options::Options,
-    plan::HealthCheck,
+    plan::{HealthCheck, nftables::NodePortAddresses},
     reconcile::Outcome,
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
@@ -119,19 +119,17 @@ impl Daemon {
             metrics: progress.metrics.clone(),
             mode: settings.mode.name(),
         };
-        let rules = |family| settings.rules(family, None).unwrap_or_default();
+        let rules = |family| settings.rules(family);
         let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
         let (check_ports, servers) = CheckPorts::new(progress.health.clone(), addresses);
         http::start(&settings.bindings, &subject, servers)?;
-        let waiting = Family::ALL
-            .iter()
-            .any(|family| settings.rules(*family, None).is_none());
+        let waiting = settings.detector == Detector::NodeCidr;
         if waiting {
             report::waits(&node);
         }
         Ok(Self {
             catalogue: Catalogue::default(),
-            dataplane: settings.mode.open(&node, rules)?,
+            dataplane: settings.mode.open(&node, &rules)?,
             flows: Flows::new(
                 conntrack::Handle::open()?,
                 progress.metrics.clone(),
@@ -157,31 +155,19 @@ impl Daemon {
             let changes = one.into_changes(&self.catalogue);
             self.progress.changed(&changes);
             for change in changes {
-                let is_node = matches!(change, Change::Node(..));
                 self.pending.extend(self.catalogue.apply(change));
-                if is_node && self.set_rules() && !self.starting {
-                    self.look_at = Instant::now();
-                }
             }
         }
+        let node = self.catalogue.node(&self.node);
+        self.waiting &= node.is_none_or(|node| node.pod_networks.is_empty());
     }
 
-    /// Makes the rules what the settings and this node make them; answers whether that is new.
-    fn set_rules(&mut self) -> bool {
-        let node = self.catalogue.node(&self.node);
-        let rules = Family::ALL.map(|family| (family, self.settings.rules(family, node)));
-        let mut changed = false;
-        for (family, rules) in rules {
-            let Some(rules) = rules else {
-                // What is known from before stays in force.
-                return changed;
-            };
-            self.check_ports
-                .set_addresses(family, rules.node_ports.clone());
-            changed |= self.dataplane.set_rules(family, rules);
+    /// Whether there is something that the kernel has not followed yet.
+    fn is_behind(&self) -> bool {
+        if self.starting {
+            return self.failures == 0;
         }
-        self.waiting = false;
-        changed
+        !self.pending.is_empty() || !self.dataplane.is_settled(&self.catalogue)
     }
 
     /// Follows a new text of the configuration's file, or what kept it from being read.
@@ -217,7 +203,11 @@ impl Daemon {
                 self.settings.tuning.apply();
             }
         }
-        self.set_rules();
+        for family in Family::ALL {
+            self.dataplane
+                .set_rules(family, self.settings.rules(family));
+        }
+        self.settle();
         self.free_at = Instant::now();
         if !self.starting {
             self.look_at = Instant::now();
@@ -229,13 +219,30 @@ impl Daemon {
         self.free_at = Instant::now() + self.settings.min_sync_period;
         let services = std::mem::take(&mut self.pending);
         self.flows.note(&services);
-        if self.starting || !services.is_empty() {
+        let settled = self.dataplane.is_settled(&self.catalogue);
+        if self.starting || !services.is_empty() || !settled {
             let occasion = Occasion::Change(services.len());
             self.sync(occasion, |dataplane, catalogue| {
                 dataplane.update(catalogue, &services)
             });
         }
+        if !settled {
+            self.settle();
+        }
         self.tell_load_balancers(&services);
+    }
+
+    /// Follows the addresses of the node with what is served by this program itself.
+    fn settle(&mut self) {
+        let around = self.dataplane.surroundings();
+        for family in Family::ALL {
+            let options = self.settings.rules(family).node_ports;
+            let addresses = options.settled(family, around);
+            if (&options, &addresses) == (&NodePortAddresses::Primary, &NodePortAddresses::All) {
+                report::no_primary_address(&self.node, family);
+            }
+            self.check_ports.set_addresses(family, addresses);
+        }
     }
 
     /// What there is on this node of Services that load balancers ask for.
@@ -286,6 +293,10 @@ impl Daemon {
         }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
+        if !matches!(occasion, Occasion::Change(_)) {
+            // The whole table, as it is and as it should be, needed more than all that stays.
+            memory::give_back();
+        }
     }
 }
 
@@ -303,8 +314,7 @@ pub async fn run(orders: Orders) -> Result<(), Error> {
     daemon.learn(all);
     loop {
         let known = source.is_complete() && !daemon.waiting;
-        let behind =
-            known && (daemon.starting && daemon.failures == 0 || !daemon.pending.is_empty());
+        let behind = known && daemon.is_behind();
         tokio::select! {
             biased;
             _ = terminate.recv() => break,

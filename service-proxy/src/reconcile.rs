@@ -18,7 +18,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{Contest, NodeRules, Plan, TABLE},
+        nftables::{Contest, NodeRules, Plan, Surroundings, TABLE},
     },
 };
 
@@ -37,6 +37,7 @@ pub struct Reconciler<K> {
     kernel: K,
     node: String,
     plans: [Plan; 2],
+    around: Surroundings,
     /// The families whose table is known to be as the plan had it before the latest change.
     in_step: BTreeSet<Family>,
 }
@@ -102,16 +103,29 @@ impl<K: Nftables> Reconciler<K> {
             kernel,
             node: node.into(),
             plans: Family::ALL.map(|family| Plan::new(family, rules(family))),
+            around: Surroundings::default(),
             in_step: BTreeSet::new(),
         }
+    }
+
+    /// Whether the rules are for the node and the networks as they are known by now.
+    pub fn is_settled(&self, catalogue: &Catalogue) -> bool {
+        self.around == self.around.now(catalogue, &self.node)
+    }
+
+    /// The node and the networks that the rules are for.
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.around
     }
 
     /// Takes in what has become of Services, and lets the kernel follow.
     pub fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
+        self.around = self.around.now(catalogue, &self.node);
         let here = Here {
             node: &self.node,
             zone: catalogue.zone(&self.node),
+            addresses: &self.around.addresses,
         };
         for plan in &mut self.plans {
             let family = plan.family();
@@ -124,7 +138,8 @@ impl<K: Nftables> Reconciler<K> {
             });
             let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
             outcome.contests.append(&mut delta.contests);
-            let known = self.in_step.contains(&family) && !delta.outgrown;
+            let settled = !plan.settle(&self.around);
+            let known = self.in_step.contains(&family) && settled && !delta.outgrown;
             // What the kernel refuses is compared with all that it has; that can only be drift.
             let followed =
                 known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
@@ -142,7 +157,7 @@ impl<K: Nftables> Reconciler<K> {
         let mut plans = self.plans.iter_mut();
         plans
             .find(|plan| plan.family() == family)
-            .is_some_and(|plan| plan.set_rules(rules))
+            .is_some_and(|plan| plan.set_rules(rules, &self.around))
     }
 
     /// Compares everything with the kernel, and puts right what differs.

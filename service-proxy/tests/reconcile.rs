@@ -455,6 +455,7 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
 fn slice_of(family: Family) -> impl Strategy<Value = EndpointSlice> {
     let parts = (0..4_u8, ports(), vec(endpoint(family), 0..5));
     parts.prop_map(move |(service, ports, endpoints)| EndpointSlice {
+        triggered: None,
         name: name(""),
         service: name(format!("s{service}")),
         family,
@@ -475,6 +476,7 @@ fn slice() -> impl Strategy<Value = Change> {
     (0..6_u8, option::weighted(0.8, known)).prop_map(|(number, known)| {
         let name = name(format!("slice{number}"));
         let slice = known.map(|slice| EndpointSlice {
+            triggered: None,
             name: name.clone(),
             ..slice
         });
@@ -540,6 +542,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
         ))
     };
     let slices = (0..endpoints.div_ceil(1000)).map(|part| EndpointSlice {
+        triggered: None,
         name: name(format!("large{number}-{part}")),
         service: service.clone(),
         family: Family::V4,

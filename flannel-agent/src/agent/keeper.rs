@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
-    model::{Attributes, ByFamily, Claim, Guard, Held, Owners, Snapshot},
+    model::{Attributes, ByFamily, Claim, Guard, Held, NetConf, Owners, Snapshot},
     plan::{Claimant, History, Loss},
     report::Notices,
     source::etcd::{Error, Outcome, Registry},
@@ -25,6 +25,8 @@ pub struct Keeper {
     pub registry: Registry,
     /// Who wants one.
     pub claimant: Claimant,
+    /// The network configuration, whose subnets may change.
+    pub conf: watch::Receiver<NetConf>,
     /// How long after it was written a lease is renewed.
     pub renew_after: Duration,
 }
@@ -131,7 +133,11 @@ impl Keeper {
             history.gone = (loss == Loss::Gone).then_some(held.key);
             history.lost = (loss == Loss::Taken).then_some(held.key);
         }
-        let claim = match self.claimant.claim(history, &snapshot, &owners) {
+        let claimant = Claimant {
+            pools: self.conf.borrow().pools,
+            ..self.claimant.clone()
+        };
+        let claim = match claimant.claim(history, &snapshot, &owners) {
             Ok(claim) => claim,
             Err(full) => return Ok(Attempt::Full(full.to_string())),
         };

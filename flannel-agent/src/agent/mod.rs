@@ -1,5 +1,6 @@
 //! The agent as a whole: from its options to the loops that never end.
 
+mod configuration;
 mod drift;
 mod keeper;
 mod packet_filter;
@@ -24,14 +25,14 @@ pub use wireguard::Wireguard;
 use crate::{
     backoff::Backoff,
     model::{
-        Attributes, Backend, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot,
+        self, Attributes, Backend, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot,
         WireguardConf,
     },
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
     report::{self, CannotListen, Health, Metrics, Notices},
     source::{
-        self, InvalidFile,
+        self, InvalidFile, NoBridgeNetfilter,
         etcd::{self, InvalidCredentials, Registry},
         kube::{self, NoAccess, Nodes},
     },
@@ -76,6 +77,9 @@ pub enum Error {
     /// The configuration and the interface do not go together.
     #[error(transparent)]
     Site(#[from] Unusable),
+    /// iptables would not see what goes through bridges.
+    #[error(transparent)]
+    Bridges(#[from] NoBridgeNetfilter),
     /// The kernel does not tell what happens in it.
     #[error(transparent)]
     Drift(#[from] CannotWatch),
@@ -103,6 +107,7 @@ struct Start<'a> {
 struct Dataplane {
     drift: Drift,
     packet_filter: PacketFilter,
+    conf: watch::Receiver<NetConf>,
     reconciler: Reconciler,
     /// What the node says in its lease.
     own: watch::Receiver<Attributes>,
@@ -175,22 +180,29 @@ async fn with_etcd(start: Start<'_>, renew_after: Duration) -> Result<Infallible
         prefix: registry.leases_prefix(),
         store: "etcd",
     };
-    let mut dataplane = Dataplane::new(start, &conf, ByFamily::default(), leases)?;
+    let pools = conf.pools;
+    let running = watch::Sender::new(conf);
+    let mut dataplane = Dataplane::new(start, running.subscribe(), ByFamily::default(), leases)?;
     let mut keeper = Keeper {
         registry: registry.clone(),
         claimant: Claimant {
-            pools: conf.pools,
+            pools,
             node: dataplane.node.clone(),
             own: dataplane.own.borrow().clone(),
             owner: dataplane.owner.clone(),
         },
+        conf: running.subscribe(),
         renew_after,
     };
     let own = dataplane.own.clone();
     let (snapshot_sender, snapshots) = watch::channel(None);
     let (held_sender, held) = watch::channel(None);
+    let (text_sender, texts) = watch::channel(None);
     let previous = report::previous_subnets(&options.subnet_file);
+    let key = registry.config_key();
     tokio::select! {
+        never = etcd::follow_config(&registry, &text_sender) => match never {},
+        never = configuration::follow(&key, texts, held.clone(), &running) => match never {},
         never = etcd::follow(&registry, &snapshot_sender) => match never {},
         never = keeper.run(previous, own, snapshots.clone(), &held_sender) => match never {},
         never = dataplane.run(held, snapshots) => match never {},
@@ -223,7 +235,9 @@ async fn with_kubernetes(mut start: Start<'_>) -> Result<Infallible, Error> {
         sets_condition: options.set_node_network_unavailable,
         health: start.health.clone(),
     };
-    let mut dataplane = Dataplane::new(start, &conf, node.macs(), leases)?;
+    // The file is read but once: Kubernetes starts new pods for a new one.
+    let running = watch::Sender::new(conf);
+    let mut dataplane = Dataplane::new(start, running.subscribe(), node.macs(), leases)?;
     let followed = kube::Followed {
         own: watch::Sender::new(Some(node)),
         others: watch::Sender::new(None),
@@ -247,7 +261,7 @@ impl Dataplane {
     /// All of it, for a network configuration. `macs` are those that peers know the node by.
     fn new(
         start: Start<'_>,
-        conf: &NetConf,
+        conf_receiver: watch::Receiver<NetConf>,
         macs: ByFamily<Mac>,
         leases: LeasePlace,
     ) -> Result<Self, Error> {
@@ -258,6 +272,10 @@ impl Dataplane {
             health,
             metrics,
         } = start;
+        let conf = conf_receiver.borrow().clone();
+        if conf.packet_filter == model::PacketFilter::Iptables {
+            source::check_bridge_netfilter()?;
+        }
         let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
         let host = source::read_host(&mut kernel)?;
         let underlay = plan::choose_interface(&host, &search, &families)?;
@@ -271,7 +289,7 @@ impl Dataplane {
             node: node.clone(),
             macs,
         };
-        let site = Site::new(&mut kernel, search, conf, underlay, identity)?;
+        let site = Site::new(&mut kernel, search, &conf, underlay, identity)?;
         site.log();
         let packet_filter = PacketFilter::new(
             conf.packet_filter,
@@ -284,7 +302,16 @@ impl Dataplane {
         Ok(Self {
             drift,
             packet_filter,
-            reconciler: Reconciler::new(kernel, site, own_sender, options, leases, health, metrics),
+            reconciler: Reconciler::new(
+                kernel,
+                site,
+                own_sender,
+                conf_receiver.clone(),
+                options,
+                leases,
+                report::Told { health, metrics },
+            ),
+            conf: conf_receiver,
             own,
             node,
             owner,
@@ -298,7 +325,7 @@ impl Dataplane {
         snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
         tokio::select! {
-            never = self.packet_filter.run(held.clone()) => never,
+            never = self.packet_filter.run(held.clone(), self.conf.clone()) => never,
             never = self.reconciler.run(&mut self.drift, held, snapshots) => never,
         }
     }

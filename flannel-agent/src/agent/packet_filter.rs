@@ -18,7 +18,7 @@ use tokio::{
 
 use super::CannotWatch;
 use crate::{
-    model::{self, ByFamily, Held},
+    model::{self, ByFamily, Held, NetConf},
     plan::{self, OwnChain, Rules},
     report::{Metrics, Notices},
 };
@@ -81,8 +81,13 @@ impl PacketFilter {
         })
     }
 
-    /// Keeps the rules for the subnets of the lease, for ever; nothing is done before there is one.
-    pub async fn run(&mut self, mut held: watch::Receiver<Option<Held>>) -> Infallible {
+    /// Keeps the rules for the subnets of the lease, for ever, by what the configuration says; nothing is
+    /// done before there is one.
+    pub async fn run(
+        &mut self,
+        mut held: watch::Receiver<Option<Held>>,
+        mut conf: watch::Receiver<NetConf>,
+    ) -> Infallible {
         let mut timer = tokio::time::interval(self.resync);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due: Option<Instant> = None;
@@ -91,6 +96,10 @@ impl PacketFilter {
             // The sender lives as long as the agent; without it the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => {}
+                Ok(()) = conf.changed() => {
+                    self.by = conf.borrow_and_update().packet_filter;
+                    self.switched = false;
+                }
                 _ = timer.tick() => {}
                 () = changed(&mut self.changes), if due.is_none() => {
                     due = Some(earliest.max(Instant::now()));

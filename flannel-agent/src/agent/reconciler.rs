@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Drift, Site};
 use crate::{
-    model::{Attributes, ByFamily, Held, Snapshot, SubnetEnv},
+    model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
     plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
     report::{self, CannotWrite, Health, Metrics, Notices},
@@ -52,6 +52,7 @@ pub struct Reconciler {
     kernel: Handle,
     site: Site,
     own: watch::Sender<Attributes>,
+    conf: watch::Receiver<NetConf>,
     watched: Watched,
     cleaned: bool,
     subnet_file: PathBuf,
@@ -99,15 +100,16 @@ impl Reconciler {
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
+        conf: watch::Receiver<NetConf>,
         options: &Options,
         leases: LeasePlace,
-        health: Health,
-        metrics: Metrics,
+        report::Told { health, metrics }: report::Told,
     ) -> Self {
         Self {
             kernel,
             site,
             own,
+            conf,
             watched: Watched::default(),
             cleaned: false,
             subnet_file: options.subnet_file.clone(),
@@ -138,6 +140,7 @@ impl Reconciler {
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => self.repairs = false,
+                Ok(()) = self.conf.changed() => self.repairs = false,
                 Ok(()) = snapshots.changed() => self.repairs = false,
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
@@ -190,7 +193,8 @@ impl Reconciler {
             .collect();
         self.metrics
             .leases(snapshot.leases().count(), snapshot.invalid().count());
-        match self.site.follow(&mut self.kernel) {
+        let conf = self.conf.borrow_and_update().clone();
+        match self.site.follow(&mut self.kernel, &conf) {
             Ok(true) => {
                 self.repairs = false;
                 self.own.send_replace(self.site.own());

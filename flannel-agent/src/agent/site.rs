@@ -201,25 +201,26 @@ impl Site {
         }
     }
 
-    /// Goes on with what has become of the interface; answers whether that is something else than
-    /// before. Ethernet addresses stay as they are.
+    /// Goes on with what has become of the interface and of the configuration; answers whether that is
+    /// something else than before. Ethernet addresses stay as they are.
     ///
     /// # Errors
     /// All stays as it was.
-    pub fn follow(&mut self, kernel: &mut Handle) -> Result<bool, Unusable> {
+    pub fn follow(&mut self, kernel: &mut Handle, conf: &NetConf) -> Result<bool, Unusable> {
         let name = &self.underlay.name;
         let host = source::read_interface(kernel, name)?;
         let families: Vec<_> = self.overlays.iter().map(|(family, _)| family).collect();
         let underlay = plan::follow_interface(&host, name, &self.search, &families)?;
-        if underlay == self.underlay {
+        if underlay == self.underlay && *conf == self.conf {
             return Ok(false);
         }
-        let mut overlays = overlays(&self.conf, &underlay, &self.node)?;
+        let mut overlays = overlays(conf, &underlay, &self.node)?;
         for device in devices(&mut overlays) {
             device.mac = self.mac_of(&device.name).or(device.mac);
         }
         self.overlays = overlays;
         self.underlay = underlay;
+        self.conf = conf.clone();
         self.log();
         Ok(true)
     }

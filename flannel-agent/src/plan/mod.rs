@@ -4,6 +4,7 @@
 mod annotations;
 mod blackhole;
 mod claim;
+mod conf_update;
 mod device;
 mod hash;
 mod interface;
@@ -21,6 +22,7 @@ mod wireguard;
 pub use annotations::annotation_changes;
 pub use blackhole::blackhole_route;
 pub use claim::{Claimant, Full, History};
+pub use conf_update::ConfUpdate;
 pub use device::{Device, DeviceKind, link_changes};
 pub use hash::{machine_hash, vtep_mac};
 pub use interface::{

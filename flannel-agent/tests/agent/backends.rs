@@ -13,9 +13,9 @@ use crate::{
 /// A node with the name of its lease and a pod.
 pub struct Site {
     pub node: Node,
-    lease: String,
-    pod: TestNamespace,
-    address: IpAddr,
+    pub lease: String,
+    pub pod: TestNamespace,
+    pub address: IpAddr,
 }
 
 // === impl Site ===

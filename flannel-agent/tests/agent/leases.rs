@@ -54,14 +54,16 @@ async fn registry() -> Registry {
 }
 
 async fn keeper(conf: &str, node: u8) -> Keeper {
+    let conf = NetConf::parse(conf.as_bytes()).unwrap();
     Keeper {
         registry: registry().await,
         claimant: Claimant {
-            pools: NetConf::parse(conf.as_bytes()).unwrap().pools,
+            pools: conf.pools,
             node: node.to_string(),
             own: attributes(node),
             owner: owner(node),
         },
+        conf: tokio::sync::watch::Sender::new(conf).subscribe(),
         renew_after: Duration::from_secs(82_800),
     }
 }

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod backends;
+mod configuration;
 mod crowd;
 mod faults;
+mod flannel;
 mod healing;
 mod history;
 mod interface;

@@ -1,4 +1,5 @@
-//! ipip and WireGuard, where the kernel has them (`kernel/tests/debian-kernel.sh` runs one that has).
+//! What depends on the kernel: ipip and WireGuard, where it has them (`kernel/tests/debian-kernel.sh` runs
+//! one that has), and errors where something is not there.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -193,4 +194,21 @@ fn wireguard_carries_both_families_by_one_device() {
         .ip("ip", &["-6", "address", "show", "dev", "flannel-wg"]);
     assert!(own.contains("/128 scope global"), "{own}");
     println!("WireGuard in one device over IPv6: pods of two nodes talk");
+}
+
+#[test]
+fn iptables_without_br_netfilter_ends_the_start() {
+    let conf = r#"{"Network":"10.5.0.0/16","EnableNFTables":false,"Backend":{"Type":"vxlan"}}"#;
+    let lab = Lab::new("brnf", conf);
+    let mut node = lab.node(1);
+    if std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
+        node.start_ready(&[]);
+        return;
+    }
+    node.start(&[]);
+    assert_eq!(node.wait().code(), Some(1));
+    let text =
+        "Failed to check br_netfilter: /proc/sys/net/bridge/bridge-nf-call-iptables: No such file";
+    assert_eq!(node.count_in_log(text), 1, "{}", node.log());
+    println!("br_netfilter is missed");
 }

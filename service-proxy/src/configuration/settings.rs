@@ -8,7 +8,6 @@ use kernel::{Family, IfName};
 use super::{Configuration, Problem, check, check::network};
 use crate::{
     dataplane::{Mode, iptables::IptablesMode},
-    model::Node,
     plan::{
         Conntrack,
         nftables::{Mark, NodePortAddresses, NodeRules, Pods},
@@ -28,8 +27,8 @@ pub struct Settings {
     pub hostname: Option<String>,
     /// How local traffic is known.
     pub detector: Detector,
-    /// The networks of addresses that NodePorts are served on; of a family without any on all.
-    pub node_ports: Vec<IpNetwork>,
+    /// Where NodePorts are served.
+    pub node_ports: NodePorts,
     /// Every connection to a cluster IP is masqueraded.
     pub masquerade_all: bool,
     /// The bit of a packet's mark that says that it is to be masqueraded.
@@ -44,6 +43,15 @@ pub struct Settings {
     pub tuning: Tuning,
     /// How much is logged, as klog counts.
     pub verbosity: u32,
+}
+
+/// Where NodePorts are served (F16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePorts {
+    /// On the node's addresses in these networks; of a family without any on all.
+    In(Vec<IpNetwork>),
+    /// On the node's primary addresses.
+    Primary,
 }
 
 /// How connections from pods of this node are known (F27).
@@ -104,11 +112,7 @@ impl Settings {
             kubeconfig: some_text(&configuration.client_connection.kubeconfig).map(PathBuf::from),
             hostname: some_text(&configuration.hostname_override),
             detector,
-            node_ports: configuration
-                .node_port_addresses
-                .iter()
-                .filter_map(|text| network(text))
-                .collect(),
+            node_ports: node_ports(&configuration.node_port_addresses),
             masquerade_all,
             mark: Mark::bit(u32::try_from(bit.unwrap_or(14)).unwrap_or(14)),
             sync_period,
@@ -136,34 +140,23 @@ impl Settings {
         Ok(name.trim().to_lowercase())
     }
 
-    /// What of the rules of a family is the same for all Services; `None` as long as that takes to know more
-    /// of the node.
-    pub fn rules(&self, family: Family, node: Option<&Node>) -> Option<NodeRules> {
+    /// What of the rules of a family is the same for all Services.
+    pub fn rules(&self, family: Family) -> NodeRules {
         let of_family = |network: &&IpNetwork| Family::of_network(network) == family;
-        let networks: Vec<_> = self.node_ports.iter().filter(of_family).copied().collect();
-        Some(NodeRules {
+        NodeRules {
             pods: match &self.detector {
                 Detector::ClusterCidr(networks) => {
                     networks.iter().find(of_family).copied().map(Pods::Network)
                 }
-                Detector::NodeCidr => {
-                    let networks = &node?.pod_networks;
-                    if networks.is_empty() {
-                        return None;
-                    }
-                    networks.iter().find(of_family).copied().map(Pods::Network)
-                }
+                Detector::NodeCidr => Some(Pods::OfNode),
                 Detector::Bridge(name) => Some(Pods::Bridge(name.clone())),
                 Detector::InterfacePrefix(name) => Some(Pods::InterfacePrefix(name.clone())),
             },
             masquerade_all: self.masquerade_all,
-            node_ports: if networks.is_empty() {
-                NodePortAddresses::All
-            } else {
-                NodePortAddresses::In(networks)
-            },
+            node_ports: self.node_ports.of(family),
             mark: self.mark,
-        })
+            service_networks: Vec::new(),
+        }
     }
 }
 
@@ -178,19 +171,38 @@ fn mode(configuration: &Configuration) -> Mode {
     })
 }
 
+// === impl NodePorts ===
+
+impl NodePorts {
+    fn of(&self, family: Family) -> NodePortAddresses {
+        let Self::In(networks) = self else {
+            return NodePortAddresses::Primary;
+        };
+        let of_family = |network: &&IpNetwork| Family::of_network(network) == family;
+        let networks: Vec<_> = networks.iter().filter(of_family).copied().collect();
+        if networks.is_empty() {
+            NodePortAddresses::All
+        } else {
+            NodePortAddresses::In(networks)
+        }
+    }
+}
+
+fn node_ports(addresses: &[String]) -> NodePorts {
+    if addresses == ["primary"] {
+        return NodePorts::Primary;
+    }
+    NodePorts::In(addresses.iter().filter_map(|text| network(text)).collect())
+}
+
 /// What is right, but not done by this program yet.
 fn missing(configuration: &Configuration) -> Vec<String> {
     let mode = configuration.mode.as_str();
     let gate = configuration.feature_gates.get("AllowServiceExternalIPs");
-    let primary = configuration.node_port_addresses == ["primary"];
     [
         (
             MISSING_MODES.contains(&mode),
             format!("mode: {mode} is not there yet; say nftables, iptables, or nothing"),
-        ),
-        (
-            primary,
-            "nodePortAddresses: primary is not there yet; name the node's network instead".into(),
         ),
         (
             gate == Some(&false),
@@ -289,54 +301,62 @@ mod tests {
 
     use super::*;
 
-    fn pods(configuration: &Configuration, node: Option<&Node>) -> Vec<Option<Option<Pods>>> {
+    fn rules(configuration: &Configuration) -> [NodeRules; 2] {
         let (settings, _) = Settings::of(configuration).unwrap();
-        let rules = Family::ALL.map(|family| settings.rules(family, node));
-        rules
-            .into_iter()
-            .map(|rules| rules.map(|rules| rules.pods))
-            .collect()
+        Family::ALL.map(|family| settings.rules(family))
+    }
+
+    fn pods(configuration: &Configuration) -> [Option<Pods>; 2] {
+        rules(configuration).map(|rules| rules.pods)
     }
 
     #[test]
     fn local_traffic_by_every_detector() {
         let mut configuration = Configuration::usual();
-        assert_eq!(pods(&configuration, None), [Some(None), Some(None)]);
+        assert_eq!(pods(&configuration), [None, None]);
         configuration.cluster_cidr = "fd00:10::/56,10.244.3.7/16".into();
-        let [v4, v6] =
+        let networks =
             ["10.244.0.0/16", "fd00:10::/56"].map(|text| Pods::Network(text.parse().unwrap()));
-        assert_eq!(
-            pods(&configuration, None),
-            [Some(Some(v4.clone())), Some(Some(v6))]
-        );
+        assert_eq!(pods(&configuration), networks.map(Some));
+        for (mode, expected) in [
+            ("NodeCIDR", Pods::OfNode),
+            ("BridgeInterface", Pods::Bridge("cni0".parse().unwrap())),
+            (
+                "InterfaceNamePrefix",
+                Pods::InterfacePrefix("veth".parse().unwrap()),
+            ),
+        ] {
+            configuration.detect_local_mode = mode.into();
+            configuration.detect_local.bridge_interface = "cni0".into();
+            configuration.detect_local.interface_name_prefix = "veth".into();
+            let expected = [Some(expected.clone()), Some(expected)];
+            assert_eq!(pods(&configuration), expected, "{mode}");
+        }
+    }
 
-        configuration.detect_local_mode = "NodeCIDR".into();
-        assert_eq!(pods(&configuration, None), [None, None]);
-        assert_eq!(pods(&configuration, Some(&Node::default())), [None, None]);
-        let node = Node {
-            pod_networks: vec!["10.244.0.0/16".parse().unwrap()],
-            ..Node::default()
+    #[test]
+    fn node_ports_are_served_where_the_configuration_says() {
+        let networks = |texts: &[&str]| {
+            let networks = texts.iter().map(|text| text.parse().unwrap());
+            NodePortAddresses::In(networks.collect())
         };
-        assert_eq!(
-            pods(&configuration, Some(&node)),
-            [Some(Some(v4)), Some(None)]
-        );
-
-        configuration.detect_local_mode = "BridgeInterface".into();
-        configuration.detect_local.bridge_interface = "cni0".into();
-        let bridge = Pods::Bridge("cni0".parse().unwrap());
-        assert_eq!(
-            pods(&configuration, None),
-            [Some(Some(bridge.clone())), Some(Some(bridge))]
-        );
-
-        configuration.detect_local_mode = "InterfaceNamePrefix".into();
-        configuration.detect_local.interface_name_prefix = "veth".into();
-        let prefix = Pods::InterfacePrefix("veth".parse().unwrap());
-        assert_eq!(
-            pods(&configuration, None),
-            [Some(Some(prefix.clone())), Some(Some(prefix))]
-        );
+        for (addresses, expected) in [
+            (&[][..], [NodePortAddresses::All, NodePortAddresses::All]),
+            (
+                &["192.0.2.0/24"],
+                [networks(&["192.0.2.0/24"]), NodePortAddresses::All],
+            ),
+            (
+                &["primary"],
+                [NodePortAddresses::Primary, NodePortAddresses::Primary],
+            ),
+        ] {
+            let mut configuration = Configuration::usual();
+            configuration.node_port_addresses =
+                addresses.iter().map(|it| (*it).to_owned()).collect();
+            let served = rules(&configuration).map(|rules| rules.node_ports);
+            assert_eq!(served, expected, "{addresses:?}");
+        }
     }
 
     #[test]
@@ -367,12 +387,10 @@ mod tests {
     #[test]
     fn the_mark_is_a_bit() {
         let mut configuration = Configuration::usual();
-        let mark = |configuration: &Configuration| {
-            let (settings, _) = Settings::of(configuration).unwrap();
-            settings.rules(Family::V4, None).unwrap().mark.value()
-        };
-        assert_eq!(mark(&configuration), 0x4000);
+        let marks =
+            |configuration: &Configuration| rules(configuration).map(|rules| rules.mark.value());
+        assert_eq!(marks(&configuration), [0x4000; 2]);
         configuration.nftables.masquerade_bit = Some(0);
-        assert_eq!(mark(&configuration), 1);
+        assert_eq!(marks(&configuration), [1; 2]);
     }
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use crate::{
     model::{Catalogue, ObjectName},
-    plan::nftables::NodeRules,
+    plan::nftables::{NodeRules, Surroundings},
     reconcile::{self, Nftables, Outcome, Reconciler},
 };
 
@@ -24,6 +24,12 @@ pub trait Dataplane: fmt::Debug {
     /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
     /// kernel does not follow before the next [`Dataplane::resync`].
     fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool;
+
+    /// Whether the rules are for the node and the networks as they are known by now.
+    fn is_settled(&self, catalogue: &Catalogue) -> bool;
+
+    /// The node and the networks that the rules are for.
+    fn surroundings(&self) -> &Surroundings;
 }
 
 /// What Services are turned into.
@@ -146,5 +152,13 @@ impl<K: Nftables + fmt::Debug> Dataplane for Reconciler<K> {
 
     fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
         Self::set_rules(self, family, rules)
+    }
+
+    fn is_settled(&self, catalogue: &Catalogue) -> bool {
+        Self::is_settled(self, catalogue)
+    }
+
+    fn surroundings(&self) -> &Surroundings {
+        Self::surroundings(self)
     }
 }

@@ -193,6 +193,7 @@ fn plan(objects: &Objects, family: Family) -> Plan {
         (service.name.clone(), frontends)
     });
     let mut plan = Plan::new(family, objects.rules(family).clone());
+    plan.settle(&objects.around);
     plan.update(wanted.collect());
     plan
 }
@@ -202,6 +203,7 @@ impl Objects {
         Here {
             node: &self.node,
             zone: self.catalogue.zone(&self.node),
+            addresses: &self.around.addresses,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     daemon::SourceSettings,
     model::Catalogue,
     options::{self, Options},
-    plan::nftables::NodeRules,
+    plan::nftables::{NodeRules, Surroundings},
     source::{
         Kube,
         kube::{Access, Unusable},
@@ -26,6 +26,8 @@ pub struct Objects {
     pub catalogue: Catalogue,
     /// The name of the node.
     pub node: String,
+    /// What objects say of the node and of networks.
+    pub around: Surroundings,
     rules: [NodeRules; 2],
 }
 
@@ -75,11 +77,12 @@ impl Objects {
                     })?
             }
         };
-        let rules = |family| settings.rules(family, catalogue.node(&node));
+        let around = Surroundings::of(&catalogue, &node);
         Ok(Self {
-            rules: Family::ALL.map(|family| rules(family).unwrap_or_default()),
             catalogue,
             node,
+            rules: Family::ALL.map(|family| settings.rules(family).settled(family, &around)),
+            around,
         })
     }
 

@@ -154,6 +154,7 @@ impl fmt::Display for Because {
         f.write_str(match self {
             Self::NoEndpoints => "there is no endpoint anywhere",
             Self::NoEndpointsHere => "the policy wants an endpoint on this node, and there is none",
+            Self::NobodysClusterIp => "no Service has this address of a ServiceCIDR",
             Self::NoSuchPort => "the cluster IP is a Service's, but the port is not",
             Self::SourceRanges => "the sender is in none of loadBalancerSourceRanges",
         })

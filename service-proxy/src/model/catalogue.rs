@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{EndpointSlice, Node, ObjectName, Service};
+use ipnetwork::IpNetwork;
+
+use super::{EndpointSlice, Node, ObjectName, Service, ServiceCidr};
 
 /// What became of an object: what it is now, `None` if it is gone or nothing that the proxy serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Change {
     EndpointSlice(ObjectName, Option<Arc<EndpointSlice>>),
     /// Of a Node, whose name has no namespace.
     Node(ObjectName, Option<Arc<Node>>),
+    /// Of a ServiceCIDR, whose name has no namespace.
+    ServiceCidr(ObjectName, Option<Arc<ServiceCidr>>),
 }
 
 /// What names an object: its kind and name.
@@ -28,6 +32,8 @@ pub enum ObjectKey {
     EndpointSlice(ObjectName),
     /// A Node, whose name has no namespace.
     Node(ObjectName),
+    /// A ServiceCIDR, whose name has no namespace.
+    ServiceCidr(ObjectName),
 }
 
 /// A kind of object.
@@ -39,6 +45,8 @@ pub enum ObjectKind {
     EndpointSlice,
     /// Nodes.
     Node,
+    /// ServiceCIDRs.
+    ServiceCidr,
 }
 
 /// All objects that the proxy serves.
@@ -46,8 +54,10 @@ pub enum ObjectKind {
 pub struct Catalogue {
     services: BTreeMap<ObjectName, Arc<Service>>,
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
-    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// By name. Nearly every Service has one or two, for which a set would take half a kilobyte.
+    slices_of: BTreeMap<ObjectName, Vec<ObjectName>>,
     nodes: BTreeMap<ObjectName, Arc<Node>>,
+    service_cidrs: BTreeMap<ObjectName, Arc<ServiceCidr>>,
 }
 
 /// What an object was and what it is.
@@ -65,6 +75,7 @@ impl Change {
             Self::Service(name, _) => ObjectKey::Service(name.clone()),
             Self::EndpointSlice(name, _) => ObjectKey::EndpointSlice(name.clone()),
             Self::Node(name, _) => ObjectKey::Node(name.clone()),
+            Self::ServiceCidr(name, _) => ObjectKey::ServiceCidr(name.clone()),
         }
     }
 }
@@ -78,12 +89,16 @@ impl ObjectKey {
             ObjectKind::Service => Self::Service(name),
             ObjectKind::EndpointSlice => Self::EndpointSlice(name),
             ObjectKind::Node => Self::Node(name),
+            ObjectKind::ServiceCidr => Self::ServiceCidr(name),
         }
     }
 
     /// The name.
     pub fn name(&self) -> &ObjectName {
-        let (Self::Service(name) | Self::EndpointSlice(name) | Self::Node(name)) = self;
+        let (Self::Service(name)
+        | Self::EndpointSlice(name)
+        | Self::Node(name)
+        | Self::ServiceCidr(name)) = self;
         name
     }
 
@@ -93,6 +108,7 @@ impl ObjectKey {
             Self::Service(name) => Change::Service(name, None),
             Self::EndpointSlice(name) => Change::EndpointSlice(name, None),
             Self::Node(name) => Change::Node(name, None),
+            Self::ServiceCidr(name) => Change::ServiceCidr(name, None),
         }
     }
 }
@@ -103,6 +119,7 @@ impl fmt::Display for ObjectKind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         })
     }
 }
@@ -113,7 +130,17 @@ impl fmt::Display for ObjectKey {
             Self::Service(name) => write!(f, "Service {name}"),
             Self::EndpointSlice(name) => write!(f, "EndpointSlice {name}"),
             Self::Node(name) => write!(f, "Node {}", name.name),
+            Self::ServiceCidr(name) => write!(f, "ServiceCIDR {}", name.name),
         }
+    }
+}
+
+// === impl Difference ===
+
+impl<T> Difference<T> {
+    /// Whether a part of the object is another.
+    fn differs<'a, U: PartialEq>(&'a self, part: impl Fn(&'a T) -> U) -> bool {
+        self.before.as_deref().map(&part) != self.after.as_deref().map(&part)
     }
 }
 
@@ -128,11 +155,19 @@ impl Catalogue {
                 differs.then_some(name).into_iter().collect()
             }
             Change::EndpointSlice(name, slice) => self.apply_slice(name, slice),
-            // Any Service can have hints for a node's zone; zones hardly ever change.
-            Change::Node(name, node) => match replace(&mut self.nodes, name, node) {
-                Some(_) => self.services.keys().cloned().collect(),
-                None => BTreeSet::new(),
-            },
+            Change::Node(name, node) => {
+                let difference = replace(&mut self.nodes, name, node);
+                // Any Service can have hints for a node's zone, or let in who has its address; both hardly
+                // ever change.
+                match difference.filter(|it| it.differs(|node| (&node.zone, &node.addresses))) {
+                    Some(_) => self.services.keys().cloned().collect(),
+                    None => BTreeSet::new(),
+                }
+            }
+            Change::ServiceCidr(name, cidr) => {
+                replace(&mut self.service_cidrs, name, cidr);
+                BTreeSet::new()
+            }
         }
     }
 
@@ -154,14 +189,20 @@ impl Catalogue {
             .map(Arc::as_ref)
     }
 
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(&ObjectName::new("", name)).map(Arc::as_ref)
+    }
+
     /// The zone of a node, if that is known.
     pub fn zone(&self, node: &str) -> Option<&str> {
         self.node(node)?.zone.as_deref()
     }
 
-    /// A node by name.
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(&ObjectName::new("", name)).map(Arc::as_ref)
+    /// The networks that cluster IPs are taken from.
+    pub fn service_networks(&self) -> impl Iterator<Item = IpNetwork> {
+        let cidrs = self.service_cidrs.values();
+        cidrs.flat_map(|cidr| &cidr.networks).copied()
     }
 
     /// What names the objects of a kind.
@@ -171,6 +212,7 @@ impl Catalogue {
             ObjectKind::Service => Box::new(self.services.keys().map(key)),
             ObjectKind::EndpointSlice => Box::new(self.slices.keys().map(key)),
             ObjectKind::Node => Box::new(self.nodes.keys().map(key)),
+            ObjectKind::ServiceCidr => Box::new(self.service_cidrs.keys().map(key)),
         }
     }
 
@@ -197,10 +239,11 @@ impl Catalogue {
             self.unlink(&before.service, &name);
         }
         if let Some(after) = &after {
-            self.slices_of
-                .entry(after.service.clone())
-                .or_default()
-                .insert(name);
+            let slices = self.slices_of.entry(after.service.clone()).or_default();
+            if let Err(at) = slices.binary_search(&name) {
+                slices.reserve_exact(1);
+                slices.insert(at, name);
+            }
         }
         [before, after]
             .into_iter()
@@ -211,7 +254,7 @@ impl Catalogue {
 
     fn unlink(&mut self, service: &ObjectName, slice: &ObjectName) {
         if let Entry::Occupied(mut slices) = self.slices_of.entry(service.clone()) {
-            slices.get_mut().remove(slice);
+            slices.get_mut().retain(|name| name != slice);
             if slices.get().is_empty() {
                 slices.remove();
             }
@@ -252,6 +295,7 @@ mod tests {
 
     fn slice(slice: &str, service: &str) -> Change {
         let slice = EndpointSlice {
+            triggered: None,
             name: name(slice),
             service: name(service),
             family: Family::V4,

@@ -23,6 +23,8 @@ pub struct Here<'a> {
     pub node: &'a str,
     /// Its zone, if it has one.
     pub zone: Option<&'a str>,
+    /// Its addresses.
+    pub addresses: &'a [IpAddr],
 }
 
 /// The endpoints of a Service port that take connections, by traffic policy.
@@ -205,6 +207,7 @@ mod tests {
 
     fn slice(port: (&str, Protocol, u16), endpoints: &[(&str, &str)]) -> EndpointSlice {
         EndpointSlice {
+            triggered: None,
             name: ObjectName::new("default", "web-1"),
             service: ObjectName::new("default", "web"),
             family: Family::V4,
@@ -320,6 +323,7 @@ mod tests {
             let here = Here {
                 node: "here",
                 zone: Some("near"),
+                addresses: &[],
             };
             let candidates = candidates(&http(), &slices);
             let found = choose(&candidates, here);
@@ -339,6 +343,7 @@ mod tests {
         let here = Here {
             node: "here",
             zone: None,
+            addresses: &[],
         };
         assert_eq!(indices(&choose(&candidates, here).cluster), [0, 1]);
     }

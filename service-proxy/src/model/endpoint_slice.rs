@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use kernel::Family;
 
 use super::{ObjectName, Protocol};
@@ -19,6 +20,8 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// When what led to its latest change happened, where the controller says so.
+    pub triggered: Option<Timestamp>,
 }
 
 /// A port that the endpoints of a slice listen on for a port of the Service.

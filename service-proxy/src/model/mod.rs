@@ -16,6 +16,6 @@ pub use catalogue::{Catalogue, Change, ObjectKey, ObjectKind};
 pub use choice::{Candidate, Choice, Here, candidates, choose};
 pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SlicePort};
 pub use name::{ObjectName, ServicePortName};
-pub use node::Node;
+pub use node::{Node, ServiceCidr};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use service::{Service, ServiceKind, ServicePort, TrafficPolicy};

@@ -135,7 +135,7 @@ pub fn frontends<'a>(
             internal(service, port, &choice, here),
         );
         let external = external(service, port, &choice, here);
-        for (address, sources) in external_addresses(service, family) {
+        for (address, sources) in external_addresses(service, family, here) {
             let balance = Balance {
                 sources,
                 ..external.clone()
@@ -153,14 +153,29 @@ pub fn frontends<'a>(
 fn external_addresses(
     service: &Service,
     family: Family,
+    here: Here<'_>,
 ) -> impl Iterator<Item = (IpAddr, Option<Vec<IpNetwork>>)> {
     let sources = sources(service, family);
-    let balancers = service.load_balancer_ips.iter();
-    let balancers = balancers.map(move |address| (*address, sources.clone()));
+    let balancers = service.load_balancer_ips.iter().map(move |address| {
+        let sources = sources.clone();
+        (*address, sources.map(|it| with_node(it, *address, here)))
+    });
     let others = service.external_ips.iter().map(|address| (*address, None));
     balancers
         .chain(others)
         .filter(move |(address, _)| Family::of(address) == family)
+}
+
+/// Where the node itself may connect, so may the balancer's own address: a connection to it that the node makes
+/// can come from that (F20).
+fn with_node(mut sources: Vec<IpNetwork>, balancer: IpAddr, here: Here<'_>) -> Vec<IpNetwork> {
+    let has_node = |range: &IpNetwork| here.addresses.iter().any(|it| range.contains(*it));
+    let balancer = IpNetwork::from(balancer);
+    if sources.iter().any(has_node) && !sources.contains(&balancer) {
+        sources.push(balancer);
+        sources.sort_unstable();
+    }
+    sources
 }
 
 /// Who may connect to the load balancer's addresses; `None`: anybody, as no range is given, or one that
@@ -248,6 +263,7 @@ mod tests {
     const HERE: Here<'_> = Here {
         node: "n1",
         zone: None,
+        addresses: &[],
     };
 
     fn endpoint(address: &str, node: Option<&str>) -> Endpoint {
@@ -263,6 +279,7 @@ mod tests {
 
     fn slice(family: Family, endpoints: Vec<Endpoint>) -> EndpointSlice {
         EndpointSlice {
+            triggered: None,
             name: ObjectName::new("shop", format!("web-{family}")),
             service: ObjectName::new("shop", "web"),
             family,

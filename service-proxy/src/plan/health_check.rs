@@ -88,6 +88,7 @@ mod tests {
             port,
         };
         EndpointSlice {
+            triggered: None,
             name: ObjectName::new("shop", format!("web-{family}")),
             service: ObjectName::new("shop", "web"),
             family,

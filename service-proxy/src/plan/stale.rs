@@ -151,6 +151,7 @@ mod tests {
         };
         let endpoints = (1..).zip(conditions);
         let slice = EndpointSlice {
+            triggered: None,
             name: ObjectName::default(),
             service: ObjectName::default(),
             family: Family::V4,

@@ -46,6 +46,15 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How load balancers of some clouds weigh the nodes.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
+/// Something that the servers are told.
+#[derive(Debug)]
+enum Wanted {
+    /// What a Service wants.
+    Check(ObjectName, Option<HealthCheck>),
+    /// Where checks are served.
+    Addresses(Family, NodePortAddresses),
+}
+
 /// Tells the servers what Services want.
 #[derive(Debug)]
 pub struct CheckPorts {
@@ -64,13 +73,6 @@ pub struct Servers {
     running: BTreeMap<Place, Server>,
     /// Places that can't be had, which has been told.
     missing: BTreeSet<Place>,
-}
-
-/// What the servers are told.
-#[derive(Debug)]
-enum Wanted {
-    Check(ObjectName, Option<HealthCheck>),
-    Addresses(Family, NodePortAddresses),
 }
 
 /// Where a Service's check is served.
@@ -308,8 +310,12 @@ impl Server {
 /// The addresses of the node where checks are served: all at once, or those of some networks.
 fn served_addresses(family: Family, served: &NodePortAddresses) -> Vec<IpAddr> {
     let networks = match (served, family) {
-        (NodePortAddresses::All, Family::V4) => return vec![Ipv4Addr::UNSPECIFIED.into()],
-        (NodePortAddresses::All, Family::V6) => return vec![Ipv6Addr::UNSPECIFIED.into()],
+        (NodePortAddresses::All | NodePortAddresses::Primary, Family::V4) => {
+            return vec![Ipv4Addr::UNSPECIFIED.into()];
+        }
+        (NodePortAddresses::All | NodePortAddresses::Primary, Family::V6) => {
+            return vec![Ipv6Addr::UNSPECIFIED.into()];
+        }
         (NodePortAddresses::In(networks), _) => networks,
     };
     let addresses = route::Handle::open().and_then(|mut handle| handle.addresses(None));

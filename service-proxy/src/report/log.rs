@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use kernel::Family;
+
 use crate::{
     configuration::Settings,
     model::Catalogue,
@@ -75,6 +77,14 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
             took.as_secs_f64() * 1e3
         );
     }
+}
+
+/// Warns that NodePorts are served on more addresses than they should be.
+pub fn no_primary_address(node: &str, family: Family) {
+    tracing::warn!(
+        "Node {node} has no {family} address in its status: nodePortAddresses \"primary\" stands for all \
+         {family} addresses until it has one"
+    );
 }
 
 /// Tells what a person should know of the configuration.

@@ -8,5 +8,7 @@ pub mod metrics;
 mod process;
 mod progress;
 
-pub use log::{Occasion, forgot, not_reloaded, reloaded, synced, waits, warnings};
+pub use log::{
+    Occasion, forgot, no_primary_address, not_reloaded, reloaded, synced, waits, warnings,
+};
 pub use progress::Progress;

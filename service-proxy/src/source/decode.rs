@@ -6,10 +6,12 @@
 use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::{Node, Service, ServicePort, ServiceSpec},
         discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice},
+        networking::v1::ServiceCIDR,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -21,6 +23,8 @@ use crate::model::{self, ObjectName, Protocol, ServiceKind, TrafficPolicy, parse
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of EndpointSlices of headless Services.
 const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Annotation of an EndpointSlice with the time of what led to its latest change.
+const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Label that names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -75,28 +79,60 @@ pub fn cluster_name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
 }
 
 /// A Node.
-pub fn node(node: &Node) -> model::Node {
+pub fn node(node: &Node) -> Result<model::Node, Invalid> {
     let labels = node.metadata.labels.as_ref();
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     let excluded = taints
         .into_iter()
         .flatten()
         .any(|taint| taint.key == TO_BE_DELETED);
-    model::Node {
+    Ok(model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
-        pod_networks: pod_networks(node),
+        addresses: node_addresses(node),
+        pod_networks: pod_networks(node)?,
         leaving: excluded || node.metadata.deletion_timestamp.is_some(),
-    }
+    })
 }
 
-/// The node's pod networks; a text that is none is left out, as the API server lets none in.
-fn pod_networks(node: &Node) -> Vec<IpNetwork> {
+/// The networks of a ServiceCIDR.
+pub fn service_cidr(cidr: &ServiceCIDR) -> Result<model::ServiceCidr, Invalid> {
+    let networks = cidr.spec.as_ref().and_then(|spec| spec.cidrs.as_ref());
+    let networks = networks.into_iter().flatten();
+    Ok(model::ServiceCidr {
+        networks: networks
+            .map(|text| network("spec.cidrs", text))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// Addresses within the cluster first, then those outside. What is no address is of no account: it is what
+/// the node's own kubelet has written.
+fn node_addresses(node: &Node) -> Vec<IpAddr> {
+    let status = node.status.as_ref();
+    let listed = status.and_then(|status| status.addresses.as_ref());
+    let of_kind = |kind: &'static str| {
+        let listed = listed.into_iter().flatten();
+        listed
+            .filter(move |it| it.type_ == kind)
+            .filter_map(|it| parse_address(&it.address))
+    };
+    of_kind("InternalIP").chain(of_kind("ExternalIP")).collect()
+}
+
+/// `podCIDRs`, or of an object from before dual stack `podCIDR`.
+fn pod_networks(node: &Node) -> Result<Vec<IpNetwork>, Invalid> {
     let Some(spec) = &node.spec else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let listed = spec.pod_cidrs.iter().flatten();
-    let texts = listed.chain(spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none()));
-    texts.filter_map(|text| text.parse().ok()).collect()
+    let mut networks = listed
+        .map(|text| network("spec.podCIDRs", text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let single = spec.pod_cidr.as_ref().filter(|text| !text.is_empty());
+    if let Some(text) = single.filter(|_| networks.is_empty()) {
+        networks.push(network("spec.podCIDR", text)?);
+    }
+    Ok(networks)
 }
 
 /// A Service, if the proxy serves it.
@@ -166,16 +202,25 @@ pub fn endpoint_slice(slice: &EndpointSlice) -> Result<Option<model::EndpointSli
     let ports = ports
         .map(|(index, port)| slice_port(index, port))
         .collect::<Result<Vec<_>, _>>()?;
-    let endpoints = slice.endpoints.iter().enumerate();
+    let listed = slice.endpoints.iter().enumerate();
+    let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+    for (index, item) in listed {
+        endpoints.push(endpoint(index, item, family)?);
+    }
     Ok(Some(model::EndpointSlice {
         service: ObjectName::new(&name.namespace, service),
         name,
         family,
         ports: ports.into_iter().flatten().collect(),
-        endpoints: endpoints
-            .map(|(index, item)| endpoint(index, item, family))
-            .collect::<Result<_, _>>()?,
+        endpoints,
+        triggered: triggered(&slice.metadata),
     }))
+}
+
+/// When what led to the latest change of a slice happened. For measuring only: what can't be read is not there.
+fn triggered(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let annotations = metadata.annotations.as_ref()?;
+    annotations.get(TRIGGERED)?.parse().ok()
 }
 
 /// Letters of DNS names only, so that the name can stand in a comment or a log line as it is.
@@ -257,15 +302,13 @@ fn load_balancer_ips(service: &Service) -> Result<Vec<IpAddr>, Invalid> {
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
     let field = "spec.loadBalancerSourceRanges";
     let ranges = spec.load_balancer_source_ranges.iter().flatten();
-    ranges
-        .map(|text| {
-            let network = text.trim().parse::<IpNetwork>().ok();
-            let network = network.filter(|_| text.contains('/'));
-            network.ok_or_else(|| {
-                Invalid::new(field, format!("{text:?} is no network such as 10.0.0.0/8"))
-            })
-        })
-        .collect()
+    ranges.map(|text| network(field, text)).collect()
+}
+
+fn network(field: &str, text: &str) -> Result<IpNetwork, Invalid> {
+    let network = text.trim().parse::<IpNetwork>().ok();
+    let network = network.filter(|_| text.contains('/'));
+    network.ok_or_else(|| Invalid::new(field, format!("{text:?} is no network such as 10.0.0.0/8")))
 }
 
 /// How long a client keeps its endpoint (F22).
@@ -448,6 +491,33 @@ mod tests {
     }
 
     #[test]
+    fn when_a_slice_was_triggered() {
+        for (annotation, expected) in [
+            (
+                json!("2026-01-01T00:00:00.5Z"),
+                Some("2026-01-01T00:00:00.5Z"),
+            ),
+            (json!("yesterday"), None),
+        ] {
+            let object = json!({
+                "metadata": {
+                    "namespace": "ns1",
+                    "name": "svc1-abc",
+                    "labels": {SERVICE_NAME: "svc1"},
+                    "annotations": {TRIGGERED: annotation},
+                },
+                "addressType": "IPv4",
+                "endpoints": [],
+            });
+            let found = endpoint_slice(&serde_json::from_value(object).unwrap())
+                .unwrap()
+                .unwrap()
+                .triggered;
+            assert_eq!(found, expected.map(|text| text.parse().unwrap()));
+        }
+    }
+
+    #[test]
     fn a_node_that_is_to_go() {
         let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
         for (object, leaving) in [
@@ -460,8 +530,41 @@ mod tests {
             ),
         ] {
             let decoded = node(&serde_json::from_value(object.clone()).unwrap());
-            assert_eq!(decoded.leaving, leaving, "{object}");
+            assert_eq!(decoded.unwrap().leaving, leaving, "{object}");
         }
+    }
+
+    #[test]
+    fn addresses_and_networks_of_a_node() {
+        let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+        let object = json!({
+            "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:1::/64"]},
+            "status": {"addresses": [
+                address("Hostname", "n1"),
+                address("ExternalIP", "203.0.113.1"),
+                address("InternalIP", "192.0.2.1"),
+                address("InternalIP", "fd00::1"),
+            ]},
+        });
+        let decoded = node(&serde_json::from_value(object).unwrap()).unwrap();
+        let addresses: Vec<_> = decoded.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.1", "fd00::1", "203.0.113.1"]);
+        let networks: Vec<_> = decoded
+            .pod_networks
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(networks, ["10.244.1.0/24", "fd00:1::/64"]);
+
+        let old = json!({"spec": {"podCIDR": "10.244.1.0/24"}});
+        let decoded = node(&serde_json::from_value(old).unwrap()).unwrap();
+        assert_eq!(decoded.pod_networks.len(), 1);
+        let bad = json!({"spec": {"podCIDRs": ["10.244.1.0"]}});
+        let error = node(&serde_json::from_value(bad).unwrap()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "spec.podCIDRs: \"10.244.1.0\" is no network such as 10.0.0.0/8"
+        );
     }
 
     #[test]

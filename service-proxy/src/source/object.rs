@@ -5,6 +5,7 @@ use std::{fmt::Display, sync::Arc};
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use serde::de::{DeserializeOwned, Deserializer};
 
@@ -62,7 +63,26 @@ pub fn node(node: &Node) -> Result<Change, String> {
         "Node",
         node.metadata.name.as_deref(),
         decode::cluster_name(&node.metadata),
-        |name| Ok(Change::Node(name, Some(Arc::new(decode::node(node))))),
+        |name| {
+            let known = Arc::new(decode::node(node)?);
+            Ok(Change::Node(name, Some(known)))
+        },
+    )
+}
+
+/// What a ServiceCIDR is now.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn service_cidr(cidr: &ServiceCIDR) -> Result<Change, String> {
+    named(
+        "ServiceCIDR",
+        cidr.metadata.name.as_deref(),
+        decode::cluster_name(&cidr.metadata),
+        |name| {
+            let known = Arc::new(decode::service_cidr(cidr)?);
+            Ok(Change::ServiceCidr(name, Some(known)))
+        },
     )
 }
 

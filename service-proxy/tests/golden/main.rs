@@ -17,6 +17,7 @@ use service_proxy::{
 const HERE: Here<'_> = Here {
     node: "node1",
     zone: None,
+    addresses: &[],
 };
 
 const MANIFEST: &str = include_str!("cluster.yaml");

@@ -20,6 +20,7 @@ use crate::tables::Tables;
 const HERE: Here<'_> = Here {
     node: "n1",
     zone: None,
+    addresses: &[],
 };
 
 /// Services by number; a Service that is not there has no ports.
@@ -69,6 +70,7 @@ fn ports(number: u8) -> impl Strategy<Value = (ObjectName, Vec<ServicePort>)> {
             let slice = EndpointSlice {
                 name: name.clone(),
                 service: name.clone(),
+                triggered: None,
                 family: Family::V4,
                 ports: vec![SlicePort {
                     name: "http".into(),
@@ -225,6 +227,7 @@ fn a_large_cluster_has_few_chains() {
         let slice = EndpointSlice {
             name: service.name.clone(),
             service: service.name.clone(),
+            triggered: None,
             family: Family::V4,
             ports: vec![SlicePort {
                 name: "http".into(),

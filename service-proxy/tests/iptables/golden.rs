@@ -15,6 +15,7 @@ use service_proxy::{
 const HERE: Here<'_> = Here {
     node: "node1",
     zone: None,
+    addresses: &[],
 };
 
 /// The text for `iptables-restore`, where nothing stands so far.

@@ -137,7 +137,11 @@ fn a_change_costs_few_messages_and_starts_no_program() {
         let changes = number("TWEED_CHANGES", 100);
         for change in 0..changes {
             let before = syncs();
-            let endpoints: &[u8] = if change % 2 == 0 { &[1, 2, 3] } else { &[1, 2] };
+            let endpoints: &[u8] = if change.is_multiple_of(2) {
+                &[1, 2, 3]
+            } else {
+                &[1, 2]
+            };
             server.apply(slice(1, endpoints)).unwrap();
             eventually(|| format!("change {change}"), || syncs() > before);
         }
@@ -174,7 +178,7 @@ fn memory_is_small_and_does_not_grow_by_listing_anew() {
             server.apply(object).unwrap();
         }
         let server = Server::StandIn(server);
-        let proxy = Proxy::start(&server, &[]);
+        let proxy = Proxy::start(&server, &["--sync-period=5s"]);
         let (all, own) = resident(proxy.id());
         println!(
             "{services} Services x 10 endpoints: resident {all} KiB, {own} KiB of that anonymous"
@@ -186,11 +190,12 @@ fn memory_is_small_and_does_not_grow_by_listing_anew() {
             let again = || proxy.log().matches("everything is followed again").count() >= round;
             eventually(|| format!("list {round}"), again);
         }
-        let (_, later) = resident(proxy.id());
-        println!("after 3 lists: {later} KiB anonymous");
-        assert!(
-            later < own + own / 2 + 8 * 1024,
-            "{own} KiB, then {later} KiB"
+        // What listing took for once is given back with the next comparison.
+        let (limit, later) = (own + own / 2 + 8 * 1024, || resident(proxy.id()).1);
+        eventually(
+            || format!("{} KiB to be no more than {limit}", later()),
+            || later() <= limit,
         );
+        println!("after 3 lists: {} KiB anonymous", later());
     });
 }

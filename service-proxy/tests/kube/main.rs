@@ -106,8 +106,8 @@ fn nothing_is_programmed_before_both_lists_are_complete() {
         stand_in(&server).faults().add(fault);
         let proxy = Proxy::start_only(&server, &[]);
         eventually_served_by(1, &[1]);
+        proxy.wait_for("first sync");
         let log = proxy.log();
-        assert!(log.contains("first sync"), "{log}");
         assert_eq!(proxy.complaints().len(), 1, "{log}");
         // Had the Service been programmed without its endpoints, this would have changed it.
         assert!(!log.contains("Services changed"), "{log}");

@@ -16,7 +16,7 @@ use crate::{
     server::{Answer, Transport},
 };
 
-const NODE_PORT: u16 = 30080;
+pub const NODE_PORT: u16 = 30080;
 /// The chance that one of three endpoints is never drawn is below 1e-10.
 const MANY: usize = 60;
 
@@ -86,7 +86,7 @@ impl Row {
     }
 }
 
-fn assert_dropped(network: &Network, from: Place, to: SocketAddr) {
+pub fn assert_dropped(network: &Network, from: Place, to: SocketAddr) {
     let error = network.ask(from, Transport::Tcp, to).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{from:?} to {to}");
 }

@@ -12,6 +12,7 @@ mod iptables;
 mod manifest;
 mod modes;
 mod network;
+mod node;
 mod proxy;
 mod removed;
 mod server;

@@ -176,6 +176,13 @@ impl Registry {
         Ok(Outcome::Raced)
     }
 
+    /// Watches the network configuration, and what begins like its key, from now on.
+    pub(super) async fn watch_config(&self) -> Result<LeaseWatch, Error> {
+        let key = self.config_key();
+        self.ask(|server| async { server.watch_prefix(&key, 0).await })
+            .await
+    }
+
     /// Watches the leases from a revision on.
     pub(super) async fn watch_leases(&self, from: i64) -> Result<LeaseWatch, Error> {
         let prefix = self.leases_prefix();

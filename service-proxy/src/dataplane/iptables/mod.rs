@@ -27,7 +27,7 @@ use crate::{
             CANARY, Changes, Dispatch, Observed, Plan, ServicePort, Settings, Table,
             clean_up as remains, difference,
         },
-        nftables::NodeRules,
+        nftables::{NodeRules, Surroundings},
     },
     reconcile::{Outcome, Rewritten},
 };
@@ -57,6 +57,7 @@ pub struct IptablesMode {
 #[derive(Debug)]
 pub struct Tables {
     node: String,
+    around: Surroundings,
     families: Vec<FamilyTables>,
 }
 
@@ -65,6 +66,8 @@ pub struct Tables {
 struct FamilyTables {
     programs: Iptables,
     plan: Plan,
+    /// What is the same in every dataplane, in whatever surroundings.
+    rules: NodeRules,
     /// Whether the tables are known to be as the plan had them before the latest change.
     in_step: bool,
     /// Not before then is everything compared again, unless something is wrong.
@@ -131,6 +134,7 @@ impl Tables {
         tracing::info!("writes {backend}");
         Ok(Self {
             node: node.into(),
+            around: Surroundings::default(),
             families,
         })
     }
@@ -139,9 +143,11 @@ impl Tables {
 impl Dataplane for Tables {
     fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
+        self.around = self.around.now(catalogue, &self.node);
         let here = Here {
             node: &self.node,
             zone: catalogue.zone(&self.node),
+            addresses: &self.around.addresses,
         };
         for tables in &mut self.families {
             let started = Instant::now();
@@ -155,7 +161,9 @@ impl Dataplane for Tables {
             let mut delta = tables.plan.update(now.collect::<BTreeMap<_, _>>());
             outcome.contests.append(&mut delta.contests);
             // What is refused is compared with all that stands; that can only be drift.
-            let followed = tables.in_step
+            let settled = !tables.settle(&self.around);
+            let followed = settled
+                && tables.in_step
                 && !delta.outgrown
                 && tables.write(&delta.changes, &mut outcome).is_ok();
             if !followed {
@@ -170,10 +178,17 @@ impl Dataplane for Tables {
         let mut families = self.families.iter_mut();
         let tables = families.find(|it| it.plan.settings().family == family);
         tables.is_some_and(|tables| {
-            let changed = tables.plan.set_node(rules);
-            tables.in_step &= !changed;
-            changed
+            tables.rules = rules;
+            tables.settle(&self.around)
         })
+    }
+
+    fn is_settled(&self, catalogue: &Catalogue) -> bool {
+        self.around == self.around.now(catalogue, &self.node)
+    }
+
+    fn surroundings(&self) -> &Surroundings {
+        &self.around
     }
 
     fn resync(&mut self) -> Outcome {
@@ -195,10 +210,19 @@ impl FamilyTables {
     fn new(programs: Iptables, settings: Settings) -> Self {
         Self {
             programs,
+            rules: settings.node.clone(),
             plan: Plan::new(settings),
             in_step: false,
             compare_at: Instant::now(),
         }
+    }
+
+    /// Makes the rules those for some surroundings; answers whether that is new.
+    fn settle(&mut self, around: &Surroundings) -> bool {
+        let family = self.plan.settings().family;
+        let changed = self.plan.set_node(self.rules.settled(family, around));
+        self.in_step &= !changed;
+        changed
     }
 
     fn needs_comparing(&self) -> bool {

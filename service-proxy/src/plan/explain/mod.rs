@@ -108,6 +108,8 @@ pub enum Because {
     NoEndpointsHere,
     /// It is another port of a cluster IP.
     NoSuchPort,
+    /// It is an address that cluster IPs are taken from, and no Service has it.
+    NobodysClusterIp,
     /// The sender is in none of the load balancer's source ranges.
     SourceRanges,
 }
@@ -247,7 +249,9 @@ impl<'a> View<'a> {
 
     fn serves_node_ports(&self, address: IpAddr) -> bool {
         let served = match &self.rules.node_ports {
-            NodePortAddresses::All => !loopback(Family::of(&address)).contains(address),
+            NodePortAddresses::All | NodePortAddresses::Primary => {
+                !loopback(Family::of(&address)).contains(address)
+            }
             NodePortAddresses::In(networks) => {
                 networks.iter().any(|network| network.contains(address))
             }
@@ -261,6 +265,15 @@ impl<'a> View<'a> {
         if services.any(|service| service.cluster_ips.contains(&address)) {
             Outcome::Refused {
                 because: Because::NoSuchPort,
+            }
+        } else if self
+            .rules
+            .service_networks()
+            .iter()
+            .any(|network| network.contains(address))
+        {
+            Outcome::Dropped {
+                because: Because::NobodysClusterIp,
             }
         } else {
             Outcome::Untouched

@@ -39,7 +39,7 @@ impl Origin {
             !surroundings.source_on_node && interface.is_some_and(|it| name(it.as_str()))
         };
         let is_pod = match &rules.pods {
-            None => false,
+            None | Some(Pods::OfNode) => false,
             Some(Pods::Network(network)) => network.contains(source),
             Some(Pods::Bridge(bridge)) => comes_in_by(&|name| name == bridge.as_str()),
             Some(Pods::InterfacePrefix(prefix)) => {

@@ -29,6 +29,7 @@ fn view(objects: &[Value], packet: (&str, &str)) -> Explanation {
         here: Here {
             node: "n1",
             zone: Some("a"),
+            addresses: &[],
         },
         rules: &rules,
         surroundings: &Surroundings {

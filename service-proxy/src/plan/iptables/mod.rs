@@ -97,6 +97,8 @@ impl Settings {
     /// Matches connections from pods, if they are known; behind `!`, those from elsewhere (F27).
     fn pods(&self) -> Option<String> {
         Some(match self.node.pods.as_ref()? {
+            // While the Node object names none.
+            Pods::OfNode => return None,
             Pods::Network(network) => format!("-s {network}"),
             Pods::Bridge(name) => format!("-i {name}"),
             Pods::InterfacePrefix(name) => format!("-i {name}+"),
@@ -106,7 +108,7 @@ impl Settings {
     /// Whether NodePorts are served on loopback addresses, which have to be routed then.
     pub fn serves_loopback(&self) -> bool {
         let allowed = match &self.node.node_ports {
-            NodePortAddresses::All => true,
+            NodePortAddresses::All | NodePortAddresses::Primary => true,
             NodePortAddresses::In(networks) => networks
                 .iter()
                 .any(|network| skeleton::overlaps(*network, loopback(Family::V4))),
@@ -307,6 +309,7 @@ impl List {
     fn last_rules(self, settings: &Settings) -> Vec<String> {
         match (self, settings.dispatch) {
             (Self::Services, _) => skeleton::to_node_ports(settings),
+            (Self::Unserved, Dispatch::Tree) => skeleton::unallocated(settings),
             (Self::UnservedExternal, Dispatch::Tree) => skeleton::to_unserved_node_ports(settings),
             _ => Vec::new(),
         }

@@ -185,7 +185,7 @@ pub fn to_node_ports(settings: &Settings) -> Vec<String> {
     };
     let loopback = loopback(settings.family);
     match &settings.node.node_ports {
-        NodePortAddresses::All => {
+        NodePortAddresses::All | NodePortAddresses::Primary => {
             let outside = (!settings.serves_loopback()).then(|| format!("! -d {loopback}"));
             vec![rule().with_some(outside).jump(NODE_PORTS)]
         }
@@ -206,7 +206,9 @@ pub fn to_node_ports(settings: &Settings) -> Vec<String> {
 pub fn to_unserved_node_ports(settings: &Settings) -> Vec<String> {
     let outside = |network: IpNetwork| Rule::new().destination_local().destination_network(network);
     match &settings.node.node_ports {
-        NodePortAddresses::All => vec![Rule::new().destination_local().jump(EXTERNAL_NODE_PORTS)],
+        NodePortAddresses::All | NodePortAddresses::Primary => {
+            vec![Rule::new().destination_local().jump(EXTERNAL_NODE_PORTS)]
+        }
         NodePortAddresses::In(_) => {
             let networks = settings.node.node_port_networks().into_iter();
             networks
@@ -214,6 +216,19 @@ pub fn to_unserved_node_ports(settings: &Settings) -> Vec<String> {
                 .collect()
         }
     }
+}
+
+/// What becomes of connections to cluster IPs that no Service has (F15). kube-proxy's iptables mode lets them
+/// pass.
+pub fn unallocated(settings: &Settings) -> Vec<String> {
+    let networks = settings.node.service_networks().into_iter();
+    networks
+        .map(|network| {
+            Rule::named("cluster IPs of no Service")
+                .destination_network(network)
+                .jump("DROP")
+        })
+        .collect()
 }
 
 /// Whether two networks have addresses in common.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{
@@ -12,7 +13,7 @@ use kernel::{
 
 use super::{
     elements::Elements,
-    node_rules::{Mark, NodePortAddresses, NodeRules, loopback},
+    node_rules::{Mark, NodePortAddresses, NodeRules, Surroundings, loopback},
     pool::{PORT, Pool, SOCKET},
 };
 
@@ -41,6 +42,9 @@ pub const NODE_PORT_SESSION_SERVICES: &str = "node-port-session-services";
 pub const SESSIONS: &str = "sessions";
 /// The networks of the node's addresses that NodePorts are served on.
 const NODE_PORT_NETWORKS: &str = "node-port-networks";
+
+/// The networks that cluster IPs are taken from.
+const SERVICE_NETWORKS: &str = "service-networks";
 
 /// The chain that refuses a connection; nft would take a chain `reject` for its own word.
 pub const REFUSE: &str = "refuse";
@@ -75,13 +79,32 @@ const SESSION_CAPACITY: u32 = 1 << 20;
 pub struct Skeleton {
     /// The family.
     pub family: Family,
-    /// What is a matter of the node.
+    /// What is a matter of the node, as far as options say.
+    pub options: NodeRules,
+    /// The same in the node's surroundings.
     pub node: NodeRules,
 }
 
 // === impl Skeleton ===
 
 impl Skeleton {
+    /// For a node of which nothing is known yet.
+    pub fn new(family: Family, options: NodeRules) -> Self {
+        Self {
+            family,
+            node: options.settled(family, &Surroundings::default()),
+            options,
+        }
+    }
+
+    /// Takes in what is known of the node; answers whether that makes a difference.
+    pub fn settle(&mut self, around: &Surroundings) -> bool {
+        let node = self.options.settled(self.family, around);
+        let differs = self.node != node;
+        self.node = node;
+        differs
+    }
+
     /// The table with elements, and the chains that they lead to.
     pub fn table(
         &self,
@@ -95,7 +118,13 @@ impl Skeleton {
             chains: self.chains().into_iter().chain(chains).collect(),
             sets: sets
                 .chain(self.node_port_networks())
-                .chain([(SESSIONS.to_owned(), self.sessions())])
+                .chain([
+                    (SESSIONS.to_owned(), self.sessions()),
+                    (
+                        SERVICE_NETWORKS.to_owned(),
+                        self.networks(self.node.service_networks()),
+                    ),
+                ])
                 .collect(),
         }
     }
@@ -201,6 +230,13 @@ impl Skeleton {
                 "no such port",
                 [in_set([Field::DestinationAddress], CLUSTER_IPS), refuse],
             ),
+            commented(
+                "nobody's cluster IP",
+                [
+                    in_set([Field::DestinationAddress], SERVICE_NETWORKS),
+                    Statement::Verdict(Verdict::Drop),
+                ],
+            ),
             self.to_node([jump(UNSERVED_NODE_PORTS)]),
         ]
     }
@@ -208,7 +244,7 @@ impl Skeleton {
     /// For connections to an address that NodePorts are served on.
     fn to_node(&self, then: [Statement; 1]) -> Rule {
         let address = match &self.node.node_ports {
-            NodePortAddresses::All => {
+            NodePortAddresses::All | NodePortAddresses::Primary => {
                 let loopback = Value::Network(loopback(self.family));
                 matches(Field::DestinationAddress, Operator::IsNot(loopback))
             }
@@ -226,8 +262,13 @@ impl Skeleton {
         let NodePortAddresses::In(_) = &self.node.node_ports else {
             return None;
         };
-        let networks = self.node.node_port_networks().into_iter();
-        let set = Set {
+        let networks = self.node.node_port_networks();
+        Some((NODE_PORT_NETWORKS.to_owned(), self.networks(networks)))
+    }
+
+    fn networks(&self, networks: Vec<IpNetwork>) -> Set {
+        let networks = networks.into_iter();
+        Set {
             key: vec![DataType::address(self.family)],
             data: None,
             size: 0,
@@ -237,8 +278,7 @@ impl Skeleton {
             elements: networks
                 .map(|network| (vec![Value::Network(network)], Element::default()))
                 .collect(),
-        };
-        Some((NODE_PORT_NETWORKS.to_owned(), set))
+        }
     }
 
     fn sessions(&self) -> Set {

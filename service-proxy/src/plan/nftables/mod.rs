@@ -38,7 +38,7 @@ use crate::model::ObjectName;
 pub use delta::{Contest, Delta};
 pub use involved::Involved;
 pub use layout::TABLE;
-pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, loopback};
+pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, Surroundings, loopback};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Plan {
     /// A plan without Services.
     pub fn new(family: Family, node: NodeRules) -> Self {
         Self {
-            skeleton: Skeleton { family, node },
+            skeleton: Skeleton::new(family, node),
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
             sessions: Sessions::default(),
@@ -96,10 +96,16 @@ impl Plan {
         self.skeleton.family
     }
 
-    /// Takes in what of the rules is the same for all Services; answers whether that is new.
-    pub fn set_rules(&mut self, node: NodeRules) -> bool {
-        let before = std::mem::replace(&mut self.skeleton.node, node);
-        before != self.skeleton.node
+    /// Takes in what of the rules is the same for all Services; answers whether the rules are others now.
+    pub fn set_rules(&mut self, options: NodeRules, around: &Surroundings) -> bool {
+        self.skeleton.options = options;
+        self.skeleton.settle(around)
+    }
+
+    /// Takes in what is known of the node and of networks; answers whether the rules are others now, so that all
+    /// has to be compared.
+    pub fn settle(&mut self, around: &Surroundings) -> bool {
+        self.skeleton.settle(around)
     }
 
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.

@@ -343,7 +343,9 @@ mod tests {
                 format!("+{} {}", name.name, service.cluster_ips[0])
             }
             Change::Service(name, None) => format!("-{}", name.name),
-            Change::EndpointSlice(..) | Change::Node(..) => format!("{change:?}"),
+            Change::EndpointSlice(..) | Change::Node(..) | Change::ServiceCidr(..) => {
+                format!("{change:?}")
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use serde_json::Value;
 
@@ -183,9 +184,11 @@ fn objects(value: Value) -> Vec<Result<Option<Change>, String>> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     match (text("apiVersion"), text("kind")) {
         ("v1", "List" | "ServiceList" | "NodeList")
-        | ("discovery.k8s.io/v1", "EndpointSliceList") => items(value),
+        | ("discovery.k8s.io/v1", "EndpointSliceList")
+        | ("networking.k8s.io/v1", "ServiceCIDRList") => items(value),
         ("v1", "Service") => vec![read_service(value)],
         ("v1", "Node") => vec![read_node(value)],
+        ("networking.k8s.io/v1", "ServiceCIDR") => vec![read_service_cidr(value)],
         ("discovery.k8s.io/v1", "EndpointSlice") => vec![read_slice(value)],
         ("", _) => vec![Err(
             "apiVersion: is missing, so this is no Kubernetes object".into(),
@@ -227,6 +230,11 @@ fn read_slice(value: Value) -> Result<Option<Change>, String> {
 fn read_node(value: Value) -> Result<Option<Change>, String> {
     let node: Node = object::typed(value)?;
     object::node(&node).map(Some)
+}
+
+fn read_service_cidr(value: Value) -> Result<Option<Change>, String> {
+    let cidr: ServiceCIDR = object::typed(value)?;
+    object::service_cidr(&cidr).map(Some)
 }
 
 #[cfg(test)]

@@ -269,7 +269,8 @@ mod tests {
             .map(|change| match change.key() {
                 ObjectKey::Service(name)
                 | ObjectKey::EndpointSlice(name)
-                | ObjectKey::Node(name) => (name.name, known(change)),
+                | ObjectKey::Node(name)
+                | ObjectKey::ServiceCidr(name) => (name.name, known(change)),
             })
             .collect()
     }
