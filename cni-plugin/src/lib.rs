@@ -86,20 +86,30 @@ fn call(
     }
 }
 
-/// `cni-plugin install DIR`.
+/// `cni-plugin install DIR [CONFLIST FILE]`.
 fn install(
     arguments: &[OsString],
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<ExitCode> {
-    let [command, directory] = arguments else {
-        return write!(stderr, "{}", report::usage()).map(|()| ExitCode::from(USAGE));
+    let (directory, conflist) = match arguments {
+        [command, directory] if command == "install" => (Path::new(directory), None),
+        [command, directory, from, to] if command == "install" => {
+            (Path::new(directory), Some((Path::new(from), Path::new(to))))
+        }
+        _ => return write!(stderr, "{}", report::usage()).map(|()| ExitCode::from(USAGE)),
     };
-    if command != "install" {
-        return write!(stderr, "{}", report::usage()).map(|()| ExitCode::from(USAGE));
-    }
-    match source::install(Path::new(directory), &Plugin::ALL.map(Plugin::name)) {
-        Ok(installed) => print(&report::installed(&installed), ExitCode::SUCCESS, stdout),
+    let installed = source::install(directory, &Plugin::ALL.map(Plugin::name));
+    let told = installed.and_then(|installed| {
+        let mut told = report::installed(&installed);
+        if let Some((from, to)) = conflist {
+            source::install_conflist(from, to, directory)?;
+            told.push_str(&report::installed_conflist(to));
+        }
+        Ok(told)
+    });
+    match told {
+        Ok(told) => print(&told, ExitCode::SUCCESS, stdout),
         Err(error) => writeln!(stderr, "cni-plugin install: {error}").map(|()| ExitCode::FAILURE),
     }
 }

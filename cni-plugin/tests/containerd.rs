@@ -28,7 +28,7 @@ use nix::{
     unistd::Pid,
 };
 
-const CONFLIST: &str = include_str!("../../deploy/10-flannel.conflist");
+const CONFLIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/10-flannel.conflist");
 const SOCKET: &str = "/run/tweed-test/containerd.sock";
 /// containerd's namespace, and the cgroup that it makes for it in each hierarchy and does not remove.
 const NAMESPACE: &str = "tweed-test";
@@ -161,11 +161,12 @@ fn install(state: &Path) {
     ] {
         fs::create_dir_all(dir).unwrap();
     }
-    for name in ["flannel", "bridge", "host-local"] {
-        let path = Path::new("/opt/cni/bin").join(name);
-        fs::copy(env!("CARGO_BIN_EXE_cni-plugin"), path).unwrap();
-    }
-    fs::write("/etc/cni/net.d/10-flannel.conflist", CONFLIST).unwrap();
+    let installed = Command::new(env!("CARGO_BIN_EXE_cni-plugin"))
+        .args(["install", "/opt/cni/bin", CONFLIST])
+        .arg("/etc/cni/net.d/10-flannel.conflist")
+        .stdout(Stdio::null())
+        .status();
+    assert!(installed.unwrap().success());
     fs::write("/run/flannel/subnet.env", lab::SUBNET_ENV).unwrap();
     let conf = format!(
         "version = 2\nroot = \"/var/lib/containerd\"\nstate = \"/run/tweed-test/state\"\n\

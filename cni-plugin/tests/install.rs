@@ -1,4 +1,4 @@
-//! `cni-plugin install DIR`.
+//! `cni-plugin install DIR [CONFLIST FILE]`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -35,6 +35,7 @@ fn other_arguments_get_the_usage() {
         &["remove", "/"],
         &["install"],
         &["install", "a", "b"],
+        &["remove", "a", "b", "c"],
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_cni-plugin"))
             .args(arguments)
@@ -43,8 +44,25 @@ fn other_arguments_get_the_usage() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(
-            told.starts_with("usage: cni-plugin install DIR\n"),
+            told.starts_with("usage: cni-plugin install DIR [CONFLIST FILE]\n"),
             "{told}"
         );
     }
+}
+
+#[test]
+fn the_deployed_list_is_installed_behind_its_plugins() {
+    let directory = tempfile::tempdir().unwrap();
+    let conflist = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/10-flannel.conflist");
+    let installed = directory.path().join("10-flannel.conflist");
+    let output = Command::new(env!("CARGO_BIN_EXE_cni-plugin"))
+        .arg("install")
+        .args([directory.path(), conflist.as_ref(), &installed])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        std::fs::read(installed).unwrap(),
+        std::fs::read(conflist).unwrap()
+    );
 }

@@ -8,9 +8,9 @@ use std::{
 /// First wait.
 const FIRST: Duration = Duration::from_millis(100);
 /// Longest wait.
-const LONGEST: Duration = Duration::from_secs(5);
+pub const LONGEST: Duration = Duration::from_secs(3);
 
-/// Waits that double, from 100 ms to 5 s. Each is shortened at random by up to a half, so that nodes
+/// Waits that double, from 100 ms to 3 s. Each is shortened at random by up to a half, so that nodes
 /// that lost one server together do not come back together.
 #[derive(Clone, Debug)]
 pub struct Backoff {

@@ -16,7 +16,10 @@ fn main() -> ExitCode {
         eprintln!("flannel-agent {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    report::start_log();
+    report::start_log(options.v);
+    if let Some(flags) = options.without_effect() {
+        tracing::warn!("{flags} has no effect here; -v and RUST_LOG choose what is logged");
+    }
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,33 +7,21 @@ use std::{
     time::Duration,
 };
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser};
 use kernel::Family;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{
     model::{ByFamily, LEASE_TTL},
     plan::Rules,
-    source::etcd::Credentials,
+    source::{
+        etcd::Credentials,
+        kube::{Access, AnnotationPrefix},
+    },
 };
 
 /// What every environment variable of flannel begins with.
 const ENVIRONMENT: &str = "FLANNELD_";
-
-/// flannel's flags that are not ours: one of them in the environment is refused as it is on the command
-/// line, since to ignore it would change what the node does.
-const UNSUPPORTED: [&str; 11] = [
-    "iface-regex",
-    "ip-blackhole-route",
-    "kube-annotation-prefix",
-    "kube-api-url",
-    "kube-subnet-mgr",
-    "kubeconfig-file",
-    "log-backtrace-at",
-    "net-config-path",
-    "set-node-network-unavailable",
-    "v",
-    "vmodule",
-];
 
 /// Leases this node's subnet from etcd and keeps its VXLAN overlay, as flanneld does.
 ///
@@ -81,11 +69,47 @@ pub struct Options {
     #[arg(long, value_name = "PASSWORD")]
     pub etcd_password: Option<String>,
 
+    /// Take this node's subnets from Kubernetes instead of etcd
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub kube_subnet_mgr: bool,
+
+    /// Where the Kubernetes API is; not needed in a pod
+    #[arg(long, value_name = "URL")]
+    pub kube_api_url: Option<String>,
+
+    /// File that says where the Kubernetes API is and who the agent is; not needed in a pod
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig_file: Option<PathBuf>,
+
+    /// What the annotations of nodes begin with
+    #[arg(long, value_name = "PREFIX", value_parser = AnnotationPrefix::parse,
+        default_value = "flannel.alpha.coreos.com")]
+    pub kube_annotation_prefix: AnnotationPrefix,
+
+    /// The network configuration, with --kube-subnet-mgr
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/etc/kube-flannel/net-conf.json"
+    )]
+    pub net_config_path: PathBuf,
+
+    /// With --kube-subnet-mgr: set the node's condition NetworkUnavailable to False when it is ready
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true")]
+    pub set_node_network_unavailable: bool,
+
     /// Name or address of the interface for traffic between nodes; of several the first that is there
     #[arg(long, value_name = "NAME|IP")]
     pub iface: Vec<String>,
 
-    /// Without --iface: the interface by which packets to this address leave
+    /// Where no --iface is there: the first interface with an address, or else a name, that matches this
+    /// regular expression; of several the first that matches
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    pub iface_regex: Vec<Regex>,
+
+    /// Where neither --iface nor --iface-regex finds one: the interface by which packets to this address leave
     #[arg(long, value_name = "IP")]
     pub iface_can_reach: Option<IpAddr>,
 
@@ -116,6 +140,11 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub iptables_resync: u64,
 
+    /// Drop packets for addresses in the node's subnet that no pod has
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub ip_blackhole_route: bool,
+
     /// File that tells the CNI plugin the subnet
     #[arg(long, value_name = "PATH", default_value = "/run/flannel/subnet.env")]
     pub subnet_file: PathBuf,
@@ -136,6 +165,22 @@ pub struct Options {
     /// Port that /healthz and /readyz are served at; 0 for not at all
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub healthz_port: u16,
+
+    /// How much is logged, by klog's numbers: 4 for debugging, 8 for everything [default: RUST_LOG, or 0]
+    #[arg(short, long, value_name = "LEVEL")]
+    pub v: Option<u8>,
+
+    /// Accepted for flanneld's sake, without effect
+    #[arg(long, value_name = "PATTERNS")]
+    pub vmodule: Option<String>,
+
+    /// Accepted for flanneld's sake, without effect
+    #[arg(
+        long = "log-backtrace-at",
+        alias = "log_backtrace_at",
+        value_name = "PLACE"
+    )]
+    pub log_backtrace_at: Option<String>,
 
     /// Print the version and exit
     #[arg(long)]
@@ -162,7 +207,7 @@ impl Options {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, clap::Error> {
         let arguments: Vec<_> = arguments.into_iter().map(double_dash).collect();
-        let from_environment = from_environment(&arguments, environment)?;
+        let from_environment = from_environment(&arguments, environment);
         let program = "flannel-agent".to_owned();
         Self::try_parse_from(
             [program]
@@ -181,6 +226,19 @@ impl Options {
         }
     }
 
+    /// Which of the given flags are accepted, but do nothing.
+    pub fn without_effect(&self) -> Option<String> {
+        let given = [
+            ("--vmodule", &self.vmodule),
+            ("--log_backtrace_at", &self.log_backtrace_at),
+        ];
+        let names: Vec<_> = given
+            .into_iter()
+            .filter_map(|(name, value)| value.as_ref().map(|_| name))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// How to be known to etcd, and it to the agent.
     pub fn credentials(&self) -> Credentials {
         Credentials {
@@ -189,6 +247,14 @@ impl Options {
             key: self.etcd_keyfile.clone(),
             username: self.etcd_username.clone(),
             password: self.etcd_password.clone(),
+        }
+    }
+
+    /// Where the Kubernetes API is.
+    pub fn kube_access(&self) -> Access {
+        Access {
+            url: self.kube_api_url.clone(),
+            kubeconfig: self.kubeconfig_file.clone(),
         }
     }
 
@@ -228,7 +294,7 @@ fn double_dash(argument: String) -> String {
 fn from_environment(
     arguments: &[String],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Vec<String>, clap::Error> {
+) -> Vec<String> {
     let mut flags = Vec::new();
     for (variable, value) in environment {
         let (Some(variable), false) = (variable.to_str(), value.is_empty()) else {
@@ -238,16 +304,11 @@ fn from_environment(
             continue;
         };
         let name = name.to_ascii_lowercase().replace('_', "-");
-        if UNSUPPORTED.contains(&name.as_str()) {
-            let text =
-                format!("{variable} is set in the environment, but --{name} is not supported\n");
-            return Err(clap::Error::raw(ErrorKind::UnknownArgument, text));
-        }
         if is_flag(&name) && !is_given(arguments, &name) {
             flags.push(format!("--{name}={}", value.to_string_lossy()));
         }
     }
-    Ok(flags)
+    flags
 }
 
 fn is_flag(name: &str) -> bool {
@@ -258,8 +319,12 @@ fn is_flag(name: &str) -> bool {
 
 fn is_given(arguments: &[String], name: &str) -> bool {
     arguments.iter().any(|argument| {
-        let given = argument.strip_prefix("--").unwrap_or_default();
-        given.split('=').next() == Some(name)
+        // -v has but one dash.
+        let given = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix('-'))
+            .and_then(|given| given.split('=').next());
+        given.is_some_and(|given| given.replace('_', "-") == name)
     })
 }
 
@@ -270,6 +335,11 @@ fn go_bool(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("want true or false".into()),
     }
+}
+
+/// A regular expression as Go takes it, whose classes such as `\\d` are of ASCII.
+fn pattern(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).unicode(false).build()
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
@@ -386,13 +456,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
+    fn kubernetes_mode_has_flannels_flags() {
+        let options = parse(&[], &[]).unwrap();
+        assert!(!options.kube_subnet_mgr && options.set_node_network_unavailable);
+        let path = PathBuf::from("/etc/kube-flannel/net-conf.json");
+        assert_eq!(options.net_config_path, path);
+        let options = parse(
+            &["-kube-subnet-mgr", "--set-node-network-unavailable=false"],
+            &[
+                ("FLANNELD_KUBE_API_URL", "http://a:1"),
+                ("FLANNELD_KUBECONFIG_FILE", "/x"),
+            ],
+        )
+        .unwrap();
+        assert!(options.kube_subnet_mgr && !options.set_node_network_unavailable);
+        let access = options.kube_access();
+        assert_eq!(access.url.as_deref(), Some("http://a:1"));
+        assert_eq!(access.kubeconfig, Some(PathBuf::from("/x")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
         for (arguments, environment, name) in [
-            (&["--kube-subnet-mgr"][..], &[][..], "--kube-subnet-mgr"),
+            (&["--iface-regex=eth["][..], &[][..], "--iface-regex"),
             (
                 &[],
-                &[("FLANNELD_IFACE_REGEX", "e.*")],
-                "FLANNELD_IFACE_REGEX",
+                &[("FLANNELD_KUBE_ANNOTATION_PREFIX", "a.b/c/d")],
+                "prefix can contain at most single slash",
             ),
             (&["-ip-masq=yes"], &[], "--ip-masq"),
             (&["-iptables-resync=0"], &[], "--iptables-resync"),
@@ -403,6 +493,37 @@ mod tests {
             let error = parse(arguments, environment).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn patterns_are_taken_in_their_order() {
+        let options = parse(&["-iface-regex", r"^10\.\d", "--iface-regex=eth.*"], &[]).unwrap();
+        let patterns: Vec<_> = options.iface_regex.iter().map(Regex::as_str).collect();
+        assert_eq!(patterns, [r"^10\.\d", "eth.*"]);
+        let environment = [("FLANNELD_IFACE_REGEX", "e.*")];
+        assert_eq!(parse(&[], &environment).unwrap().iface_regex.len(), 1);
+    }
+
+    #[test]
+    fn klogs_flags_are_taken() {
+        for (arguments, environment, v) in [
+            (&[][..], &[][..], None),
+            (&["-v=5"], &[], Some(5)),
+            (&["-v", "4"], &[("FLANNELD_V", "9")], Some(4)),
+            (&["--v=2"], &[], Some(2)),
+            (&[], &[("FLANNELD_V", "9")], Some(9)),
+        ] {
+            assert_eq!(parse(arguments, environment).unwrap().v, v, "{arguments:?}");
+        }
+        let environment = [("FLANNELD_LOG_BACKTRACE_AT", "a.go:1")];
+        let options = parse(&["-vmodule=a=1"], &environment).unwrap();
+        assert_eq!(
+            options.without_effect().as_deref(),
+            Some("--vmodule, --log_backtrace_at")
+        );
+        let options = parse(&["-log_backtrace_at", "b.go:2"], &environment).unwrap();
+        assert_eq!(options.log_backtrace_at.as_deref(), Some("b.go:2"));
+        assert_eq!(parse(&[], &[]).unwrap().without_effect(), None);
     }
 
     #[test]

@@ -10,12 +10,18 @@ use kernel::{Family, conntrack, nft::Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    configuration::{Follow, Settings},
     flows::Flows,
     model::{Catalogue, Change, ObjectName},
-    plan::nftables::NodeRules,
+    options::Options,
+    plan::HealthCheck,
     reconcile::{Outcome, Reconciler},
-    report::{self, Occasion},
-    source::{Manifests, manifests::StartError},
+    report::{self, Occasion, Progress, check_ports::CheckPorts, http},
+    source::{
+        Kube, Manifests, News, Source,
+        kube::{Access, Unusable},
+        manifests::StartError,
+    },
 };
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
@@ -23,16 +29,33 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the daemon is to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The directory of the manifests.
-    pub manifests: PathBuf,
+#[derive(Debug)]
+pub struct Orders {
+    /// The command line, with which a new text of the configuration's file is understood.
+    pub options: Options,
+    /// Where Services come from.
+    pub source: SourceSettings,
     /// The name of this node in the objects.
     pub node: String,
-    /// What of the rules is the same for all Services, of IPv4 and IPv6.
-    pub rules: [NodeRules; 2],
-    /// How often everything is compared with the kernel.
-    pub sync_period: Duration,
+    /// What of the configuration has an effect.
+    pub settings: Settings,
+    /// The configuration's file, if there is one.
+    pub file: Option<Follow>,
+}
+
+/// Where Services come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSettings {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// The API server, by a kubeconfig file and a URL that takes the place of the file's. Without both, the
+    /// pod's service account leads to it.
+    Kube {
+        /// The kubeconfig file.
+        kubeconfig: Option<PathBuf>,
+        /// The URL of the API server.
+        master: Option<String>,
+    },
 }
 
 /// Why the daemon can't run.
@@ -41,9 +64,15 @@ pub enum Error {
     /// The manifests can't be followed.
     #[error(transparent)]
     Source(#[from] StartError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Access(#[from] Unusable),
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// There are no health and metrics servers.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// Signals can't be waited for.
     #[error("wait for signals: {0}")]
     Signals(#[from] std::io::Error),
@@ -55,7 +84,17 @@ struct Daemon {
     catalogue: Catalogue,
     reconciler: Reconciler<Handle>,
     flows: Flows,
-    sync_period: Duration,
+    /// Services that are not in the kernel as they are in the catalogue.
+    pending: BTreeSet<ObjectName>,
+    progress: Progress,
+    check_ports: CheckPorts,
+    node: String,
+    settings: Settings,
+    options: Options,
+    /// Until what the rules need to know of the node is known.
+    waiting: bool,
+    /// When the kernel may be changed again.
+    free_at: Instant,
     /// Until all is in the kernel for the first time.
     starting: bool,
     /// How many attempts have failed in a row.
@@ -66,23 +105,139 @@ struct Daemon {
 // === impl Daemon ===
 
 impl Daemon {
-    fn take(&mut self, changes: Vec<Change>) -> BTreeSet<ObjectName> {
-        changes
-            .into_iter()
-            .flat_map(|change| self.catalogue.apply(change))
-            .collect()
+    /// Knows nothing yet. Health and metrics are served from now on.
+    fn new(options: Options, node: String, settings: Settings) -> Result<Self, Error> {
+        let kernel = Handle::open()?;
+        let progress = Progress::new(&node, settings.sync_period);
+        let subject = http::Subject {
+            health: progress.health.clone(),
+            metrics: progress.metrics.clone(),
+            mode: "nftables",
+        };
+        let rules = |family| settings.rules(family, None).unwrap_or_default();
+        let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
+        let (check_ports, servers) = CheckPorts::new(progress.health.clone(), addresses);
+        http::start(&settings.bindings, &subject, servers)?;
+        let waiting = Family::ALL
+            .iter()
+            .any(|family| settings.rules(*family, None).is_none());
+        if waiting {
+            report::waits(&node);
+        }
+        Ok(Self {
+            catalogue: Catalogue::default(),
+            reconciler: Reconciler::new(kernel, &node, rules),
+            flows: Flows::new(
+                conntrack::Handle::open()?,
+                progress.metrics.clone(),
+                settings.tuning.reset_tcp,
+            ),
+            pending: BTreeSet::new(),
+            progress,
+            check_ports,
+            node,
+            options,
+            settings,
+            waiting,
+            starting: true,
+            failures: 0,
+            free_at: Instant::now(),
+            look_at: Instant::now(),
+        })
     }
 
-    /// Lets the kernel follow what has become of objects.
-    fn follow(&mut self, changes: Vec<Change>) {
-        report::unserved(&changes);
-        let services = self.take(changes);
+    /// Takes in what a source tells.
+    fn learn(&mut self, news: Vec<News>) {
+        for one in news {
+            let changes = one.into_changes(&self.catalogue);
+            self.progress.changed(&changes);
+            for change in changes {
+                let is_node = matches!(change, Change::Node(..));
+                self.pending.extend(self.catalogue.apply(change));
+                if is_node && self.set_rules() && !self.starting {
+                    self.look_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Makes the rules what the settings and this node make them; answers whether that is new.
+    fn set_rules(&mut self) -> bool {
+        let node = self.catalogue.node(&self.node);
+        let rules = Family::ALL.map(|family| (family, self.settings.rules(family, node)));
+        let mut changed = false;
+        for (family, rules) in rules {
+            let Some(rules) = rules else {
+                // What is known from before stays in force.
+                return changed;
+            };
+            self.check_ports
+                .set_addresses(family, rules.node_ports.clone());
+            changed |= self.reconciler.set_rules(family, rules);
+        }
+        self.waiting = false;
+        changed
+    }
+
+    /// Follows a new text of the configuration's file, or what kept it from being read.
+    fn reload(&mut self, read: Result<String, String>) {
+        let new = read.and_then(|text| {
+            let loaded = self
+                .options
+                .interpret(Some(text))
+                .map_err(|error| error.to_string())?;
+            let settings = self.options.settings(&loaded.configuration);
+            let (settings, notes) = settings.map_err(|error| error.to_string())?;
+            Ok((settings, [loaded.warnings, notes].concat()))
+        });
+        match new {
+            Ok((settings, warnings)) => {
+                report::warnings(&warnings);
+                report::reloaded(&self.settings, &settings);
+                self.adopt(settings);
+            }
+            Err(wrong) => report::not_reloaded(&wrong),
+        }
+    }
+
+    /// Puts new settings in the place of the old ones.
+    fn adopt(&mut self, settings: Settings) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.tuning != self.settings.tuning {
+            self.settings.tuning.protect();
+            if !self.starting {
+                self.settings.tuning.apply();
+            }
+        }
+        self.set_rules();
+        self.free_at = Instant::now();
+        if !self.starting {
+            self.look_at = Instant::now();
+        }
+    }
+
+    /// Lets the kernel follow what has been learnt.
+    fn follow(&mut self) {
+        self.free_at = Instant::now() + self.settings.min_sync_period;
+        let services = std::mem::take(&mut self.pending);
         self.flows.note(&services);
         if self.starting || !services.is_empty() {
             let occasion = Occasion::Change(services.len());
             self.sync(occasion, |reconciler, catalogue| {
                 reconciler.update(catalogue, &services)
             });
+        }
+        self.tell_load_balancers(&services);
+    }
+
+    /// What there is on this node of Services that load balancers ask for.
+    fn tell_load_balancers(&mut self, services: &BTreeSet<ObjectName>) {
+        for name in services {
+            let check = self.catalogue.service(name).and_then(|service| {
+                let slices = self.catalogue.slices_of(name);
+                HealthCheck::of(service, slices, &self.node)
+            });
+            self.check_ports.set(name, check);
         }
     }
 
@@ -100,20 +255,26 @@ impl Daemon {
         } else {
             occasion
         };
+        self.progress.queued();
         let started = Instant::now();
         let outcome = work(&mut self.reconciler, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
+        self.progress.synced(occasion, &outcome.attempts);
         if !outcome.failures.is_empty() {
-            self.look_at = ended + retry_after(self.failures, self.sync_period);
+            self.look_at = ended + retry_after(self.failures, self.settings.sync_period);
             self.failures = self.failures.saturating_add(1);
             return;
         }
         // A change alone puts the next full comparison off only where it made one.
         if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
-            self.look_at = ended + self.sync_period;
+            self.look_at = ended + self.settings.sync_period;
         }
-        self.starting = false;
+        if self.starting {
+            // Not before: the kernel's module for tracked flows comes with the first rules that need it.
+            self.settings.tuning.apply();
+            self.starting = false;
+        }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
     }
@@ -123,35 +284,63 @@ impl Daemon {
 ///
 /// # Errors
 /// If it can't start.
-pub async fn run(settings: Settings) -> Result<(), Error> {
+pub async fn run(orders: Orders) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let kernel = Handle::open()?;
-    let (mut manifests, all) = Manifests::open(&settings.manifests)?;
-    let [v4, v6] = &settings.rules;
-    let mut daemon = Daemon {
-        catalogue: Catalogue::default(),
-        reconciler: Reconciler::new(kernel, settings.node, |family| match family {
-            Family::V4 => v4.clone(),
-            Family::V6 => v6.clone(),
-        }),
-        flows: Flows::new(conntrack::Handle::open()?),
-        sync_period: settings.sync_period,
-        starting: true,
-        failures: 0,
-        look_at: Instant::now(),
-    };
-    daemon.follow(all);
+    orders.settings.tuning.protect();
+    let (mut source, all) = open(&orders).await?;
+    let mut file = orders.file;
+    let mut daemon = Daemon::new(orders.options, orders.node, orders.settings)?;
+    daemon.learn(all);
     loop {
+        let known = source.is_complete() && !daemon.waiting;
+        let behind =
+            known && (daemon.starting && daemon.failures == 0 || !daemon.pending.is_empty());
         tokio::select! {
-            changes = manifests.next() => daemon.follow(changes),
-            () = tokio::time::sleep_until(daemon.look_at.into()) => daemon.resync(),
+            biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            text = changed(&mut file) => daemon.reload(text),
+            () = sleep_until(daemon.free_at), if behind => daemon.follow(),
+            news = source.next() => daemon.learn(news),
+            () = sleep_until(daemon.look_at), if known => daemon.resync(),
         }
     }
     tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
     Ok(())
+}
+
+/// Waits until the configuration's file has changed, for ever if there is none.
+async fn changed(file: &mut Option<Follow>) -> Result<String, String> {
+    match file {
+        Some(file) => file.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(time: Instant) {
+    tokio::time::sleep_until(time.into()).await;
+}
+
+/// Opens the source; answers with what it has at once.
+async fn open(orders: &Orders) -> Result<(Source, Vec<News>), Error> {
+    match &orders.source {
+        SourceSettings::Manifests(path) => {
+            let (manifests, all) = Manifests::open(path)?;
+            let all = all.into_iter().map(News::Change).collect();
+            Ok((Source::Manifests(manifests), all))
+        }
+        SourceSettings::Kube { kubeconfig, master } => {
+            let access = Access::new(kubeconfig.clone(), master.clone()).await?;
+            tracing::info!(
+                "follows API server {} for node {}",
+                access.server(),
+                orders.node
+            );
+            let kube = Kube::follow(access, &orders.node);
+            Ok((Source::Kube(kube), Vec::new()))
+        }
+    }
 }
 
 /// How long to wait after so many failures in a row before.

@@ -4,11 +4,14 @@
 //! parsed types) → [`plan`] (pure: model to desired kernel state) → [`reconcile`] (desired against what
 //! stands in the kernel) → [`report`] (what a person gets to see). [`daemon`] runs them as [`options`] say.
 
+pub mod configuration;
 pub mod daemon;
 pub mod flows;
+pub mod inspect;
 pub mod model;
 pub mod options;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
 pub mod source;
+pub mod tuning;

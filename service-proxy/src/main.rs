@@ -1,57 +1,126 @@
 //! The program: options, logging, and the daemon.
 
 use std::{
-    io::{self, IsTerminal as _},
+    env,
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kernel::{Family, nft::Handle};
+use kernel::nft::Handle;
 use service_proxy::{
-    daemon::{self, Settings},
-    options::Options,
-    reconcile,
+    configuration::{self, Configuration, Follow},
+    daemon::{self, Orders},
+    inspect::{self, Finding, Inspection},
+    options::{Options, normalized},
+    reconcile, report,
 };
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
+/// As diff(1) has it: 1 is a difference.
+const TROUBLE: u8 = 2;
+
 fn main() -> ExitCode {
-    match run(Options::parse()) {
+    let arguments: Vec<_> = env::args().map(normalized).collect();
+    let command = arguments.get(1).map(String::as_str);
+    if command.is_some_and(|command| inspect::COMMANDS.contains(&command)) {
+        return inspect(&Inspection::parse_from(arguments));
+    }
+    match run(Options::parse_from(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Errors name their causes themselves.
-            eprintln!("service-proxy: {error}");
+            // Errors name their causes themselves; those with a context have one below it.
+            eprintln!("service-proxy: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
+    let loaded = options.load()?;
+    if let Some(path) = &options.write_config_to {
+        return write(path, &loaded.configuration);
+    }
+    let (settings, notes) = options.settings(&loaded.configuration)?;
+    log(settings.verbosity)?;
+    report::warnings(&loaded.warnings);
+    report::warnings(&notes);
+    if options.cleanup == Some(true) {
+        return clean_up();
+    }
+    configuration::check_kernel(&loaded.configuration.mode)?;
+    if options.init_only == Some(true) {
+        settings.tuning.protect();
+        settings.tuning.apply();
+        return Ok(());
+    }
+    let file = options.config.as_deref().zip(loaded.text);
+    let orders = Orders {
+        source: options.source(&settings),
+        node: settings.node()?,
+        file: file
+            .map(|(path, text)| Follow::open(path, text))
+            .transpose()?,
+        options,
+        settings,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(daemon::run(orders))?)
+}
+
+/// Looks, prints what is found, and changes nothing.
+fn inspect(inspection: &Inspection) -> ExitCode {
+    let found = log(0).and_then(|()| Ok(inspection.run(&mut io::stdout().lock())?));
+    match found {
+        Ok(Finding::Fine) => ExitCode::SUCCESS,
+        Ok(Finding::Differs) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("service-proxy: {error}");
+            ExitCode::from(TROUBLE)
+        }
+    }
+}
+
+/// Lets a person read what happens: as much as RUST_LOG says, or as a number of klog's stands for.
+fn log(verbosity: u32) -> anyhow::Result<()> {
+    let level = match verbosity {
+        0..4 => Level::INFO,
+        4..6 => Level::DEBUG,
+        6.. => Level::TRACE,
+    };
     let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()?;
+        .with_default_directive(level.into())
+        .from_env()?
+        // Every failed request is told of in our own words.
+        .add_directive("kube_client=off".parse()?);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
-    if options.cleanup {
-        for family in reconcile::clean_up(&mut Handle::open()?)? {
-            tracing::info!("removed everything of {family}");
-        }
-        return Ok(());
+    Ok(())
+}
+
+fn clean_up() -> anyhow::Result<()> {
+    for family in reconcile::clean_up(&mut Handle::open()?)? {
+        tracing::info!("removed everything of {family}");
     }
-    let node = options.node()?;
-    let rules = Family::ALL.map(|family| options.rules(family));
-    let settings = Settings {
-        manifests: options.manifests.context("--manifests is needed")?,
-        node,
-        rules,
-        sync_period: options.sync_period,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    Ok(runtime.block_on(daemon::run(settings))?)
+    Ok(())
+}
+
+/// Writes the configuration by way of another file, so that nobody reads half of it.
+fn write(path: &std::path::Path, configuration: &Configuration) -> anyhow::Result<()> {
+    let text = configuration::print(configuration)?;
+    let attempted = || format!("--write-config-to: write {}", path.display());
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+    let directory = directory.unwrap_or(std::path::Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).with_context(attempted)?;
+    file.write_all(text.as_bytes()).with_context(attempted)?;
+    file.persist(path).with_context(attempted)?;
+    Ok(())
 }

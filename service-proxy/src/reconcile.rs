@@ -3,7 +3,10 @@
 //! A change of Services sends only their elements. At the start, after any failure, when a set is too small
 //! and whenever asked to, the whole table is read, compared, and the differences are sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use kernel::{
     Family,
@@ -46,6 +49,19 @@ pub struct Outcome {
     pub failures: Vec<kernel::Error>,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
+    /// How it went, family by family.
+    pub attempts: Vec<Attempt>,
+}
+
+/// How it went in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The family.
+    pub family: Family,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the kernel has everything now.
+    pub succeeded: bool,
 }
 
 /// How much was sent.
@@ -85,6 +101,7 @@ impl<K: Nftables> Reconciler<K> {
         };
         for plan in &mut self.plans {
             let family = plan.family();
+            let started = Instant::now();
             let now = services.iter().map(|name| {
                 let service = catalogue.service(name);
                 let slices = catalogue.slices_of(name);
@@ -100,17 +117,41 @@ impl<K: Nftables> Reconciler<K> {
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
+            outcome.attempted(family, started, &self.in_step);
         }
         outcome
+    }
+
+    /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
+    /// kernel does not follow before the next [`Reconciler::resync`].
+    pub fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        let mut plans = self.plans.iter_mut();
+        plans
+            .find(|plan| plan.family() == family)
+            .is_some_and(|plan| plan.set_rules(rules))
     }
 
     /// Compares everything with the kernel, and puts right what differs.
     pub fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         for plan in &mut self.plans {
+            let started = Instant::now();
             synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
+            outcome.attempted(plan.family(), started, &self.in_step);
         }
         outcome
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    fn attempted(&mut self, family: Family, started: Instant, in_step: &BTreeSet<Family>) {
+        self.attempts.push(Attempt {
+            family,
+            took: started.elapsed(),
+            succeeded: in_step.contains(&family),
+        });
     }
 }
 
@@ -182,7 +223,7 @@ fn synchronise<K: Nftables>(
 }
 
 /// What differs. Slots are taken over unless the plan knows those that it has given.
-fn compare<K: Nftables>(
+pub(crate) fn compare<K: Nftables>(
     kernel: &mut K,
     plan: &mut Plan,
     adopt: bool,

@@ -4,17 +4,21 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     rc::Rc,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use ipnetwork::IpNetwork;
 use kernel::{
     Family,
-    nft::{Command, Fake, Handle, ObservedSet, ObservedTable, Transaction, Value},
+    nft::{
+        Command, Data, Element, Fake, Handle, ObservedSet, ObservedTable, TableFamily, Transaction,
+        Value,
+    },
 };
 use nix::{
     errno::Errno,
@@ -38,6 +42,7 @@ fn rules(family: Family) -> NodeRules {
             pods: Some(Pods::Network(network("10.244.0.0/16"))),
             masquerade_all: false,
             node_ports: NodePortAddresses::In(["192.0.2.0/24", "192.0.2.1/32"].map(network).into()),
+            ..NodeRules::default()
         },
         Family::V6 => NodeRules::default(),
     }
@@ -65,6 +70,8 @@ enum Step {
     Remove(Family),
     /// It is time to look.
     Resync,
+    /// The proxy is killed, and starts again.
+    Restart,
 }
 
 /// A cluster with a proxy.
@@ -73,6 +80,9 @@ struct Cluster {
     catalogue: Catalogue,
     kernel: Kernel,
     reconciler: Reconciler<Kernel>,
+    /// What numbers of endpoints in sessions stand for, and those that stand for nothing any more.
+    numbers: BTreeMap<(TableFamily, u32), (u32, String)>,
+    used_up: BTreeSet<(TableFamily, u32)>,
 }
 
 // === impl Kernel ===
@@ -127,6 +137,8 @@ impl Cluster {
             catalogue: Catalogue::default(),
             reconciler: Reconciler::new(kernel.clone(), "node1", rules),
             kernel,
+            numbers: BTreeMap::new(),
+            used_up: BTreeSet::new(),
         }
     }
 
@@ -138,6 +150,13 @@ impl Cluster {
             .flat_map(|change| self.catalogue.apply(change))
             .collect();
         self.reconciler.update(&self.catalogue, &services)
+    }
+
+    /// Puts a proxy in the place of this one that knows nothing but the objects.
+    fn restart(&mut self) {
+        self.reconciler = Reconciler::new(self.kernel.clone(), "node1", rules);
+        self.catalogue = Catalogue::default();
+        drop(self.change(self.objects.values().cloned().collect()));
     }
 
     /// What a proxy would make of the same objects that starts now.
@@ -158,7 +177,132 @@ impl Cluster {
             again.sent.is_empty() && again.failures.is_empty(),
             "{again:?}"
         );
+        self.assert_numbers_are_used_once();
     }
+
+    /// A number that a session may have never comes to stand for another endpoint.
+    fn assert_numbers_are_used_once(&mut self) {
+        let now: BTreeMap<_, _> = self
+            .kernel
+            .tables()
+            .iter()
+            .flat_map(|table| {
+                let family = table.family;
+                let ends = Numbering::of(table).endpoints;
+                ends.into_iter()
+                    .map(move |(number, end)| ((family, number), end))
+            })
+            .collect();
+        for (number, end) in &self.numbers {
+            match now.get(number) {
+                Some(still) => assert_eq!(still, end, "{number:?}"),
+                None => drop(self.used_up.insert(*number)),
+            }
+        }
+        assert!(
+            now.keys().all(|number| !self.used_up.contains(number)),
+            "{now:?}"
+        );
+        self.numbers = now;
+    }
+}
+
+/// What numbers of sessions stand for.
+struct Numbering {
+    services: BTreeMap<u32, String>,
+    /// With the Service port that they are of.
+    endpoints: BTreeMap<u32, (u32, String)>,
+}
+
+// === impl Numbering ===
+
+impl Numbering {
+    fn of(table: &ObservedTable) -> Self {
+        let mut services = BTreeMap::new();
+        for set in ["session-services", "node-port-session-services"] {
+            for (key, element) in elements(table, set) {
+                services
+                    .entry(number(element))
+                    .or_insert(format!("{key:?}"));
+            }
+        }
+        let mut sockets = BTreeMap::new();
+        for set in ["session-endpoints", "local-session-endpoints"] {
+            for (key, element) in elements(table, set) {
+                sockets.insert(key[1].clone(), format!("{:?}", element.data));
+            }
+        }
+        let mut endpoints = BTreeMap::new();
+        for set in ["session-slots", "local-session-slots"] {
+            for (key, element) in elements(table, set) {
+                let Value::Mark(service) = key[0] else {
+                    panic!("{key:?}");
+                };
+                let number = number(element);
+                let end = (service, sockets[&Value::Mark(number)].clone());
+                assert_eq!(endpoints.entry(number).or_insert(end.clone()), &end);
+            }
+        }
+        assert_eq!(endpoints.len(), sockets.len());
+        Self {
+            services,
+            endpoints,
+        }
+    }
+}
+
+fn elements<'a>(
+    table: &'a ObservedTable,
+    set: &str,
+) -> impl Iterator<Item = (&'a Vec<Value>, &'a Element)> {
+    match &table.sets[set] {
+        ObservedSet::Known(set) => set.elements.iter(),
+        ObservedSet::Foreign => panic!("{set} is foreign"),
+    }
+}
+
+/// The number that a map of numbers has for a key.
+fn number(element: &Element) -> u32 {
+    match element.data.as_ref() {
+        Some(Data::Value(values)) => match values[..] {
+            [Value::Mark(0), Value::Mark(number)] => number,
+            _ => panic!("{element:?}"),
+        },
+        _ => panic!("{element:?}"),
+    }
+}
+
+/// Takes the sets of sessions out, and answers with what they say without saying which numbers and slots.
+fn without_numbers(table: &mut ObservedTable) -> Vec<String> {
+    let Numbering {
+        services,
+        endpoints,
+    } = Numbering::of(table);
+    let said_of = |number: &u32| {
+        let (service, end) = &endpoints[number];
+        format!("{} {end}", services[service])
+    };
+    let mut said = Vec::new();
+    for (name, set) in &table.sets {
+        let ObservedSet::Known(set) = set else {
+            panic!("{set:?}");
+        };
+        for (key, element) in set.elements.iter().filter(|_| name.contains("session")) {
+            said.push(match key[..] {
+                [Value::Mark(service), Value::Mark(_)] => {
+                    let end = said_of(&number(element));
+                    format!("{name} {} {end}", services[&service])
+                }
+                [Value::Protocol(protocol), Value::Mark(number)] => {
+                    format!("{name} {protocol} {}", said_of(&number))
+                }
+                _ => format!("{name} {key:?} {}", services[&number(element)]),
+            });
+        }
+    }
+    table.sets.retain(|name, _| !name.contains("session"));
+    said.sort();
+    said
 }
 
 /// A table without what the kernel numbers in the order of changes.
@@ -171,7 +315,8 @@ fn without_numbering(mut table: ObservedTable) -> ObservedTable {
 
 /// The tables with endpoints in slots by their own order: which slot an endpoint has depends on what was
 /// before. Fails where slots have gaps.
-fn renumbered(mut tables: Vec<ObservedTable>) -> Vec<ObservedTable> {
+fn renumbered(mut tables: Vec<ObservedTable>) -> (Vec<ObservedTable>, Vec<Vec<String>>) {
+    let sessions = tables.iter_mut().map(without_numbers).collect();
     for table in &mut tables {
         let sets = table.sets.iter_mut();
         for (_, set) in
@@ -196,7 +341,7 @@ fn renumbered(mut tables: Vec<ObservedTable>) -> Vec<ObservedTable> {
             }
         }
     }
-    tables
+    (tables, sessions)
 }
 
 fn name(text: impl Into<String>) -> ObjectName {
@@ -224,6 +369,12 @@ fn policy() -> impl Strategy<Value = TrafficPolicy> {
     prop_oneof![Just(TrafficPolicy::Cluster), Just(TrafficPolicy::Local)]
 }
 
+/// Few times, so that some Services have the same.
+fn affinity() -> impl Strategy<Value = Option<Duration>> {
+    let times = prop_oneof![Just(60), Just(10_800)];
+    option::of(times.prop_map(Duration::from_secs))
+}
+
 /// Few lists of networks, so that some Services have the same.
 fn source_ranges() -> impl Strategy<Value = Vec<IpNetwork>> {
     let all = ["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"].map(|range| range.parse().unwrap());
@@ -238,11 +389,12 @@ fn service() -> impl Strategy<Value = Change> {
         source_ranges(),
         [policy(), policy()],
         option::of(0..3_u16),
+        affinity(),
     );
     (0..4_u8, option::weighted(0.8, known)).prop_map(|(number, known)| {
         let name = name(format!("s{number}"));
         let service = known.map(
-            |(cluster_ips, ports, others, ranges, policies, node_ports)| Service {
+            |(cluster_ips, ports, others, ranges, policies, node_ports, affinity)| Service {
                 name: name.clone(),
                 cluster_ips,
                 external_ips: others[0].clone(),
@@ -250,7 +402,8 @@ fn service() -> impl Strategy<Value = Change> {
                 source_ranges: ranges,
                 internal: policies[0],
                 external: policies[1],
-                unserved: Vec::new(),
+                affinity,
+                health_check_node_port: None,
                 ports: ports
                     .into_iter()
                     .map(|(name, protocol, port)| ServicePort {
@@ -260,6 +413,7 @@ fn service() -> impl Strategy<Value = Change> {
                         node_port: node_ports.map(|number| 30_000 + number + port),
                     })
                     .collect(),
+                ..Service::default()
             },
         );
         Change::Service(name, service.map(Arc::new))
@@ -338,6 +492,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..4_usize).prop_map(Step::Refuse),
         1 => prop_oneof![Just(Family::V4), Just(Family::V6)].prop_map(Step::Remove),
         1 => Just(Step::Resync),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -361,6 +516,7 @@ proptest! {
                 Step::Refuse(times) => cluster.kernel.0.borrow_mut().refusals = times,
                 Step::Remove(family) => cluster.kernel.remove(family),
                 Step::Resync => drop(cluster.reconciler.resync()),
+                Step::Restart => cluster.restart(),
             }
         }
         cluster.kernel.0.borrow_mut().refusals = 0;

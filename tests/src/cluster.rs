@@ -338,7 +338,9 @@ impl Lab {
     fn install_cni(&self, node: &NodePlan) -> Result<()> {
         let plugins = node.directory.join("cni/bin");
         fs::create_dir_all(&plugins).with_context(|| format!("make {}", plugins.display()))?;
-        symlink(self.programs.cni_plugin(), plugins.join("flannel"))?;
+        for name in ["flannel", "portmap"] {
+            symlink(self.programs.cni_plugin(), plugins.join(name))?;
+        }
         write_conflist(node, &node.directory.join("cni/10-flannel.conflist"))
     }
 

@@ -1,6 +1,9 @@
 //! Everything that is printed but results.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -49,9 +52,10 @@ pub fn unknown_name(name: &OsStr) -> String {
 /// For a person who called the binary by its own name, and not as it is to be called by that.
 pub fn usage() -> String {
     format!(
-        "usage: cni-plugin install DIR\n\n\
+        "usage: cni-plugin install DIR [CONFLIST FILE]\n\n\
          Puts this binary into DIR (/opt/cni/bin) under the names {}, in the place of what is there.\n\
-         Under those names it is a CNI plugin.\n",
+         Under those names it is a CNI plugin. Then, if asked to, copies the network configuration list\n\
+         CONFLIST to FILE (/etc/cni/net.d/10-flannel.conflist), by which the runtime starts to use it.\n",
         Plugin::ALL.map(Plugin::name).join(", ")
     )
 }
@@ -65,4 +69,9 @@ pub fn installed(installed: &[(PathBuf, Placed)]) -> String {
             Placed::Copied => format!("installed {} (a copy of its own)\n", path.display()),
         })
         .collect()
+}
+
+/// That a network configuration list was installed.
+pub fn installed_conflist(path: &Path) -> String {
+    format!("installed {}\n", path.display())
 }

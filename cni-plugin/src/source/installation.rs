@@ -1,5 +1,6 @@
-//! Putting the binary into a directory under its names, by rename: a runtime that starts a plugin meanwhile
-//! gets the old one or the new one, never half of one (`text file busy`, a short read).
+//! Putting the binary into a directory under its names, and a network configuration list where the runtime looks
+//! for it, by rename: a runtime that reads one meanwhile gets the old one or the new one, never half of one
+//! (`text file busy`, a short read).
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,11 +10,15 @@ use std::{
     process,
 };
 
+use serde_json::Value;
+
 use super::atomic_file::remove_if_there;
 use crate::model::Error;
 
 /// Anyone may run a plugin.
-const MODE: u32 = 0o755;
+const PROGRAM: u32 = 0o755;
+/// Anyone may read a network's configuration.
+const DATA: u32 = 0o644;
 
 /// How a name came to be in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +35,7 @@ pub fn install(directory: &Path, names: &[&'static str]) -> Result<Vec<(PathBuf,
         .map_err(|error| Error::io("find the running binary".into(), &error))?;
     let temporary = |name: &str| directory.join(format!(".{name}.{}", process::id()));
     let original = temporary("cni-plugin");
-    let installed = copy(&binary, &original).and_then(|()| {
+    let installed = copy(&binary, &original, PROGRAM).and_then(|()| {
         let place = |name: &&'static str| place(&original, &temporary(name), &directory.join(name));
         names.iter().map(place).collect()
     });
@@ -47,7 +52,7 @@ fn place(original: &Path, temporary: &Path, path: &Path) -> Result<(PathBuf, Pla
     let placed = if fs::hard_link(original, temporary).is_ok() {
         Placed::Linked
     } else {
-        copy(original, temporary)?;
+        copy(original, temporary, PROGRAM)?;
         Placed::Copied
     };
     fs::rename(temporary, path).map_err(|error| {
@@ -60,16 +65,51 @@ fn place(original: &Path, temporary: &Path, path: &Path) -> Result<(PathBuf, Pla
     Ok((path.to_owned(), placed))
 }
 
+/// Puts a network configuration list (CNI specification 1.1.0, section 1) where the runtime finds it, once
+/// all of its plugins are in `plugins`: from then on, pods are made by it.
+pub fn install_conflist(from: &Path, to: &Path, plugins: &Path) -> Result<(), Error> {
+    let text =
+        fs::read(from).map_err(|error| Error::io(format!("read {}", from.display()), &error))?;
+    let missing = plugin_types(&text)
+        .map_err(|why| Error::config(format!("{}: {why}", from.display())))?
+        .into_iter()
+        .find(|plugin| !plugins.join(plugin).is_file());
+    if let Some(plugin) = missing {
+        let (from, plugins) = (from.display(), plugins.display());
+        let message = format!("{from} has a plugin {plugin:?}, which is not in {plugins}");
+        return Err(Error::config(message));
+    }
+    // Runtimes read what ends in .conflist.
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = to.with_file_name(format!(".{name}.{}", process::id()));
+    copy(from, &temporary, DATA)?;
+    fs::rename(&temporary, to)
+        .map_err(|error| Error::io(format!("replace {}", to.display()), &error))
+}
+
+/// The plugins that a network configuration list names.
+fn plugin_types(text: &[u8]) -> Result<Vec<String>, String> {
+    let list: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if !list["name"].is_string() {
+        return Err("no \"name\": not a network configuration list".into());
+    }
+    let plugins = list["plugins"].as_array().filter(|it| !it.is_empty());
+    let plugins = plugins.ok_or("no \"plugins\": not a network configuration list")?;
+    let plugin_type = |plugin: &Value| plugin["type"].as_str().map(str::to_owned);
+    let types: Option<Vec<_>> = plugins.iter().map(plugin_type).collect();
+    types.ok_or_else(|| "a plugin without \"type\"".into())
+}
+
 /// Copies a file, and has it on the disk when it is done.
-fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<(), Error> {
     let copied = || -> io::Result<()> {
         remove_if_there(to)?;
         let mut source = fs::File::open(from)?;
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(MODE).open(to)?;
+        let mut file = options.write(true).create_new(true).mode(mode).open(to)?;
         io::copy(&mut source, &mut file)?;
         // Whatever the process's umask says.
-        file.set_permissions(fs::Permissions::from_mode(MODE))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()
     };
     copied().map_err(|error| {
@@ -103,7 +143,7 @@ mod tests {
         for name in ["bridge", "flannel"] {
             assert!(fs::read(path(name)).unwrap() == ours, "{name}");
             let mode = fs::metadata(path(name)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, MODE);
+            assert_eq!(mode & 0o777, PROGRAM);
         }
     }
 
@@ -122,5 +162,41 @@ mod tests {
             error.message.ends_with("no such file or directory"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_list_is_installed_when_its_plugins_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let install = |text: &str| {
+            fs::write(path("source"), text).unwrap();
+            install_conflist(&path("source"), &path("10-a.conflist"), directory.path())
+                .map_err(|error| error.message)
+        };
+        for (text, expected) in [
+            ("{", "source: EOF while parsing"),
+            (r#"{"plugins":[{"type":"source"}]}"#, "no \"name\""),
+            (r#"{"name":"a","type":"source"}"#, "no \"plugins\""),
+            (r#"{"name":"a","plugins":[{}]}"#, "without \"type\""),
+            (
+                r#"{"name":"a","plugins":[{"type":"none"}]}"#,
+                "a plugin \"none\", which is not in",
+            ),
+        ] {
+            let message = install(text).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+            assert!(!path("10-a.conflist").exists());
+        }
+        let good = r#"{"name":"a","plugins":[{"type":"source"}]}"#;
+        for _ in 0..2 {
+            install(good).unwrap();
+            assert_eq!(fs::read_to_string(path("10-a.conflist")).unwrap(), good);
+        }
+        let mode = fs::metadata(path("10-a.conflist"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, DATA);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

@@ -16,7 +16,7 @@ mod tuning_files;
 pub use address_store::{AddressStore, Owned, Reservations};
 pub use environment::Environment;
 pub use foreign_plugin::ForeignPlugin;
-pub use installation::{Placed, install};
+pub use installation::{Placed, install, install_conflist};
 pub use namespace_lock::NamespaceLock;
 pub use resolv_conf::read as read_resolv_conf;
 pub use scratch::Scratch;

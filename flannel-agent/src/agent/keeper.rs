@@ -7,8 +7,8 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
-    model::{Attributes, ByFamily, Claim, Guard, Held, Snapshot},
-    plan::Claimant,
+    model::{Attributes, ByFamily, Claim, Guard, Held, NetConf, Owners, Snapshot},
+    plan::{Claimant, History, Loss},
     report::Notices,
     source::etcd::{Error, Outcome, Registry},
 };
@@ -25,6 +25,8 @@ pub struct Keeper {
     pub registry: Registry,
     /// Who wants one.
     pub claimant: Claimant,
+    /// The network configuration, whose subnets may change.
+    pub conf: watch::Receiver<NetConf>,
     /// How long after it was written a lease is renewed.
     pub renew_after: Duration,
 }
@@ -58,17 +60,17 @@ impl Keeper {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {
                     contested.reset();
-                    held = self.take(Some(before), true, before.key.subnets()).await;
+                    held = self.take(keeps(before), true).await;
                     // Also where nothing was written, as for a reservation.
                     due = Instant::now() + self.renew_after;
                 }
                 () = disagreement(&before, &mut revision, &mut snapshots) => {
-                    held = self.take(Some(before), false, before.key.subnets()).await;
+                    held = self.take(keeps(before), false).await;
                 }
                 Ok(()) = own.changed() => {
                     contested.reset();
                     self.claimant.own = own.borrow_and_update().clone();
-                    held = self.take(Some(before), true, before.key.subnets()).await;
+                    held = self.take(keeps(before), true).await;
                 }
             }
             // A lease that was lost is written anew; otherwise the snapshot was behind.
@@ -83,21 +85,20 @@ impl Keeper {
 
     /// Gets a first lease, however long it takes.
     pub async fn acquire(&self, previous: &ByFamily<IpNetwork>) -> Held {
-        self.take(None, true, previous).await
+        let history = History {
+            previous: *previous,
+            ..History::default()
+        };
+        self.take(history, true).await
     }
 
-    /// Gets a lease, however long it takes. `before` is the one held so far; if it still stands as it was
-    /// written, it is written again only if it `must` be.
-    async fn take(
-        &self,
-        mut before: Option<Held>,
-        must: bool,
-        previous: &ByFamily<IpNetwork>,
-    ) -> Held {
+    /// Gets a lease, however long it takes. If the one held so far still stands as it was written, it is
+    /// written again only if it `must` be.
+    async fn take(&self, mut history: History, must: bool) -> Held {
         let mut backoff = Backoff::default();
         let mut notices = Notices::default();
         loop {
-            match self.attempt(&mut before, must, previous).await {
+            match self.attempt(&mut history, must).await {
                 Ok(Attempt::Held(held)) => {
                     if notices.clear() {
                         tracing::info!("lease {} is held", held.key);
@@ -117,41 +118,49 @@ impl Keeper {
         }
     }
 
-    /// Clears `before` when that turns out to be lost, so that this is said once.
-    async fn attempt(
-        &self,
-        before: &mut Option<Held>,
-        must: bool,
-        previous: &ByFamily<IpNetwork>,
-    ) -> Result<Attempt, Error> {
+    /// Notes in the history when the lease turns out to be lost, so that this is said once.
+    async fn attempt(&self, history: &mut History, must: bool) -> Result<Attempt, Error> {
         let snapshot = self.registry.leases().await?;
-        match *before {
-            Some(held) if snapshot.has(&held) && !must => return Ok(Attempt::Held(held)),
-            Some(held) if !snapshot.has(&held) => {
-                self.log_loss(&held, &snapshot);
-                *before = None;
-            }
-            _ => {}
+        if let Some(held) = history.written.filter(|held| !must && snapshot.has(held)) {
+            return Ok(Attempt::Held(held));
         }
-        let claim = match self.claimant.claim(before.as_ref(), previous, &snapshot) {
+        let owners = self.registry.owners(&snapshot).await?;
+        if let Some(held) = history.written.filter(|held| !snapshot.has(held)) {
+            self.registry.metrics().lease_lost();
+            let loss = self.claimant.loss(&held, &snapshot, &owners);
+            self.log_loss(loss, &held, &snapshot, &owners);
+            history.written = None;
+            history.gone = (loss == Loss::Gone).then_some(held.key);
+            history.lost = (loss == Loss::Taken).then_some(held.key);
+        }
+        let claimant = Claimant {
+            pools: self.conf.borrow().pools,
+            ..self.claimant.clone()
+        };
+        let claim = match claimant.claim(history, &snapshot, &owners) {
             Ok(claim) => claim,
             Err(full) => return Ok(Attempt::Full(full.to_string())),
         };
-        if let Some(held) = self.held_already(&claim, &snapshot) {
+        if let Some(held) = self.held_already(&claim, &snapshot, &owners) {
             return Ok(Attempt::Held(held));
         }
-        let own = &self.claimant.own;
-        match self.registry.write(&claim, own, snapshot.revision).await? {
+        let Claimant { own, owner, .. } = &self.claimant;
+        let read = snapshot.revision;
+        match self.registry.write(&claim, own, owner, read).await? {
             Outcome::Raced => Ok(Attempt::Raced),
             Outcome::Written(held) => {
-                log_written(&claim, &held, previous);
+                self.registry.metrics().lease_written();
+                log_written(&claim, &held, &history.previous);
+                if matches!(claim.guard, Guard::Free { .. }) {
+                    self.log_namesakes(&snapshot, &owners);
+                }
                 Ok(Attempt::Held(held))
             }
         }
     }
 
     /// A reservation that says already what it should has nothing to be written.
-    fn held_already(&self, claim: &Claim, snapshot: &Snapshot) -> Option<Held> {
+    fn held_already(&self, claim: &Claim, snapshot: &Snapshot, owners: &Owners) -> Option<Held> {
         let Guard::Unchanged {
             mod_revision,
             reservation: true,
@@ -159,8 +168,9 @@ impl Keeper {
         else {
             return None;
         };
-        let entry = snapshot.entries.get(&claim.key.to_string())?;
-        let lease = entry.lease.as_ref().ok()?;
+        let name = claim.key.to_string();
+        owners.of(&name)?;
+        let lease = snapshot.entries.get(&name)?.lease.as_ref().ok()?;
         (lease.attributes == self.claimant.own).then_some(Held {
             key: claim.key,
             mod_revision,
@@ -169,24 +179,57 @@ impl Keeper {
     }
 
     /// Says loudly what became of a lease.
-    fn log_loss(&self, held: &Held, snapshot: &Snapshot) {
+    fn log_loss(&self, loss: Loss, held: &Held, snapshot: &Snapshot, owners: &Owners) {
         let key = format!("{}{}", self.registry.leases_prefix(), held.key);
-        match snapshot.entries.get(&held.key.to_string()) {
-            None => tracing::error!(
+        match loss {
+            Loss::Unheard => {}
+            Loss::Gone => tracing::error!(
                 "this node's lease {key} is gone from etcd: taking it again if it is free"
             ),
-            Some(entry) => match &entry.lease {
-                Ok(lease) if !lease.attributes.is_same_node(&self.claimant.own) => tracing::error!(
-                    "this node's lease {key} was overwritten and now belongs to another node: {}; \
-                     taking another subnet, pods on this node have to be started again",
-                    lease.attributes.to_json()
-                ),
-                _ => tracing::warn!(
-                    "this node's lease {key} was changed by somebody else: writing it as it should be \
-                     (is there another node with this one's public address?)"
-                ),
-            },
+            Loss::Changed => tracing::warn!(
+                "this node's lease {key} was changed by somebody else: writing it as it should be"
+            ),
+            Loss::Taken => tracing::error!(
+                "this node's lease {key} was overwritten and now belongs to another node: {}; \
+                 taking another subnet, pods on this node have to be started again",
+                self.taker(held, snapshot, owners)
+            ),
         }
+    }
+
+    /// What there is to know of who has taken a lease.
+    fn taker(&self, held: &Held, snapshot: &Snapshot, owners: &Owners) -> String {
+        let name = held.key.to_string();
+        let lease = snapshot.entries.get(&name);
+        let lease = lease.and_then(|entry| entry.lease.as_ref().ok());
+        let value = lease.map_or_else(String::new, |lease| lease.attributes.to_json());
+        owners.of(&name).map_or_else(
+            || value.clone(),
+            |owner| format!("{value}, written by {} {}", owner.name, owner.to_json()),
+        )
+    }
+
+    /// Says loudly which other nodes have this one's public address: not all of them can be reached.
+    fn log_namesakes(&self, snapshot: &Snapshot, owners: &Owners) {
+        for (key, owner) in self.claimant.namesakes(snapshot, owners) {
+            tracing::error!(
+                "lease {key} has this node's public address, but another node, {} {}, has written it: leaving \
+                 it alone; only one of the two can be reached, see --public-ip (an earlier node's lease \
+                 ends by itself)",
+                owner.name,
+                owner.to_json()
+            );
+        }
+    }
+}
+
+/// What a node knows that holds a lease.
+const fn keeps(held: Held) -> History {
+    History {
+        written: Some(held),
+        gone: None,
+        lost: None,
+        previous: *held.key.subnets(),
     }
 }
 

@@ -1,30 +1,40 @@
 //! The agent as a whole: from its options to the loops that never end.
 
+mod configuration;
 mod drift;
 mod keeper;
 mod packet_filter;
 mod reconciler;
+mod registrar;
 mod site;
+mod wireguard;
 
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use kernel::{Family, route::Handle};
+use kernel::{Mac, route::Handle};
 use tokio::sync::watch;
 
 pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
 pub use packet_filter::PacketFilter;
-pub use reconciler::Reconciler;
-pub use site::{Overlay, Site, Unusable};
+pub use reconciler::{LeasePlace, Reconciler};
+pub use registrar::{Channels, Registrar};
+pub use site::{Identity, Site, Unusable};
+pub use wireguard::Wireguard;
 
 use crate::{
-    model::{InvalidNetConf, NetConf, Underlay},
+    backoff::Backoff,
+    model::{
+        self, Attributes, Backend, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot,
+        WireguardConf,
+    },
     options::{InvalidMargin, Options},
-    plan::{self, Claimant, NoInterface},
-    report::{self, CannotListen, Health, Notices},
+    plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
+    report::{self, CannotListen, Health, Metrics, Notices},
     source::{
-        self,
+        self, InvalidFile, NoBridgeNetfilter,
         etcd::{self, InvalidCredentials, Registry},
+        kube::{self, NoAccess, Nodes},
     },
 };
 
@@ -55,12 +65,21 @@ pub enum Error {
         /// What is wrong with it.
         cause: InvalidNetConf,
     },
+    /// The file with the network configuration is no use.
+    #[error(transparent)]
+    NetConfFile(#[from] InvalidFile),
+    /// Kubernetes can't be asked.
+    #[error(transparent)]
+    Kubernetes(#[from] NoAccess),
     /// There is no interface for tunnelled packets.
     #[error(transparent)]
     Interface(#[from] NoInterface),
     /// The configuration and the interface do not go together.
     #[error(transparent)]
     Site(#[from] Unusable),
+    /// iptables would not see what goes through bridges.
+    #[error(transparent)]
+    Bridges(#[from] NoBridgeNetfilter),
     /// The kernel does not tell what happens in it.
     #[error(transparent)]
     Drift(#[from] CannotWatch),
@@ -75,89 +94,240 @@ pub enum Error {
     Serve(io::Error),
 }
 
+/// What is there at the start, whichever the source is.
+struct Start<'a> {
+    options: &'a Options,
+    kernel: Handle,
+    search: InterfaceSearch,
+    health: Health,
+    metrics: Metrics,
+}
+
+/// All that keeps the kernel as it should be, whoever gives out the subnets.
+struct Dataplane {
+    drift: Drift,
+    packet_filter: PacketFilter,
+    conf: watch::Receiver<NetConf>,
+    reconciler: Reconciler,
+    /// What the node says in its lease.
+    own: watch::Receiver<Attributes>,
+    node: String,
+    owner: Owner,
+}
+
 /// Runs until it is dropped or can't go on.
 pub async fn run(options: &Options) -> Result<Infallible, Error> {
     let renew_after = options.renew_after()?;
     let mut kernel = Handle::open()?;
     let host = source::read_host(&mut kernel)?;
-    let wanted = wanted_interfaces(&mut kernel, options)?;
-    let underlay = plan::choose_interface(&host, &wanted, &options.public())?;
+    let search = interface_search(&mut kernel, options)?;
+    // Known early, before etcd is waited for.
+    plan::check_interface(&host, &search)?;
     let health = Health::default();
-    let serving = serve(options, health.clone()).await?;
-    let mut endpoints = options.etcd_endpoints.clone();
-    let access = options.credentials().read(&mut endpoints)?;
-    let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
-        .await
-        .map_err(Error::Endpoints)?;
-    let work = work(options, renew_after, kernel, underlay, &registry, health);
+    let metrics = Metrics::default();
+    let serving = serve(options, health.clone(), metrics.clone()).await?;
+    let start = Start {
+        options,
+        kernel,
+        search,
+        health,
+        metrics,
+    };
+    let work = async {
+        if options.kube_subnet_mgr {
+            with_kubernetes(start).await
+        } else {
+            with_etcd(start, renew_after).await
+        }
+    };
     tokio::select! {
         failed = serving => Err(Error::Serve(failed)),
         failed = work => failed,
     }
 }
 
-/// The interfaces, by name or address, that the options ask for; none where the default route is to choose.
-fn wanted_interfaces(kernel: &mut Handle, options: &Options) -> Result<Vec<String>, Error> {
-    let Some(address) = options.iface_can_reach.filter(|_| options.iface.is_empty()) else {
-        return Ok(options.iface.clone());
+/// How the options want the external interface to be found.
+fn interface_search(
+    kernel: &mut Handle,
+    options: &Options,
+) -> Result<InterfaceSearch, kernel::Error> {
+    let reach = match options.iface_can_reach {
+        None => None,
+        Some(address) => Some(Reach {
+            address,
+            by: source::interface_towards(kernel, address)?,
+        }),
     };
-    let unreachable = || NoInterface::Unreachable(address);
-    let way = kernel.lookup(address)?.ok_or_else(unreachable)?;
-    let link = kernel.link_by_index(way.interface)?;
-    Ok(vec![link.ok_or_else(unreachable)?.name.to_string()])
+    Ok(InterfaceSearch {
+        wanted: options.iface.clone(),
+        patterns: options.iface_regex.clone(),
+        reach,
+        public: options.public(),
+    })
 }
 
-/// Everything but health.
-async fn work(
-    options: &Options,
-    renew_after: Duration,
-    mut kernel: Handle,
-    underlay: Underlay,
-    registry: &Registry,
-    health: Health,
-) -> Result<Infallible, Error> {
-    let conf = wait_for_conf(registry).await?;
-    let node = source::node_id(underlay.public.get(Family::V4));
-    // Before anything is read that it tells changes of.
-    let drift = Drift::open()?;
-    let site = Site::new(&mut kernel, options, &conf, underlay, node.clone())?;
-    site.log();
-    let networks = conf
-        .pools
-        .iter()
-        .map(|(family, pool)| (family, pool.network()));
-    let mut packet_filter = PacketFilter::new(
-        conf.packet_filter,
-        options.rules(),
-        networks.collect(),
-        options.resync(),
-    )?;
-    let (own_sender, own) = watch::channel(site.own());
+/// Leases subnets from etcd.
+async fn with_etcd(start: Start<'_>, renew_after: Duration) -> Result<Infallible, Error> {
+    let options = start.options;
+    let mut endpoints = options.etcd_endpoints.clone();
+    let access = options.credentials().read(&mut endpoints)?;
+    let registry = Registry::connect(&endpoints, &access, &options.etcd_prefix)
+        .await
+        .map_err(Error::Endpoints)?
+        .counted_by(start.metrics.clone());
+    let conf = wait_for_conf(&registry).await?;
+    let leases = LeasePlace {
+        prefix: registry.leases_prefix(),
+        store: "etcd",
+    };
+    let pools = conf.pools;
+    let running = watch::Sender::new(conf);
+    let mut dataplane = Dataplane::new(start, running.subscribe(), ByFamily::default(), leases)?;
     let mut keeper = Keeper {
         registry: registry.clone(),
         claimant: Claimant {
-            pools: conf.pools,
-            node,
-            own: site.own(),
+            pools,
+            node: dataplane.node.clone(),
+            own: dataplane.own.borrow().clone(),
+            owner: dataplane.owner.clone(),
         },
+        conf: running.subscribe(),
         renew_after,
     };
-    let mut reconciler = Reconciler::new(
-        kernel,
-        site,
-        own_sender,
-        options,
-        registry.leases_prefix(),
-        health,
-    );
+    let own = dataplane.own.clone();
     let (snapshot_sender, snapshots) = watch::channel(None);
     let (held_sender, held) = watch::channel(None);
+    let (text_sender, texts) = watch::channel(None);
     let previous = report::previous_subnets(&options.subnet_file);
+    let key = registry.config_key();
     tokio::select! {
-        never = etcd::follow(registry, &snapshot_sender) => match never {},
+        never = etcd::follow_config(&registry, &text_sender) => match never {},
+        never = configuration::follow(&key, texts, held.clone(), &running) => match never {},
+        never = etcd::follow(&registry, &snapshot_sender) => match never {},
         never = keeper.run(previous, own, snapshots.clone(), &held_sender) => match never {},
-        never = packet_filter.run(held.clone()) => match never {},
-        never = reconciler.run(drift, held, snapshots) => match never {},
+        never = dataplane.run(held, snapshots) => match never {},
+    }
+}
+
+/// Has the subnets that Kubernetes gives to nodes.
+async fn with_kubernetes(mut start: Start<'_>) -> Result<Infallible, Error> {
+    let options = start.options;
+    let conf = source::read_net_conf(&options.net_config_path)?;
+    let client = options.kube_access().client().await?;
+    let own_name = kube::own_node_name(&client).await?;
+    let nodes = Nodes::new(
+        client,
+        options.kube_annotation_prefix.clone(),
+        own_name,
+        start.metrics.clone(),
+    );
+    let node = wait_for_node(&nodes).await;
+    for (family, address) in node.given_public().iter() {
+        start.search.public.insert(family, *address);
+    }
+    let leases = LeasePlace {
+        prefix: "node ".to_owned(),
+        store: "Kubernetes",
+    };
+    let mut registrar = Registrar {
+        nodes: nodes.clone(),
+        networks: conf.networks(),
+        sets_condition: options.set_node_network_unavailable,
+        health: start.health.clone(),
+    };
+    // The file is read but once: Kubernetes starts new pods for a new one.
+    let running = watch::Sender::new(conf);
+    let mut dataplane = Dataplane::new(start, running.subscribe(), node.macs(), leases)?;
+    let followed = kube::Followed {
+        own: watch::Sender::new(Some(node)),
+        others: watch::Sender::new(None),
+    };
+    let (held_sender, held) = watch::channel(None);
+    let channels = Channels {
+        node: followed.own.subscribe(),
+        own: dataplane.own.clone(),
+        held: &held_sender,
+    };
+    tokio::select! {
+        never = kube::follow(&nodes, &followed) => match never {},
+        never = registrar.run(channels) => match never {},
+        never = dataplane.run(held, followed.others.subscribe()) => match never {},
+    }
+}
+
+// === impl Dataplane ===
+
+impl Dataplane {
+    /// All of it, for a network configuration. `macs` are those that peers know the node by.
+    fn new(
+        start: Start<'_>,
+        conf_receiver: watch::Receiver<NetConf>,
+        macs: ByFamily<Mac>,
+        leases: LeasePlace,
+    ) -> Result<Self, Error> {
+        let Start {
+            options,
+            mut kernel,
+            search,
+            health,
+            metrics,
+        } = start;
+        let conf = conf_receiver.borrow().clone();
+        if conf.packet_filter == model::PacketFilter::Iptables {
+            source::check_bridge_netfilter()?;
+        }
+        let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+        let host = source::read_host(&mut kernel)?;
+        let underlay = plan::choose_interface(&host, &search, &families)?;
+        let public = |family| underlay.public.get(family);
+        let node = source::node_id(families.iter().copied().find_map(public));
+        let external = kernel.link_by_name(&underlay.name)?;
+        let owner = source::owner(external.and_then(|link| link.mac));
+        // Before anything is read that it tells changes of.
+        let drift = Drift::open()?;
+        let identity = Identity {
+            node: node.clone(),
+            macs,
+        };
+        let site = Site::new(&mut kernel, search, &conf, underlay, identity)?;
+        site.log();
+        let packet_filter = PacketFilter::new(
+            conf.packet_filter,
+            options.rules(),
+            conf.networks(),
+            options.resync(),
+            metrics.clone(),
+        )?;
+        let (own_sender, own) = watch::channel(site.own());
+        Ok(Self {
+            drift,
+            packet_filter,
+            reconciler: Reconciler::new(
+                kernel,
+                site,
+                own_sender,
+                conf_receiver.clone(),
+                options,
+                leases,
+                report::Told { health, metrics },
+            ),
+            conf: conf_receiver,
+            own,
+            node,
+            owner,
+        })
+    }
+
+    /// Keeps the kernel as it should be, for ever.
+    async fn run(
+        &mut self,
+        held: watch::Receiver<Option<Held>>,
+        snapshots: watch::Receiver<Option<Snapshot>>,
+    ) -> Infallible {
+        tokio::select! {
+            never = self.packet_filter.run(held.clone(), self.conf.clone()) => never,
+            never = self.reconciler.run(&mut self.drift, held, snapshots) => never,
+        }
     }
 }
 
@@ -165,6 +335,7 @@ async fn work(
 async fn serve(
     options: &Options,
     health: Health,
+    metrics: Metrics,
 ) -> Result<impl Future<Output = io::Error>, CannotListen> {
     let listener = match options.healthz_port {
         0 => None,
@@ -174,7 +345,7 @@ async fn serve(
         let Some(listener) = listener else {
             return std::future::pending().await;
         };
-        match health.serve(listener).await {
+        match health.serve(listener, metrics).await {
             Ok(()) => io::Error::other("the server ended"),
             Err(error) => error,
         }
@@ -192,9 +363,7 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
                     key: key.clone(),
                     cause,
                 })?;
-                let text = String::from_utf8_lossy(&text);
-                let words: Vec<_> = text.split_whitespace().collect();
-                tracing::info!("network configuration {key}: {}", words.join(" "));
+                tracing::info!("network configuration {key}: {}", to_show(&text, &conf));
                 return Ok(conf);
             }
             Ok(None) => notices.set([format!(
@@ -204,5 +373,56 @@ async fn wait_for_conf(registry: &Registry) -> Result<NetConf, Error> {
             Err(error) => notices.set([format!("{error}; trying again, see --etcd-endpoints")]),
         }
         tokio::time::sleep(CONFIG_INTERVAL).await;
+    }
+}
+
+/// The own Node, as soon as the API server tells.
+async fn wait_for_node(nodes: &Nodes) -> Node {
+    let mut backoff = Backoff::default();
+    let mut notices = Notices::default();
+    loop {
+        match nodes.own().await {
+            Ok(Some(node)) => return node,
+            Ok(None) => notices.set([format!(
+                "there is no node {} in Kubernetes yet; waiting for it (NODE_NAME has to be its name)",
+                nodes.own_name
+            )]),
+            Err(error) => notices.set([format!("{error}; trying again")]),
+        }
+        backoff.wait().await;
+    }
+}
+
+/// A configuration on one line, without the key that is nobody's business.
+fn to_show(text: &[u8], conf: &NetConf) -> String {
+    let text = String::from_utf8_lossy(text);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match &conf.backend {
+        Backend::Wireguard(WireguardConf { psk: Some(psk), .. }) => {
+            let key = psk.reveal();
+            // JSON can have a slash either way.
+            line.replace(&key, "(hidden)")
+                .replace(&key.replace('/', "\\/"), "(hidden)")
+        }
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_common_key_is_not_shown() {
+        let psk = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let text = format!(
+            "{{\"Network\": \"10.5.0.0/16\",\n\"Backend\": {{\"Type\": \"wireguard\", \"PSK\": \"{psk}\"}}}}"
+        );
+        let conf = NetConf::parse(text.as_bytes()).unwrap();
+        let shown = to_show(text.as_bytes(), &conf);
+        assert!(shown.ends_with(r#""PSK": "(hidden)"}}"#), "{shown}");
     }
 }

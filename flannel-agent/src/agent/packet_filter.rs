@@ -18,9 +18,9 @@ use tokio::{
 
 use super::CannotWatch;
 use crate::{
-    model::{self, ByFamily, Held},
+    model::{self, ByFamily, Held, NetConf},
     plan::{self, OwnChain, Rules},
-    report::Notices,
+    report::{Metrics, Notices},
 };
 
 /// The multicast group of changes to nf_tables (`NFNLGRP_NFTABLES`).
@@ -43,6 +43,7 @@ pub struct PacketFilter {
     resync: Duration,
     changes: AsyncFd<Monitor>,
     switched: bool,
+    metrics: Metrics,
     failures: Notices,
 }
 
@@ -66,6 +67,7 @@ impl PacketFilter {
         rules: Rules,
         networks: ByFamily<IpNetwork>,
         resync: Duration,
+        metrics: Metrics,
     ) -> Result<Self, CannotWatch> {
         Ok(Self {
             by,
@@ -74,12 +76,18 @@ impl PacketFilter {
             resync,
             changes: watch_changes()?,
             switched: false,
+            metrics,
             failures: Notices::default(),
         })
     }
 
-    /// Keeps the rules for the subnets of the lease, for ever; nothing is done before there is one.
-    pub async fn run(&mut self, mut held: watch::Receiver<Option<Held>>) -> Infallible {
+    /// Keeps the rules for the subnets of the lease, for ever, by what the configuration says; nothing is
+    /// done before there is one.
+    pub async fn run(
+        &mut self,
+        mut held: watch::Receiver<Option<Held>>,
+        mut conf: watch::Receiver<NetConf>,
+    ) -> Infallible {
         let mut timer = tokio::time::interval(self.resync);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due: Option<Instant> = None;
@@ -88,6 +96,10 @@ impl PacketFilter {
             // The sender lives as long as the agent; without it the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => {}
+                Ok(()) = conf.changed() => {
+                    self.by = conf.borrow_and_update().packet_filter;
+                    self.switched = false;
+                }
                 _ = timer.tick() => {}
                 () = changed(&mut self.changes), if due.is_none() => {
                     due = Some(earliest.max(Instant::now()));
@@ -151,6 +163,7 @@ impl PacketFilter {
                 }
             }
         }
+        self.metrics.rules_changed(kernel.sent(), self.switched);
         if kernel.sent() > 0 {
             tracing::info!(
                 "masquerading and forwarding: {} changes in nftables",

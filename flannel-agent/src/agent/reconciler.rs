@@ -1,23 +1,30 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
-use std::{convert::Infallible, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use kernel::{
     Family,
-    route::{Change, Handle, IfIndex, Link},
+    route::{Change, Handle, IfIndex, Link, NextHop, Route},
     sysctl,
 };
+use nix::errno::Errno;
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Drift, Overlay, Site};
+use super::{Drift, Site};
 use crate::{
-    model::{Attributes, Held, Snapshot, SubnetEnv},
+    model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Tables, Watched},
-    report::{self, CannotWrite, Health, Notices},
+    plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
+    report::{self, CannotWrite, Health, Metrics, Notices},
     source,
 };
 
@@ -31,17 +38,31 @@ const DEBOUNCE: Duration = Duration::from_millis(5);
 /// ours does not keep both busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the leases of all nodes stand, for messages.
+#[derive(Clone, Debug)]
+pub struct LeasePlace {
+    /// What goes before their names.
+    pub prefix: String,
+    /// Who keeps them.
+    pub store: &'static str,
+}
+
 /// Brings the kernel in line.
 pub struct Reconciler {
     kernel: Handle,
     site: Site,
     own: watch::Sender<Attributes>,
+    conf: watch::Receiver<NetConf>,
     watched: Watched,
     cleaned: bool,
     subnet_file: PathBuf,
     ip_masq: bool,
-    leases_prefix: String,
+    blackhole: bool,
+    leases: LeasePlace,
     health: Health,
+    metrics: Metrics,
+    /// Whether nothing but the kernel has changed since all was right.
+    repairs: bool,
     notices: Notices,
     failures: Notices,
 }
@@ -73,26 +94,31 @@ pub enum Error {
 // === impl Reconciler ===
 
 impl Reconciler {
-    /// A reconciler; `own` is told what the node says in its lease, and `leases_prefix` is what the keys
-    /// of leases begin with.
+    /// A reconciler; `own` is told what the node says in its lease, and `leases` is where those of all nodes
+    /// stand.
     pub fn new(
         kernel: Handle,
         site: Site,
         own: watch::Sender<Attributes>,
+        conf: watch::Receiver<NetConf>,
         options: &Options,
-        leases_prefix: String,
-        health: Health,
+        leases: LeasePlace,
+        report::Told { health, metrics }: report::Told,
     ) -> Self {
         Self {
             kernel,
             site,
             own,
+            conf,
             watched: Watched::default(),
             cleaned: false,
             subnet_file: options.subnet_file.clone(),
             ip_masq: options.ip_masq,
-            leases_prefix,
+            blackhole: options.ip_blackhole_route,
+            leases,
             health,
+            metrics,
+            repairs: false,
             notices: Notices::default(),
             failures: Notices::default(),
         }
@@ -102,7 +128,7 @@ impl Reconciler {
     /// there are both a lease and a complete snapshot.
     pub async fn run(
         &mut self,
-        mut drift: Drift,
+        drift: &mut Drift,
         mut held: watch::Receiver<Option<Held>>,
         mut snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
@@ -113,8 +139,9 @@ impl Reconciler {
         loop {
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
-                Ok(()) = held.changed() => {}
-                Ok(()) = snapshots.changed() => {}
+                Ok(()) = held.changed() => self.repairs = false,
+                Ok(()) = self.conf.changed() => self.repairs = false,
+                Ok(()) = snapshots.changed() => self.repairs = false,
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
                     due = Some(earliest.max(Instant::now() + DEBOUNCE));
@@ -148,6 +175,8 @@ impl Reconciler {
                     tracing::info!("the kernel agrees with the leases again");
                 }
                 self.health.set_ready();
+                self.repairs = true;
+                self.metrics.applied();
             }
             Err(error) => self.failures.set([format!("{error}; trying again")]),
         }
@@ -158,11 +187,16 @@ impl Reconciler {
         let mut notices: Vec<_> = snapshot
             .invalid()
             .map(|(name, fault)| {
-                format!("{}{name} in etcd is ignored: {fault}", self.leases_prefix)
+                let LeasePlace { prefix, store } = &self.leases;
+                format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
-        match self.site.follow(&mut self.kernel) {
+        self.metrics
+            .leases(snapshot.leases().count(), snapshot.invalid().count());
+        let conf = self.conf.borrow_and_update().clone();
+        match self.site.follow(&mut self.kernel, &conf) {
             Ok(true) => {
+                self.repairs = false;
                 self.own.send_replace(self.site.own());
             }
             Ok(false) => {}
@@ -173,41 +207,72 @@ impl Reconciler {
         outcome
     }
 
-    /// Devices first, then `subnet.env`, then all that stands on the devices, as flannel does.
+    /// Devices first, then `subnet.env`, then all that leads to other nodes, as flannel does; what an
+    /// earlier configuration has left goes last.
     fn bring_in_line(
         &mut self,
         held: &Held,
         snapshot: &Snapshot,
         notices: &mut Vec<String>,
     ) -> Result<(), Error> {
-        self.watched.names = vec![self.site.underlay().name.clone()];
-        self.watched.devices.clear();
-        let overlays = self.site.overlays().clone();
-        self.watched.networks = overlays.iter().map(|(_, it)| it.network).collect();
-        let mut devices = Vec::new();
-        for (family, overlay) in overlays.iter() {
-            self.watched.names.push(overlay.device.name.clone());
-            let interface = self.device(&overlay.device)?;
-            self.watched.devices.push(interface);
-            devices.push((family, overlay, interface));
-        }
-        self.clean()?;
+        let places = self.places()?;
         let written = report::write_subnet_file(&self.subnet_file, &self.subnet_env(held))?;
         if written {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
         }
         let own = self.site.own();
-        let mut outcome = Ok(());
-        for (family, overlay, interface) in devices {
-            let peers = plan::peers(family, &own, &held.key, snapshot);
-            let tables = self.tables(family, overlay, interface, held, peers, notices);
-            outcome = outcome.and(tables);
+        let backend = self.site.backend().clone();
+        let peers: Vec<_> = places
+            .iter()
+            .map(|(family, _)| plan::peers(family, &backend, &own, &held.key, snapshot))
+            .collect();
+        let places: Vec<_> = places.iter().map(|(_, place)| place).zip(peers).collect();
+        let mut outcome = self.tunnels(&places);
+        for (place, peers) in places {
+            outcome = outcome.and(self.tables(place, held, peers, notices));
         }
-        outcome
+        outcome.and_then(|()| self.clean(notices))
     }
 
-    /// Removes, once, the devices that an earlier configuration has left behind.
-    fn clean(&mut self) -> Result<(), Error> {
+    /// Where the entries of every family belong, once the devices are as they should be.
+    fn places(&mut self) -> Result<ByFamily<Place>, Error> {
+        let underlay = self.site.underlay();
+        let (name, underlay) = (underlay.name.clone(), underlay.interface);
+        let overlays = self.site.overlays().clone();
+        self.watched = Watched {
+            names: vec![name],
+            devices: Vec::new(),
+            link: self.site.routes_directly().then_some(underlay),
+            networks: overlays.iter().map(|(_, it)| it.network).collect(),
+        };
+        let mut places = ByFamily::default();
+        for (family, overlay) in overlays.iter() {
+            let device = match &overlay.device {
+                Some(device) => Some(self.watched_device(device)?),
+                None => None,
+            };
+            let in_whole = |device: &Device| device.takes_whole_network();
+            let place = Place {
+                family,
+                device,
+                underlay,
+                network: overlay.network,
+                whole_network: overlay.device.as_ref().is_some_and(in_whole),
+            };
+            places.insert(family, place);
+        }
+        Ok(places)
+    }
+
+    fn watched_device(&mut self, device: &Device) -> Result<IfIndex, Error> {
+        self.watched.names.push(device.name.clone());
+        let interface = self.device(device)?;
+        self.watched.devices.push(interface);
+        Ok(interface)
+    }
+
+    /// Removes, once, the devices and routes that an earlier configuration has left behind.
+    fn clean(&mut self, notices: &mut Vec<String>) -> Result<(), Error> {
         if self.cleaned {
             return Ok(());
         }
@@ -227,6 +292,12 @@ impl Reconciler {
             );
             self.kernel.apply(&[Change::DeleteLink(link.index)])?;
         }
+        for family in Family::ALL {
+            if self.site.overlays().get(family).is_none() {
+                let routes = self.routes(family)?;
+                self.apply(&plan::leftover_routes(&routes), notices)?;
+            }
+        }
         self.cleaned = true;
         Ok(())
     }
@@ -238,6 +309,7 @@ impl Reconciler {
         let link = if changes.is_empty() {
             standing
         } else {
+            self.count(&changes);
             self.kernel.apply(&changes)?;
             self.kernel.link_by_name(&device.name)?
         };
@@ -249,59 +321,127 @@ impl Reconciler {
         Ok(link.index)
     }
 
-    /// Brings in line what stands on a device.
+    /// Brings in line what is in WireGuard devices, of which one may carry several families.
+    fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
+        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
+        for (place, peers) in places {
+            if let Some(device) = place.device.filter(|_| place.whole_network) {
+                let empty = || (place.family, Tunnels::default());
+                devices.entry(device).or_insert_with(empty).1.add(peers);
+            }
+        }
+        for (device, (family, tunnels)) in &devices {
+            if self.site.reconcile_tunnels(*device, *family, tunnels)? {
+                tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings in line what leads to other nodes.
     fn tables(
         &mut self,
-        family: Family,
-        overlay: &Overlay,
-        interface: IfIndex,
+        place: &Place,
         held: &Held,
-        peers: Peers,
+        mut peers: Peers,
         notices: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let Some(subnet) = held.key.subnet(family) else {
+        let Some(subnet) = held.key.subnet(place.family) else {
             return Ok(());
         };
-        let want = plan::wanted(family, interface, subnet, &peers.by_subnet);
-        let have = self.standing(family, interface)?;
-        let diff = plan::diff(&have, &want, interface, overlay.network);
+        if self.site.routes_directly() {
+            peers.route_directly(&self.on_link(peers.addresses(), place.underlay)?);
+        }
+        let mut want = plan::wanted(place, subnet, &peers.by_subnet);
+        if self.blackhole {
+            want.routes.push(plan::blackhole_route(subnet));
+        }
+        let have = self.standing(place)?;
+        let diff = plan::diff(&have, &want, place);
         notices.extend(peers.skipped);
         notices.extend(diff.conflicts.iter().map(|route| {
             format!("route {route} is not this agent's and stays, though a lease has its destination; remove it")
         }));
-        self.apply(&diff.changes)
+        let programmed = peers.by_subnet.len().saturating_sub(diff.conflicts.len());
+        self.apply(&diff.changes, notices)?;
+        self.metrics.programmed(place.family, programmed);
+        Ok(())
     }
 
-    fn standing(&mut self, family: Family, interface: IfIndex) -> Result<Tables, Error> {
+    /// Those of the addresses that packets from here reach on the underlay's own link.
+    fn on_link(
+        &mut self,
+        addresses: BTreeSet<IpAddr>,
+        underlay: IfIndex,
+    ) -> Result<BTreeSet<IpAddr>, Error> {
+        let mut on_link = BTreeSet::new();
+        for address in addresses {
+            let way = self.kernel.lookup(address)?;
+            if way.is_some_and(|it| it.interface == underlay && it.gateway.is_none() && !it.local) {
+                on_link.insert(address);
+            }
+        }
+        Ok(on_link)
+    }
+
+    fn standing(&mut self, place: &Place) -> Result<Tables, Error> {
+        let routes = self.routes(place.family)?;
+        let Some(interface) = place.device else {
+            return Ok(Tables {
+                routes,
+                ..Tables::default()
+            });
+        };
         let mut addresses = self.kernel.addresses(Some(interface))?;
-        addresses.retain(|address| Family::of_network(&address.address) == family);
+        addresses.retain(|address| Family::of_network(&address.address) == place.family);
         Ok(Tables {
             addresses,
-            neighbours: self.kernel.neighbours(family, interface)?,
+            neighbours: self.kernel.neighbours(place.family, interface)?,
             fdb: self.kernel.fdb(interface)?,
-            routes: self.kernel.routes(family)?,
+            routes,
         })
     }
 
-    /// Carries out all changes, whichever are refused. What is to be removed may be gone already.
-    fn apply(&mut self, changes: &[Change]) -> Result<(), Error> {
+    /// The routes of a family. A kernel without IPv6 answers with those of IPv4.
+    fn routes(&mut self, family: Family) -> Result<Vec<Route>, Error> {
+        let mut routes = self.kernel.routes(family)?;
+        routes.retain(|route| Family::of_network(&route.destination) == family);
+        Ok(routes)
+    }
+
+    /// Carries out all changes, whichever are refused. What is to be removed may be gone already, and a
+    /// node that is not on the link does not hold up the others.
+    fn apply(&mut self, changes: &[Change], notices: &mut Vec<String>) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
         }
+        self.count(changes);
         let outcomes = self.kernel.apply_each(changes)?;
-        let mut refusals = outcomes
+        let (off_link, mut refusals): (Vec<_>, Vec<_>) = outcomes
             .into_iter()
             .zip(changes)
             .filter_map(|(outcome, change)| outcome.err().map(|error| (error, change)))
             .filter(|(error, change)| !(error.is_not_found() && removes(change)))
-            .map(|(error, _)| error);
-        match refusals.next() {
-            None => Ok(()),
-            Some(first) => Err(Error::Refused {
-                refused: 1 + refusals.count(),
-                all: changes.len(),
-                first,
-            }),
+            .partition(|(error, change)| is_off_link(error, change));
+        if let Some((first, _)) = off_link.first() {
+            notices.push(format!(
+                "nodes that are not on this node's link can't be reached: {} of them, the first: {first}",
+                off_link.len()
+            ));
+        }
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            refused: refusals.len(),
+            all: changes.len(),
+            first: refusals.swap_remove(0).0,
+        })
+    }
+
+    fn count(&self, changes: &[Change]) {
+        for change in changes {
+            self.metrics.changed(change, self.repairs);
         }
     }
 
@@ -313,10 +453,7 @@ impl Reconciler {
                 .collect(),
             subnets: *held.key.subnets(),
             // Pods have one MTU for both families.
-            mtu: overlays()
-                .map(|(_, it)| it.device.mtu)
-                .min()
-                .unwrap_or_default(),
+            mtu: overlays().map(|(_, it)| it.mtu).min().unwrap_or_default(),
             ip_masq: self.ip_masq,
         }
     }
@@ -330,6 +467,16 @@ const fn removes(change: &Change) -> bool {
             | Change::DeleteNeighbour(_)
             | Change::DeleteFdb(_)
     )
+}
+
+/// Whether a route is refused for its gateway.
+fn is_off_link(error: &kernel::Error, change: &Change) -> bool {
+    let has_gateway = |route: &Route| matches!(route.next_hop, NextHop::Gateway { .. });
+    matches!(change, Change::ReplaceRoute(route) if has_gateway(route))
+        && matches!(
+            error.errno(),
+            Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH)
+        )
 }
 
 /// A pod on another node must not be able to configure the device (`accept_ra`, spec 1.7). A kernel

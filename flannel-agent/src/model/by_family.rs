@@ -20,6 +20,14 @@ impl<T> ByFamily<T> {
         }
     }
 
+    /// The value of a family, to change it.
+    pub const fn get_mut(&mut self, family: Family) -> Option<&mut T> {
+        match family {
+            Family::V4 => self.v4.as_mut(),
+            Family::V6 => self.v6.as_mut(),
+        }
+    }
+
     /// Sets the value of a family.
     pub fn insert(&mut self, family: Family, value: T) {
         *match family {
@@ -33,6 +41,11 @@ impl<T> ByFamily<T> {
         Family::ALL
             .into_iter()
             .filter_map(|family| Some((family, self.get(family)?)))
+    }
+
+    /// The values, to be changed; that of IPv4 first.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.v4.iter_mut().chain(self.v6.iter_mut())
     }
 
     /// Whether no family has a value.

@@ -3,9 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use kernel::{Family, InvalidIfName, InvalidVni, Vni};
+use kernel::{Family, InvalidIfName, InvalidVni, Vni, wireguard::InvalidKey};
 
-use super::{Backend, ByFamily, InvalidPool, PacketFilter, Pool, VxlanConf, go_json};
+use super::{
+    Backend, ByFamily, InvalidPool, IpipConf, PacketFilter, Pool, VxlanConf, WireguardConf,
+    WireguardMode, go_json,
+};
 
 /// A checked network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +30,9 @@ pub enum InvalidNetConf {
     /// No network for an enabled family.
     #[error("please define a correct {0} parameter in the flannel config")]
     NoNetwork(&'static str),
-    /// IPv4 is switched off.
-    #[error("EnableIPv4 is false: a subnet in etcd always has an IPv4 part; set it to true")]
-    NoIpv4,
+    /// Both families are switched off.
+    #[error("EnableIPv4 and EnableIPv6 are both false: there is nothing to lease")]
+    NoFamily,
     /// The subnets can't be cut.
     #[error(transparent)]
     Pool(#[from] InvalidPool),
@@ -40,11 +43,25 @@ pub enum InvalidNetConf {
     )]
     NoBackend,
     /// The backend is not one of ours.
-    #[error("Backend.Type is {0:?}, which is not supported: want \"vxlan\"")]
+    #[error(
+        "Backend.Type is {0:?}, which is not supported: want \"vxlan\", \"wireguard\", \"ipip\", \
+         \"host-gw\" or \"alloc\""
+    )]
     UnknownBackend(String),
-    /// A key of the backend that is known, but not supported.
-    #[error("Backend.{0} is set, which is not supported: remove it")]
-    UnsupportedKey(&'static str),
+    /// The backend carries no IPv6.
+    #[error(
+        "Backend.Type ipip carries IPv4 alone: set EnableIPv6 to false, or take another backend"
+    )]
+    IpipWithIpv6,
+    /// A port that nobody can send to.
+    #[error("Backend.{0} is 0: want 1 to 65535, or nothing for the usual one")]
+    NoPort(&'static str),
+    /// The key that all nodes know is none.
+    #[error("Backend.PSK: {0}")]
+    Psk(#[from] InvalidKey),
+    /// There is no such mode.
+    #[error("Backend.Mode is {0:?}: want \"separate\", \"auto\", \"ipv4\" or \"ipv6\"")]
+    Mode(String),
     /// The network identifier is out of range.
     #[error("Backend.VNI: {0}")]
     Vni(#[from] InvalidVni),
@@ -81,26 +98,45 @@ struct WireBackend {
     gbp: bool,
     learning: bool,
     directrouting: bool,
+    psk: String,
+    listenport: u16,
+    listenportv6: u16,
+    mode: String,
+    persistentkeepaliveinterval: u16,
 }
 
 // === impl NetConf ===
 
 impl NetConf {
+    /// The network of each family that all nodes share.
+    pub fn networks(&self) -> ByFamily<IpNetwork> {
+        let pools = self.pools.iter();
+        pools
+            .map(|(family, pool)| (family, pool.network()))
+            .collect()
+    }
+
     /// Parses and checks a configuration.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidNetConf> {
         let wire: Wire = go_json::parse(text)?;
-        if !wire.enableipv4 {
-            return Err(InvalidNetConf::NoIpv4);
-        }
         let mut pools = ByFamily::default();
-        pools.insert(Family::V4, wire.ipv4_pool()?);
+        if wire.enableipv4 {
+            pools.insert(Family::V4, wire.ipv4_pool()?);
+        }
         if wire.enableipv6 {
             pools.insert(Family::V6, wire.ipv6_pool()?);
         }
+        if pools.is_empty() {
+            return Err(InvalidNetConf::NoFamily);
+        }
         let backend = wire.backend.ok_or(InvalidNetConf::NoBackend)?.check()?;
-        let Backend::Vxlan(vxlan) = &backend;
-        for (family, _) in pools.iter() {
-            vxlan.device_name(family)?;
+        if let Backend::Vxlan(vxlan) = &backend {
+            for (family, _) in pools.iter() {
+                vxlan.device_name(family)?;
+            }
+        }
+        if matches!(backend, Backend::Ipip(_)) && wire.enableipv6 {
+            return Err(InvalidNetConf::IpipWithIpv6);
         }
         let packet_filter = if wire.enablenftables {
             PacketFilter::Nftables
@@ -170,30 +206,73 @@ impl Default for WireBackend {
             gbp: false,
             learning: false,
             directrouting: false,
+            psk: String::new(),
+            listenport: WireguardConf::PORTS.0,
+            listenportv6: WireguardConf::PORTS.1,
+            mode: "separate".into(),
+            persistentkeepaliveinterval: 0,
         }
     }
 }
 
 impl WireBackend {
     fn check(self) -> Result<Backend, InvalidNetConf> {
-        let kind = self.r#type.ok_or(InvalidNetConf::NoBackend)?;
-        if !kind.eq_ignore_ascii_case("vxlan") {
-            return Err(InvalidNetConf::UnknownBackend(kind));
+        let kind = self.r#type.as_ref().ok_or(InvalidNetConf::NoBackend)?;
+        match kind.to_ascii_lowercase().as_str() {
+            "vxlan" => self.vxlan().map(Backend::Vxlan),
+            "ipip" => Ok(Backend::Ipip(IpipConf {
+                direct_routing: self.directrouting,
+            })),
+            "wireguard" => self.wireguard().map(Backend::Wireguard),
+            "host-gw" => Ok(Backend::HostGw),
+            "alloc" => Ok(Backend::Alloc),
+            _ => Err(InvalidNetConf::UnknownBackend(kind.clone())),
         }
-        if self.directrouting {
-            return Err(InvalidNetConf::UnsupportedKey("DirectRouting"));
-        }
-        Ok(Backend::Vxlan(VxlanConf {
+    }
+
+    fn vxlan(&self) -> Result<VxlanConf, InvalidNetConf> {
+        Ok(VxlanConf {
             vni: Vni::try_from(self.vni)?,
             port: if self.port == 0 {
                 VxlanConf::PORT
             } else {
                 self.port
             },
-            mtu: (self.mtu != 0).then_some(self.mtu),
+            mtu: self.mtu(),
             gbp: self.gbp,
             learning: self.learning,
-        }))
+            direct_routing: self.directrouting,
+        })
+    }
+
+    fn wireguard(&self) -> Result<WireguardConf, InvalidNetConf> {
+        for (key, port) in [
+            ("ListenPort", self.listenport),
+            ("ListenPortV6", self.listenportv6),
+        ] {
+            if port == 0 {
+                return Err(InvalidNetConf::NoPort(key));
+            }
+        }
+        let psk = (!self.psk.is_empty()).then(|| self.psk.parse());
+        Ok(WireguardConf {
+            psk: psk.transpose()?,
+            listen_port: self.listenport,
+            listen_port_v6: self.listenportv6,
+            mtu: self.mtu(),
+            mode: match self.mode.as_str() {
+                "separate" => WireguardMode::Separate,
+                "auto" => WireguardMode::Auto,
+                "ipv4" => WireguardMode::Over(Family::V4),
+                "ipv6" => WireguardMode::Over(Family::V6),
+                other => return Err(InvalidNetConf::Mode(other.to_owned())),
+            },
+            keepalive: self.persistentkeepaliveinterval,
+        })
+    }
+
+    fn mtu(&self) -> Option<u32> {
+        (self.mtu != 0).then_some(self.mtu)
     }
 }
 
@@ -222,8 +301,10 @@ mod tests {
     }
 
     fn vxlan(text: &str) -> VxlanConf {
-        let Backend::Vxlan(conf) = parse(text).unwrap().backend;
-        conf
+        match parse(text).unwrap().backend {
+            Backend::Vxlan(conf) => conf,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -240,6 +321,7 @@ mod tests {
             mtu: None,
             gbp: false,
             learning: false,
+            direct_routing: false,
         };
         assert_eq!(conf.backend, Backend::Vxlan(backend));
     }
@@ -247,7 +329,7 @@ mod tests {
     #[test]
     fn keys_match_in_any_case_and_unknown_ones_are_ignored() {
         let conf = vxlan(
-            r#"{"network":"10.3.0.0/16","x":1,"BACKEND":{"TYPE":"VXLAN","vni":9,"PORT":4789,"Mtu":1400,"gbp":true,"y":[]}}"#,
+            r#"{"network":"10.3.0.0/16","x":1,"BACKEND":{"TYPE":"VXLAN","vni":9,"PORT":4789,"Mtu":1400,"gbp":true,"Learning":true,"directrouting":true,"y":[]}}"#,
         );
         let vni = 9.try_into().unwrap();
         assert_eq!(
@@ -257,13 +339,71 @@ mod tests {
                 port: 4789,
                 mtu: Some(1400),
                 gbp: true,
-                learning: false
+                learning: true,
+                direct_routing: true,
             }
         );
         assert_eq!(
             conf.device_name(Family::V6).unwrap().as_str(),
             "flannel-v6.9"
         );
+    }
+
+    #[test]
+    fn other_backends_are_known_by_flannels_names() {
+        let ipip = IpipConf {
+            direct_routing: false,
+        };
+        for (name, backend) in [
+            ("Host-GW", Backend::HostGw),
+            ("alloc", Backend::Alloc),
+            ("ipip", Backend::Ipip(ipip)),
+        ] {
+            let text = format!(r#"{{"Network":"10.3.0.0/16","Backend":{{"Type":"{name}"}}}}"#);
+            assert_eq!(parse(&text).unwrap().backend, backend);
+        }
+    }
+
+    #[test]
+    fn wireguard_has_flannels_keys_and_defaults() {
+        let wireguard = |keys: &str| {
+            let backend = format!(r#"{{"Type":"wireguard"{keys}}}"#);
+            parse(&format!(
+                r#"{{"Network":"10.3.0.0/16","Backend":{backend}}}"#
+            ))
+            .map(|conf| conf.backend)
+        };
+        let defaults = WireguardConf {
+            psk: None,
+            listen_port: 51820,
+            listen_port_v6: 51821,
+            mtu: None,
+            mode: WireguardMode::Separate,
+            keepalive: 0,
+        };
+        assert_eq!(wireguard(""), Ok(Backend::Wireguard(defaults)));
+        let psk = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+        let keys = format!(
+            r#","PSK":"{psk}","ListenPort":1,"ListenPortV6":2,"MTU":1400,"Mode":"ipv6","PersistentKeepaliveInterval":25"#
+        );
+        let all = WireguardConf {
+            psk: Some(psk.parse().unwrap()),
+            listen_port: 1,
+            listen_port_v6: 2,
+            mtu: Some(1400),
+            mode: WireguardMode::Over(Family::V6),
+            keepalive: 25,
+        };
+        assert_eq!(wireguard(&keys), Ok(Backend::Wireguard(all)));
+        for (keys, error) in [
+            (r#","PSK":"secret""#, "Backend.PSK: not a WireGuard key"),
+            (r#","ListenPort":0"#, "Backend.ListenPort is 0: want 1 to"),
+            (r#","Mode":"both""#, "Backend.Mode is \"both\": want \"sep"),
+        ] {
+            let found = wireguard(keys).unwrap_err();
+            assert!(found.starts_with(error), "{found}");
+            assert!(!found.contains("secret"), "{found}");
+        }
     }
 
     #[test]
@@ -274,6 +414,16 @@ mod tests {
         .unwrap();
         let pool = conf.pools.get(Family::V6).unwrap();
         assert_eq!(pool.subnet(0), Some("fc00:0:0:1::/64".parse().unwrap()));
+    }
+
+    #[test]
+    fn ipv6_can_be_alone_whatever_is_said_of_ipv4() {
+        let conf = parse(
+            r#"{"Network":"10.3.0.0/16","EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#,
+        )
+        .unwrap();
+        let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+        assert_eq!(families, [Family::V6]);
     }
 
     #[test]
@@ -297,10 +447,6 @@ mod tests {
                 "Backend.Type is \"UDP\"",
             ),
             (
-                r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}"#,
-                "Backend.DirectRouting is set",
-            ),
-            (
                 r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}"#,
                 "Backend.VNI: VNI 16777216 is out of range",
             ),
@@ -308,7 +454,14 @@ mod tests {
                 r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan","VNI":16777215}}"#,
                 "Backend.VNI is too large for a device of its name",
             ),
-            (r#"{"EnableIPv4":false}"#, "EnableIPv4 is false"),
+            (
+                r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"ipip"}}"#,
+                "Backend.Type ipip carries IPv4 alone",
+            ),
+            (
+                r#"{"EnableIPv4":false}"#,
+                "EnableIPv4 and EnableIPv6 are both false",
+            ),
             (
                 r#"{"Network":"10.3.0.0/33"}"#,
                 "not a network configuration in JSON: ",

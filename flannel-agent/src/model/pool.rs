@@ -116,6 +116,11 @@ impl Pool {
         self.network
     }
 
+    /// Prefix length of the subnets.
+    pub const fn subnet_len(&self) -> u8 {
+        self.subnet_len
+    }
+
     /// How many subnets there are for leasing.
     pub const fn size(&self) -> u128 {
         self.last - self.first + 1

@@ -11,6 +11,8 @@ pub struct Snapshot {
     pub revision: i64,
     /// The entries by name: the key below `<prefix>/subnets/`.
     pub entries: BTreeMap<String, Entry>,
+    /// Entries that are not there any more, but whose nodes may be about to write them again.
+    pub lingering: BTreeMap<String, Entry>,
 }
 
 /// One entry.
@@ -38,10 +40,11 @@ pub struct Held {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// The valid leases in the order of their names.
+    /// The valid leases in the order of their names, then the lingering ones.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.entries
             .values()
+            .chain(self.lingering.values())
             .filter_map(|entry| entry.lease.as_ref().ok())
     }
 
@@ -57,6 +60,15 @@ impl Snapshot {
         self.entries
             .iter()
             .filter_map(|(name, entry)| Some((name.as_str(), entry.lease.as_ref().err()?)))
+    }
+
+    /// Keeps the entries of an earlier snapshot that this one does not have. Answers whether there are any.
+    pub fn keep_lingering(&mut self, earlier: Self) -> bool {
+        self.lingering = earlier.lingering;
+        self.lingering.extend(earlier.entries);
+        self.lingering
+            .retain(|name, _| !self.entries.contains_key(name));
+        !self.lingering.is_empty()
     }
 
     /// Whether a held lease stands here as it was written.
@@ -82,5 +94,39 @@ impl Entry {
     /// Whether an operator has put it there for good (spec 1.5, reservations).
     pub const fn is_reservation(&self) -> bool {
         self.etcd_lease == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(names: &[&str]) -> Snapshot {
+        let entry = |name: &&str| {
+            let entry = Entry::parse(name, br#"{"PublicIP":"1.2.3.4"}"#, 7, 9);
+            ((*name).to_owned(), entry)
+        };
+        Snapshot {
+            entries: names.iter().map(entry).collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn what_is_gone_lingers_until_it_is_back() {
+        let names = |it: &Snapshot| {
+            it.leases()
+                .map(|lease| lease.key.to_string())
+                .collect::<Vec<_>>()
+        };
+        let mut now = snapshot(&["10.5.2.0-24"]);
+        assert!(now.keep_lingering(snapshot(&["10.5.1.0-24", "10.5.2.0-24"])));
+        assert_eq!(names(&now), ["10.5.2.0-24", "10.5.1.0-24"]);
+        assert_eq!(now.keys().count(), 1);
+        let mut later = snapshot(&["10.5.2.0-24", "10.5.3.0-24"]);
+        assert!(later.keep_lingering(now.clone()));
+        assert_eq!(names(&later).len(), 3);
+        let mut back = snapshot(&["10.5.1.0-24", "10.5.2.0-24"]);
+        assert!(!back.keep_lingering(now));
     }
 }

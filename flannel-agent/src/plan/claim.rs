@@ -4,7 +4,9 @@ use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use super::hash::hash;
-use crate::model::{Attributes, ByFamily, Claim, Entry, Guard, Held, LeaseKey, Pool, Snapshot};
+use crate::model::{
+    Attributes, ByFamily, Claim, Entry, Guard, Held, LeaseKey, Owner, Owners, Pool, Snapshot,
+};
 
 /// No subnet is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +27,23 @@ pub struct Claimant {
     pub pools: ByFamily<Pool>,
     /// What identifies the node in hashes.
     pub node: String,
-    /// What it says in its lease; its public address identifies it there.
+    /// What it says in its lease; its public address identifies it there to flanneld.
     pub own: Attributes,
+    /// What identifies it there to others of its kind.
+    pub owner: Owner,
+}
+
+/// What a node knows of its lease so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct History {
+    /// The lease that it holds.
+    pub written: Option<Held>,
+    /// The lease that it held until it vanished, which is to be taken again before any other.
+    pub gone: Option<LeaseKey>,
+    /// The lease that another node has taken from it, which is not to be taken back.
+    pub lost: Option<LeaseKey>,
+    /// The subnets that it had before.
+    pub previous: ByFamily<IpNetwork>,
 }
 
 // === impl Claimant ===
@@ -36,18 +53,21 @@ impl Claimant {
     /// beginning from a place that depends on nothing but the node. So a node gets its subnet back even
     /// if both etcd and the node have forgotten it, and nodes that start together rarely want the same.
     ///
-    /// What stands as this node wrote it (`written`) is its own whatever address it says, so that a node
-    /// keeps its subnet when its address changes.
+    /// What stands as this node wrote it is its own whatever address it says, so that a node keeps its
+    /// subnet when its address changes.
     ///
     /// # Errors
     /// If no subnet is free.
     pub fn claim(
         &self,
-        written: Option<&Held>,
-        previous: &ByFamily<IpNetwork>,
+        history: &History,
         snapshot: &Snapshot,
+        owners: &Owners,
     ) -> Result<Claim, Full> {
-        let mine = self.mine(written, previous, snapshot);
+        let mine = self.mine(history, snapshot, owners);
+        if let Some(claim) = self.again(history, mine, snapshot) {
+            return Ok(claim);
+        }
         if let Some((key, entry)) = mine.filter(|(key, _)| fits(&self.pools, key)) {
             return Ok(Claim {
                 key,
@@ -57,10 +77,7 @@ impl Claimant {
                 },
             });
         }
-        // An operator's reservation that does not fit stays; it just can't be used.
-        let outdated = mine
-            .filter(|(_, entry)| !entry.is_reservation())
-            .map(|(key, entry)| (key, entry.mod_revision));
+        let outdated = outdated(mine);
         let others: Vec<LeaseKey> = snapshot
             .keys()
             .map(|(key, _)| key)
@@ -70,7 +87,7 @@ impl Claimant {
         for (family, pool) in self.pools.iter() {
             let wishes = [
                 outdated.and_then(|(key, _)| key.subnet(family)),
-                previous.get(family).copied(),
+                history.previous.get(family).copied(),
             ];
             subnets.insert(family, choose(family, pool, &self.node, wishes, &others)?);
         }
@@ -80,36 +97,99 @@ impl Claimant {
         })
     }
 
+    /// The lease that vanished under this node, if nobody has it by now. What else is there of this node
+    /// is from before, as a store tells that was restored, unless an operator wants the node there.
+    fn again(
+        &self,
+        history: &History,
+        mine: Option<(LeaseKey, &Entry)>,
+        snapshot: &Snapshot,
+    ) -> Option<Claim> {
+        let key = history.gone.filter(|gone| fits(&self.pools, gone))?;
+        let outdated = outdated(mine);
+        let is_other = |other: &LeaseKey| outdated.is_none_or(|(old, _)| old != *other);
+        let mut others = snapshot.keys().map(|(other, _)| other).filter(is_other);
+        let is_moved = mine.is_some_and(|(_, entry)| entry.is_reservation());
+        (!is_moved && !others.any(|other| overlap(&key, &other))).then_some(Claim {
+            key,
+            guard: Guard::Free { outdated },
+        })
+    }
+
+    /// The leases that say this node's public address, but are of other nodes.
+    pub fn namesakes<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        owners: &'a Owners,
+    ) -> impl Iterator<Item = (LeaseKey, &'a Owner)> {
+        snapshot.leases().filter_map(|lease| {
+            let owner = owners.of(&lease.key.to_string())?;
+            let same_address = lease.attributes.is_same_node(&self.own);
+            let is_other = same_address && !owner.is_same_node(&self.owner, true, false);
+            is_other.then_some((lease.key, owner))
+        })
+    }
+
     /// The node's own entry; of several one that fits rather than not, and a reservation rather than not.
-    ///
-    /// One that nobody can read, in the place of what the node had before, counts as its own: that is
-    /// what the command for a reservation in flannel's documentation leaves behind, as it stores the key
-    /// along with the value.
     fn mine<'a>(
         &self,
-        written: Option<&Held>,
-        previous: &ByFamily<IpNetwork>,
+        history: &History,
         snapshot: &'a Snapshot,
+        owners: &Owners,
     ) -> Option<(LeaseKey, &'a Entry)> {
-        let is_as_written = |key: &LeaseKey, entry: &Entry| {
-            written.is_some_and(|it| it.key == *key && it.mod_revision == entry.mod_revision)
-        };
-        let is_mine = |key: &LeaseKey, entry: &Entry| match &entry.lease {
-            _ if is_as_written(key, entry) => true,
-            Ok(lease) => lease.attributes.is_same_node(&self.own),
-            Err(_) => key.subnets() == previous,
-        };
         snapshot
             .keys()
-            .filter(|(key, entry)| is_mine(key, entry))
+            .filter(|(key, entry)| self.is_mine(history, key, entry, owners))
             .min_by_key(|(key, entry)| {
                 (
                     !fits(&self.pools, key),
+                    !is_as_written(history, key, entry),
                     !entry.is_reservation(),
-                    !is_as_written(key, entry),
+                    *key.subnets() != history.previous,
+                    owners.of(&key.to_string()).is_none(),
                 )
             })
     }
+
+    /// An entry without an owner is known by its address, as flanneld does it. One that nobody can read,
+    /// in the place of what the node had before, counts as its own: that is what the command for a
+    /// reservation in flannel's documentation leaves behind, as it stores the key along with the value.
+    fn is_mine(&self, history: &History, key: &LeaseKey, entry: &Entry, owners: &Owners) -> bool {
+        if is_as_written(history, key, entry) {
+            return true;
+        }
+        if history.lost == Some(*key) {
+            return false;
+        }
+        let before = *key.subnets() == history.previous;
+        let Ok(lease) = &entry.lease else {
+            return before;
+        };
+        let same_address = lease.attributes.is_same_node(&self.own);
+        match owners.of(&key.to_string()) {
+            Some(owner) => owner.is_same_node(&self.owner, same_address, before),
+            None => same_address,
+        }
+    }
+}
+
+fn is_as_written(history: &History, key: &LeaseKey, entry: &Entry) -> bool {
+    let written = history.written;
+    written.is_some_and(|it| it.key == *key && it.mod_revision == entry.mod_revision)
+}
+
+/// A lease to be replaced. An operator's reservation that does not fit stays; it just can't be used.
+fn outdated(mine: Option<(LeaseKey, &Entry)>) -> Option<(LeaseKey, i64)> {
+    mine.filter(|(_, entry)| !entry.is_reservation())
+        .map(|(key, entry)| (key, entry.mod_revision))
+}
+
+/// Whether two leases have addresses in common.
+fn overlap(one: &LeaseKey, other: &LeaseKey) -> bool {
+    Family::ALL
+        .into_iter()
+        .filter_map(|family| one.subnet(family).zip(other.subnet(family)))
+        .any(|(one, other)| one.contains(other.network()) || other.contains(one.network()))
 }
 
 /// Whether a lease is one that could be chosen now.
@@ -179,6 +259,7 @@ fn first_free(start: u128, end: u128, taken: &[(u128, u128)]) -> Option<u128> {
 mod tests {
     use std::{collections::BTreeSet, net::Ipv4Addr};
 
+    use kernel::Mac;
     use proptest::prelude::*;
 
     use super::*;
@@ -212,6 +293,7 @@ mod tests {
         Snapshot {
             revision: 7,
             entries: entries.iter().map(entry).collect(),
+            ..Snapshot::default()
         }
     }
 
@@ -224,10 +306,28 @@ mod tests {
 
     fn claim_of_1(conf: &str, previous: &[&str], entries: &[(&str, u32, i64)]) -> (String, Guard) {
         let claimant = claimant(conf, "node 1", 1);
-        let claim = claimant
-            .claim(None, &subnets(previous), &snapshot(entries))
-            .unwrap();
+        let claim = claim(&claimant, &had(previous), &snapshot(entries)).unwrap();
         (claim.key.to_string(), claim.guard)
+    }
+
+    fn claim(claimant: &Claimant, history: &History, snapshot: &Snapshot) -> Result<Claim, Full> {
+        claimant.claim(history, snapshot, &Owners::default())
+    }
+
+    fn had(previous: &[&str]) -> History {
+        History {
+            previous: subnets(previous),
+            ..History::default()
+        }
+    }
+
+    fn owner(machine: &str, mac: u8, run: &str) -> Owner {
+        Owner {
+            machine: machine.into(),
+            mac: Some(Mac([2, 0, 0, 0, 0, mac])),
+            name: machine.into(),
+            run: run.into(),
+        }
     }
 
     fn claimant(conf: &str, name: &str, address: u32) -> Claimant {
@@ -236,6 +336,7 @@ mod tests {
             pools,
             node: name.to_owned(),
             own: node(address),
+            owner: owner(name, 1, "now"),
         }
     }
 
@@ -255,19 +356,141 @@ mod tests {
         let entries = snapshot(&[("10.5.34.0-24", 1, 99), ("10.5.9.0-24", 2, 98)]);
         let claimant = claimant(V4, "node 1", 3);
         let claim = |mod_revision| {
-            let written = Held {
+            let written = Some(Held {
                 key: "10.5.34.0-24".parse().unwrap(),
                 mod_revision,
                 reservation: false,
+            });
+            let history = History {
+                written,
+                ..History::default()
             };
-            let none = ByFamily::default();
-            claimant.claim(Some(&written), &none, &entries).unwrap()
+            claim(&claimant, &history, &entries).unwrap()
         };
         assert_eq!(claim(7).key.to_string(), "10.5.34.0-24");
         assert_eq!(claim(7).guard, unchanged(false));
         // Somebody else has written it since.
         assert_ne!(claim(6).key.to_string(), "10.5.34.0-24");
         assert_eq!(claim(6).guard, free());
+    }
+
+    /// The owner that stands beside a lease of [`snapshot`].
+    fn owners(name: &str, owner: Owner, snapshot: &Snapshot) -> Owners {
+        Owners::new([(name.to_owned(), owner, 7)], snapshot)
+    }
+
+    #[test]
+    fn a_lease_is_known_by_its_owner_and_without_one_by_its_address() {
+        let name = "10.5.34.0-24";
+        let claimant = claimant(V4, "a", 1);
+        let fresh = claim_of_1(V4, &[], &[]).0;
+        for (what, address, by, previous, mine) in [
+            ("flanneld's", 1, None, "10.5.7.0/24", true),
+            ("another flanneld's", 2, None, "10.5.7.0/24", false),
+            (
+                "readdressed",
+                2,
+                Some(owner("a", 1, "old")),
+                "10.5.7.0/24",
+                true,
+            ),
+            (
+                "a clone",
+                1,
+                Some(owner("a", 2, "old")),
+                "10.5.7.0/24",
+                false,
+            ),
+            (
+                "own interface anew",
+                1,
+                Some(owner("a", 2, "old")),
+                "10.5.34.0/24",
+                true,
+            ),
+            (
+                "a namesake",
+                1,
+                Some(owner("b", 2, "old")),
+                "10.5.34.0/24",
+                false,
+            ),
+        ] {
+            let entries = snapshot(&[(name, address, 99)]);
+            let owners = by.map_or_else(Owners::default, |by| owners(name, by, &entries));
+            let claim = claimant
+                .claim(&had(&[previous]), &entries, &owners)
+                .unwrap();
+            assert_eq!(claim.key.to_string() == name, mine, "{what}");
+            assert_eq!(claim.guard == unchanged(false), mine, "{what}");
+            let namesakes = claimant.namesakes(&entries, &owners).count();
+            assert_eq!(
+                namesakes,
+                usize::from(!mine && address == 1 || what == "own interface anew"),
+                "{what}"
+            );
+        }
+        assert_ne!(fresh, name);
+    }
+
+    #[test]
+    fn what_another_node_took_is_not_taken_back() {
+        let entries = snapshot(&[("10.5.34.0-24", 1, 99)]);
+        let history = History {
+            lost: Some("10.5.34.0-24".parse().unwrap()),
+            ..had(&["10.5.34.0/24"])
+        };
+        let claim = claim(&claimant(V4, "a", 1), &history, &entries).unwrap();
+        assert_ne!(claim.key.to_string(), "10.5.34.0-24");
+        assert_eq!(claim.guard, free());
+    }
+
+    #[test]
+    fn what_vanished_is_taken_again_before_what_is_from_before() {
+        let history = History {
+            gone: Some("10.5.34.0-24".parse().unwrap()),
+            ..had(&["10.5.34.0/24"])
+        };
+        let outdated = |name: &str| Guard::Free {
+            outdated: Some((name.parse().unwrap(), 7)),
+        };
+        for (entries, expected, guard) in [
+            (&[][..], "10.5.34.0-24", free()),
+            (
+                &[("10.5.9.0-24", 1, 99)],
+                "10.5.34.0-24",
+                outdated("10.5.9.0-24"),
+            ),
+            // An operator wants the node there.
+            (&[("10.5.9.0-24", 1, 0)], "10.5.9.0-24", unchanged(true)),
+            (
+                &[("10.5.9.0-24", 1, 99), ("10.5.34.0-24", 2, 98)],
+                "10.5.9.0-24",
+                unchanged(false),
+            ),
+        ] {
+            let claim = claim(&claimant(V4, "a", 1), &history, &snapshot(entries)).unwrap();
+            assert_eq!(
+                (claim.key.to_string().as_str(), claim.guard),
+                (expected, guard)
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_is_not_moved_by_a_reservation_while_it_has_a_lease() {
+        let entries = snapshot(&[("10.5.9.0-24", 1, 0), ("10.5.34.0-24", 1, 99)]);
+        let written = Some(Held {
+            key: "10.5.34.0-24".parse().unwrap(),
+            mod_revision: 7,
+            reservation: false,
+        });
+        let history = History {
+            written,
+            ..History::default()
+        };
+        let claim = claim(&claimant(V4, "a", 1), &history, &entries).unwrap();
+        assert_eq!(claim.key.to_string(), "10.5.34.0-24");
     }
 
     #[test]
@@ -359,15 +582,13 @@ mod tests {
             ("10.5.2.0-24", 3, 9),
             ("10.5.3.0-24", 4, 9),
         ];
-        let none = ByFamily::default();
-        let full = claimant.claim(None, &none, &snapshot(&leases)).unwrap_err();
+        let none = History::default();
+        let full = claim(&claimant, &none, &snapshot(&leases)).unwrap_err();
         assert_eq!(
             full.to_string(),
             "all 3 IPv4 subnets of 10.5.0.0/22 are leased"
         );
-        let claim = claimant
-            .claim(None, &none, &snapshot(&leases[..2]))
-            .unwrap();
+        let claim = claim(&claimant, &none, &snapshot(&leases[..2])).unwrap();
         assert_eq!(claim.key.to_string(), "10.5.3.0-24");
     }
 
@@ -376,8 +597,7 @@ mod tests {
         let chosen: BTreeSet<_> = (1..=40u32)
             .map(|n| {
                 let claimant = claimant(V4, &format!("machine/192.168.64.{n}"), n);
-                claimant
-                    .claim(None, &ByFamily::default(), &Snapshot::default())
+                claim(&claimant, &History::default(), &Snapshot::default())
                     .unwrap()
                     .key
             })
@@ -404,7 +624,7 @@ mod tests {
                 .collect();
             let entries: Vec<_> = names.iter().map(|(name, node)| (name.as_str(), *node, 9)).collect();
             let snapshot = snapshot(&entries);
-            match claimant.claim(None, &ByFamily::default(), &snapshot) {
+            match claim(&claimant, &History::default(), &snapshot) {
                 Ok(claim) => {
                     let subnet = claim.key.subnet(Family::V4).unwrap();
                     prop_assert!(pool.holds(subnet));

@@ -1,12 +1,12 @@
-//! The VXLAN device of a family (spec 1.7).
+//! The device that packets to other nodes leave by (spec 1.7).
 
 use ipnetwork::IpNetwork;
-use kernel::{
-    Family, IfName, InvalidIfName, Mac,
-    route::{Change, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, Vxlan},
-};
+use std::net::Ipv4Addr;
 
-use crate::model::{Underlay, VxlanConf};
+use kernel::{
+    IfName, Mac,
+    route::{Change, Ipip, Link, LinkKind, LinkSettings, NewLink, NewLinkKind, Vxlan},
+};
 
 /// A device as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,75 +14,27 @@ pub struct Device {
     /// Its name.
     pub name: IfName,
     /// What can't be changed while it exists.
-    pub vxlan: Vxlan,
-    /// Its Ethernet address.
-    pub mac: Mac,
+    pub kind: DeviceKind,
+    /// Its Ethernet address, if it is a device that has one.
+    pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
 }
 
-/// Why there can be no device for a family.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoDevice {
-    /// The underlay has no address of the family.
-    #[error("interface {interface} has no {family} address, which the {family} overlay needs")]
-    NoAddress {
-        /// The external interface.
-        interface: IfName,
-        /// The family.
-        family: Family,
-    },
-    /// What is left for packets is less than IP needs.
-    #[error(
-        "an MTU of {underlay} leaves {left} bytes for packets in VXLAN over {family}, which needs {least}; \
-         raise the interface's MTU or Backend.MTU"
-    )]
-    MtuTooSmall {
-        /// MTU of the underlay.
-        underlay: u32,
-        /// What is left of it.
-        left: u32,
-        /// The family.
-        family: Family,
-        /// The least MTU that the family works with.
-        least: u32,
-    },
-    /// The configuration makes a name that can't be.
-    #[error(transparent)]
-    Name(#[from] InvalidIfName),
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A VXLAN tunnel endpoint.
+    Vxlan(Vxlan),
+    /// The end of all IPv4 in IPv4 tunnels that have this address at this side.
+    Ipip(Ipv4Addr),
+    /// A WireGuard tunnel.
+    Wireguard,
 }
 
 // === impl Device ===
 
 impl Device {
-    /// The device of a family on an underlay. Its `local` address is the interface's own and not the
-    /// public one: with an address that the node does not have, the kernel sends nothing.
-    pub fn new(
-        family: Family,
-        conf: &VxlanConf,
-        underlay: &Underlay,
-        mac: Mac,
-    ) -> Result<Self, NoDevice> {
-        let local = underlay.addresses.get(family).copied();
-        let local = local.ok_or_else(|| NoDevice::NoAddress {
-            interface: underlay.name.clone(),
-            family,
-        })?;
-        Ok(Self {
-            name: conf.device_name(family)?,
-            vxlan: Vxlan {
-                vni: conf.vni,
-                parent: Some(underlay.interface),
-                local: Some(local),
-                port: conf.port,
-                learning: conf.learning,
-                gbp: conf.gbp,
-            },
-            mac,
-            mtu: mtu(family, conf.mtu.unwrap_or(underlay.mtu))?,
-        })
-    }
-
     /// The same, with the Ethernet address of the interface that it will go on with, if there is one.
     pub fn with_mac_of(self, standing: Option<&Link>) -> Self {
         let mac = standing
@@ -90,14 +42,26 @@ impl Device {
             .and_then(|link| link.mac)
             .filter(|mac| mac.is_valid_for_device());
         Self {
-            mac: mac.unwrap_or(self.mac),
+            mac: self.mac.map(|own| mac.unwrap_or(own)),
             ..self
         }
     }
 
     /// Whether an interface can go on as this device, perhaps with other settings.
     pub fn is_compatible(&self, link: &Link) -> bool {
-        link.kind == LinkKind::Vxlan(self.vxlan.clone())
+        match (&self.kind, &link.kind) {
+            (DeviceKind::Vxlan(want), LinkKind::Vxlan(have)) => want == have,
+            (DeviceKind::Ipip(local), LinkKind::Ipip(have)) => {
+                have.local == Some(*local) && have.remote.is_none()
+            }
+            (DeviceKind::Wireguard, LinkKind::Wireguard) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether one route for the whole network leads to it, and it finds the node by itself.
+    pub const fn takes_whole_network(&self) -> bool {
+        matches!(self.kind, DeviceKind::Wireguard)
     }
 
     /// The address that the device has for a subnet: the subnet's own, alone.
@@ -106,13 +70,39 @@ impl Device {
     }
 }
 
+// === impl DeviceKind ===
+
+impl DeviceKind {
+    /// The kernel's name of it, which is that of its module as well.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Vxlan(_) => "vxlan",
+            Self::Ipip(_) => "ipip",
+            Self::Wireguard => "wireguard",
+        }
+    }
+
+    fn to_new(&self) -> NewLinkKind {
+        match self {
+            Self::Vxlan(vxlan) => NewLinkKind::Vxlan(vxlan.clone()),
+            Self::Ipip(local) => NewLinkKind::Ipip(Ipip {
+                local: Some(*local),
+                remote: None,
+                parent: None,
+                path_mtu_discovery: true,
+            }),
+            Self::Wireguard => NewLinkKind::Wireguard,
+        }
+    }
+}
+
 /// What makes the device as it should be. A compatible one is kept, with all that stands on it.
 pub fn link_changes(have: Option<&Link>, want: &Device) -> Vec<Change> {
     let add = || {
         Change::AddLink(NewLink {
             name: want.name.clone(),
-            kind: NewLinkKind::Vxlan(want.vxlan.clone()),
-            mac: Some(want.mac),
+            kind: want.kind.to_new(),
+            mac: want.mac,
             mtu: Some(want.mtu),
             up: true,
             master: None,
@@ -127,7 +117,7 @@ pub fn link_changes(have: Option<&Link>, want: &Device) -> Vec<Change> {
     let settings = LinkSettings {
         up: (!link.up).then_some(true),
         mtu: (link.mtu != want.mtu).then_some(want.mtu),
-        mac: (link.mac != Some(want.mac)).then_some(want.mac),
+        mac: want.mac.filter(|mac| link.mac != Some(*mac)),
         ..LinkSettings::default()
     };
     if settings == LinkSettings::default() {
@@ -136,74 +126,44 @@ pub fn link_changes(have: Option<&Link>, want: &Device) -> Vec<Change> {
     vec![Change::SetLink(link.index, settings)]
 }
 
-/// What VXLAN leaves of the underlay's MTU: outer IP header, UDP 8, VXLAN 8 and inner Ethernet 14 bytes
-/// are taken off (RFC 7348, section 5). flannel takes 50 off for IPv6 as well, which is 20 too few.
-fn mtu(family: Family, underlay: u32) -> Result<u32, NoDevice> {
-    let (overhead, least) = match family {
-        Family::V4 => (50, 68),
-        Family::V6 => (70, 1280),
-    };
-    let left = underlay.saturating_sub(overhead);
-    if left < least {
-        return Err(NoDevice::MtuTooSmall {
-            underlay,
-            left,
-            family,
-            least,
-        });
-    }
-    Ok(left)
-}
-
 #[cfg(test)]
 mod tests {
     use kernel::route::IfIndex;
 
     use super::*;
 
-    fn conf() -> VxlanConf {
-        VxlanConf {
+    fn vxlan() -> Vxlan {
+        Vxlan {
             vni: 1.try_into().unwrap(),
+            parent: Some(IfIndex(2)),
+            local: Some("192.168.1.2".parse().unwrap()),
             port: 8472,
-            mtu: None,
-            gbp: false,
             learning: false,
+            gbp: false,
         }
     }
 
-    fn underlay() -> Underlay {
-        Underlay {
-            name: "eth0".parse().unwrap(),
-            interface: IfIndex(2),
-            mtu: 1500,
-            addresses: [
-                (Family::V4, "192.168.1.2".parse().unwrap()),
-                (Family::V6, "fd00::2".parse().unwrap()),
-            ]
-            .into_iter()
-            .collect(),
-            public: [(Family::V4, "203.0.113.7".parse().unwrap())]
-                .into_iter()
-                .collect(),
+    fn device() -> Device {
+        Device {
+            name: "flannel.1".parse().unwrap(),
+            kind: DeviceKind::Vxlan(vxlan()),
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            mtu: 1450,
         }
-    }
-
-    fn device(family: Family) -> Device {
-        Device::new(family, &conf(), &underlay(), Mac([2, 0, 0, 0, 0, 1])).unwrap()
     }
 
     fn link(device: &Device) -> Link {
         Link {
             index: IfIndex(7),
             name: device.name.clone(),
-            mac: Some(device.mac),
+            mac: device.mac,
             mtu: device.mtu,
             up: true,
             carrier: true,
             loopback: false,
             master: None,
-            parent: device.vxlan.parent,
-            kind: LinkKind::Vxlan(device.vxlan.clone()),
+            parent: Some(IfIndex(2)),
+            kind: LinkKind::Vxlan(vxlan()),
             hairpin: None,
         }
     }
@@ -215,22 +175,16 @@ mod tests {
     #[test]
     fn is_made_as_flannel_makes_it() {
         assert_eq!(
-            texts(&link_changes(None, &device(Family::V4))),
+            texts(&link_changes(None, &device())),
             [
                 "ip link add flannel.1 address 02:00:00:00:00:01 mtu 1450 type vxlan id 1 dstport 8472 dev if2 local 192.168.1.2 nolearning"
-            ]
-        );
-        assert_eq!(
-            texts(&link_changes(None, &device(Family::V6))),
-            [
-                "ip link add flannel-v6.1 address 02:00:00:00:00:01 mtu 1430 type vxlan id 1 dstport 8472 dev if2 local fd00::2 nolearning"
             ]
         );
     }
 
     #[test]
     fn is_kept_if_compatible() {
-        let device = device(Family::V4);
+        let device = device();
         assert_eq!(link_changes(Some(&link(&device)), &device), []);
         let changed = Link {
             mtu: 1400,
@@ -249,36 +203,33 @@ mod tests {
         let mac = Mac([0x0e, 0, 0, 0, 0, 9]);
         let standing = Link {
             mac: Some(mac),
-            ..link(&device(Family::V4))
+            ..link(&device())
         };
-        assert_eq!(device(Family::V4).with_mac_of(Some(&standing)).mac, mac);
+        assert_eq!(device().with_mac_of(Some(&standing)).mac, Some(mac));
         let other = Link {
             kind: LinkKind::Bridge,
             ..standing
         };
-        assert_eq!(
-            device(Family::V4).with_mac_of(Some(&other)),
-            device(Family::V4)
-        );
-        assert_eq!(device(Family::V4).with_mac_of(None), device(Family::V4));
+        assert_eq!(device().with_mac_of(Some(&other)), device());
+        assert_eq!(device().with_mac_of(None), device());
     }
 
     #[test]
     fn is_made_again_if_not_compatible() {
-        let device = device(Family::V4);
+        let device = device();
         let kinds = [
             LinkKind::Bridge,
             LinkKind::Vxlan(Vxlan {
                 port: 4789,
-                ..device.vxlan.clone()
+                ..vxlan()
             }),
             LinkKind::Vxlan(Vxlan {
                 parent: Some(IfIndex(9)),
-                ..device.vxlan.clone()
+                ..vxlan()
             }),
             LinkKind::Vxlan(Vxlan {
                 local: Some("203.0.113.7".parse().unwrap()),
-                ..device.vxlan.clone()
+                ..vxlan()
             }),
         ];
         for kind in kinds {
@@ -295,30 +246,51 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_is_missing() {
-        let mac = Mac([2, 0, 0, 0, 0, 1]);
-        let ipv4_only = Underlay {
-            addresses: [(Family::V4, "192.168.1.2".parse().unwrap())]
-                .into_iter()
-                .collect(),
-            ..underlay()
+    fn an_ipip_device_is_known_by_its_own_end() {
+        let local = Ipv4Addr::new(192, 168, 1, 2);
+        let device = Device {
+            name: "flannel.ipip".parse().unwrap(),
+            kind: DeviceKind::Ipip(local),
+            mac: None,
+            mtu: 1480,
         };
-        let error = Device::new(Family::V6, &conf(), &ipv4_only, mac).unwrap_err();
         assert_eq!(
-            error.to_string(),
-            "interface eth0 has no IPv6 address, which the IPv6 overlay needs"
+            texts(&link_changes(None, &device)),
+            ["ip link add flannel.ipip mtu 1480 type ipip local 192.168.1.2"]
         );
-        let small = VxlanConf {
-            mtu: Some(1300),
-            ..conf()
+        let ipip = |local, remote| Link {
+            kind: LinkKind::Ipip(Ipip {
+                local: Some(local),
+                remote,
+                parent: None,
+                path_mtu_discovery: false,
+            }),
+            ..link(&device)
         };
-        assert!(Device::new(Family::V4, &small, &underlay(), mac).is_ok());
-        let error = Device::new(Family::V6, &small, &underlay(), mac).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("an MTU of 1300 leaves 1230 bytes"),
-            "{error}"
-        );
+        assert_eq!(link_changes(Some(&ipip(local, None)), &device), []);
+        for other in [
+            ipip(Ipv4Addr::new(192, 168, 1, 3), None),
+            ipip(local, Some(Ipv4Addr::new(192, 168, 1, 3))),
+        ] {
+            assert_eq!(link_changes(Some(&other), &device).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_wireguard_device_is_any_of_its_name() {
+        let device = Device {
+            name: "flannel-wg".parse().unwrap(),
+            kind: DeviceKind::Wireguard,
+            mac: None,
+            mtu: 1420,
+        };
+        let made = ["ip link add flannel-wg mtu 1420 type wireguard"];
+        assert_eq!(texts(&link_changes(None, &device)), made);
+        let standing = Link {
+            kind: LinkKind::Wireguard,
+            ..link(&device)
+        };
+        assert_eq!(link_changes(Some(&standing), &device), []);
+        assert_eq!(device.clone().with_mac_of(Some(&standing)), device);
     }
 }

@@ -23,6 +23,12 @@ pub fn vtep_mac(node: &str, family: Family, vni: Vni) -> Mac {
     Mac::local(bytes)
 }
 
+/// What stands in etcd for an installed system: its identity itself is not for others to see
+/// (machine-id(5)).
+pub fn machine_hash(identity: &str, name: &str) -> String {
+    format!("{:016x}", hash(&["machine", identity, name]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

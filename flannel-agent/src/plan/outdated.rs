@@ -3,16 +3,16 @@
 use ipnetwork::IpNetwork;
 use kernel::{
     Family, IfName,
-    route::{Link, LinkKind},
+    route::{Address, Link, LinkKind},
 };
 
 use super::vtep_mac;
-use crate::model::{ByFamily, Host, VxlanConf};
+use crate::model::{ByFamily, Host, IpipConf, VxlanConf, WireguardConf};
 
-/// The devices that are certainly this agent's own, but not `current`: they are called as it calls the
-/// device of their network identifier, have the Ethernet address that it computes for that on this `node`,
-/// and no address outside the network of their family. One that was taken over from flanneld has another
-/// Ethernet address, and is not touched.
+/// The devices that are certainly this agent's own, but not `current`. All have the name that a device of
+/// their kind has, and no address outside the network of their family. One for VXLAN has the Ethernet
+/// address that is computed for its network identifier on this `node` (one that was taken over from
+/// flanneld has another, and is not touched); one of the other kinds has an address in the network.
 pub fn outdated_devices<'a>(
     host: &'a Host,
     node: &str,
@@ -21,8 +21,9 @@ pub fn outdated_devices<'a>(
 ) -> Vec<&'a Link> {
     let is_outdated = |link: &&Link| {
         !current.contains(&link.name)
-            && family(link, node)
+            && (family(link, node)
                 .is_some_and(|family| has_no_foreign_address(host, link, networks.get(family)))
+                || is_other_tunnel(link) && has_only_addresses_in(host, link, networks))
     };
     host.links.iter().filter(is_outdated).collect()
 }
@@ -38,6 +39,27 @@ fn family(link: &Link, node: &str) -> Option<Family> {
     })
 }
 
+/// Whether it is called as a device for ipip or WireGuard, and is one.
+fn is_other_tunnel(link: &Link) -> bool {
+    let is_called = |name: Result<IfName, _>| name.is_ok_and(|name| name == link.name);
+    match link.kind {
+        LinkKind::Ipip(_) => is_called(IpipConf::device_name()),
+        LinkKind::Wireguard => {
+            let mut names = Family::ALL.into_iter().map(WireguardConf::name_of_device);
+            names.any(is_called)
+        }
+        _ => false,
+    }
+}
+
+/// Whether there is an address, and none outside the networks.
+fn has_only_addresses_in(host: &Host, link: &Link, networks: &ByFamily<IpNetwork>) -> bool {
+    let is_of_link = |it: &&Address| it.interface == link.index && !it.link_local;
+    let mut addresses = host.addresses.iter().filter(is_of_link).peekable();
+    let is_inside = |ip| networks.iter().any(|(_, network)| network.contains(ip));
+    addresses.peek().is_some() && addresses.all(|it| is_inside(it.address.ip()))
+}
+
 fn has_no_foreign_address(host: &Host, link: &Link, network: Option<&IpNetwork>) -> bool {
     let mut addresses = host.addresses.iter();
     addresses.all(|it| {
@@ -51,7 +73,7 @@ fn has_no_foreign_address(host: &Host, link: &Link, network: Option<&IpNetwork>)
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use kernel::route::{Address, IfIndex, Vxlan};
+    use kernel::route::{IfIndex, Vxlan};
 
     use super::*;
 
@@ -107,5 +129,30 @@ mod tests {
         ] {
             assert_eq!(outdated(&host(inside, change), "flannel.1"), 0);
         }
+    }
+
+    #[test]
+    fn a_tunnel_of_another_backend_is_known_by_name_kind_and_address() {
+        let tunnel = |name: &str, address| {
+            host(address, |it| {
+                it.name = name.parse().unwrap();
+                it.kind = LinkKind::Wireguard;
+                it.mac = None;
+            })
+        };
+        let inside = "10.5.34.0/32";
+        for name in ["flannel-wg", "flannel-wg-v6"] {
+            assert_eq!(outdated(&tunnel(name, inside), "flannel.1"), 1);
+            assert_eq!(outdated(&tunnel(name, inside), name), 0);
+        }
+        assert_eq!(outdated(&tunnel("wg0", inside), "flannel.1"), 0);
+        assert_eq!(outdated(&tunnel("flannel.ipip", inside), "flannel.1"), 0);
+        assert_eq!(
+            outdated(&tunnel("flannel-wg", "10.9.34.0/32"), "flannel.1"),
+            0
+        );
+        let mut bare = tunnel("flannel-wg", inside);
+        bare.addresses.clear();
+        assert_eq!(outdated(&bare, "flannel.1"), 0);
     }
 }

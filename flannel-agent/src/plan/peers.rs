@@ -1,19 +1,36 @@
 //! Which other nodes there are to reach.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
 
 use ipnetwork::IpNetwork;
-use kernel::{Family, Mac};
+use kernel::{Family, Mac, wireguard::PublicKey};
 
-use crate::model::{Attributes, BackendData, Lease, LeaseKey, Snapshot};
+use super::endpoint;
+use crate::model::{Attributes, Backend, BackendData, Lease, LeaseKey, Snapshot};
 
 /// Another node's subnet, in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where its tunnel endpoint is.
+    /// Its address in the underlay.
     pub address: IpAddr,
-    /// The Ethernet address of its tunnel endpoint.
-    pub mac: Mac,
+    /// How packets get there.
+    pub way: Way,
+}
+
+/// How packets get to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In VXLAN, to the tunnel endpoint of this Ethernet address.
+    Vxlan(Mac),
+    /// In IPv4, to the node's address.
+    Ipip,
+    /// In WireGuard, to whom the key belongs, who is at first to be found there.
+    Wireguard(PublicKey, SocketAddr),
+    /// As they are, with the node as gateway on this node's link.
+    Direct,
 }
 
 /// All that is to be reached in one family.
@@ -25,8 +42,32 @@ pub struct Peers {
     pub skipped: Vec<String>,
 }
 
+// === impl Peers ===
+
+impl Peers {
+    /// Their addresses in the underlay.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.by_subnet.values().map(|peer| peer.address).collect()
+    }
+
+    /// Has those whose address is `on_link` reached without a tunnel.
+    pub fn route_directly(&mut self, on_link: &BTreeSet<IpAddr>) {
+        for peer in self.by_subnet.values_mut() {
+            if on_link.contains(&peer.address) {
+                peer.way = Way::Direct;
+            }
+        }
+    }
+}
+
 /// The peers of a node that holds a lease `held` and says `own` in it.
-pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snapshot) -> Peers {
+pub fn peers(
+    family: Family,
+    backend: &Backend,
+    own: &Attributes,
+    held: &LeaseKey,
+    snapshot: &Snapshot,
+) -> Peers {
     let mut peers = Peers::default();
     for lease in snapshot.leases() {
         // A lease of this node from before, which is not ended yet, is no peer.
@@ -36,7 +77,7 @@ pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snaps
         let Some(subnet) = lease.key.subnet(family) else {
             continue;
         };
-        match peer(family, lease, held) {
+        match peer(family, backend, own, lease, held) {
             Ok(Some(_)) if peers.by_subnet.contains_key(&subnet) => {
                 let name = lease.key;
                 peers.skipped.push(format!(
@@ -55,18 +96,36 @@ pub fn peers(family: Family, own: &Attributes, held: &LeaseKey, snapshot: &Snaps
     peers
 }
 
-/// `None` for a reservation that its node has not taken yet.
-fn peer(family: Family, lease: &Lease, held: &LeaseKey) -> Result<Option<Peer>, String> {
-    let vteps = match &lease.attributes.backend {
-        BackendData::Vxlan(vteps) => vteps,
-        BackendData::Other(name) if name.is_empty() => return Ok(None),
-        BackendData::Other(name) => return Err(format!("its backend is {name}, not vxlan")),
-    };
-    let Some(vtep) = vteps.get(family) else {
-        return Err(format!("it names no {family} tunnel endpoint"));
-    };
-    let Some(address) = lease.attributes.public.get(family) else {
-        return Err(format!("it names no public {family} address"));
+/// `None` for a reservation that its node has not taken yet, and where nothing carries packets.
+fn peer(
+    family: Family,
+    backend: &Backend,
+    own: &Attributes,
+    lease: &Lease,
+    held: &LeaseKey,
+) -> Result<Option<Peer>, String> {
+    let its = &lease.attributes;
+    if own.backend.name().is_empty() || its.backend.name().is_empty() {
+        return Ok(None);
+    }
+    let peer = match (backend, &its.backend) {
+        (Backend::Vxlan(_), BackendData::Vxlan(vteps)) => match vteps.get(family) {
+            Some(vtep) => at_public_address(family, its, Way::Vxlan(vtep.mac))?,
+            None => return Err(format!("it names no {family} tunnel endpoint")),
+        },
+        (Backend::Wireguard(conf), BackendData::Wireguard(keys)) => {
+            let (key, address) = endpoint(family, conf, own, its, keys)?;
+            Peer {
+                address: address.ip(),
+                way: Way::Wireguard(key, address),
+            }
+        }
+        (Backend::Ipip(_), BackendData::Ipip) => at_public_address(family, its, Way::Ipip)?,
+        (Backend::HostGw, BackendData::HostGw) => at_public_address(family, its, Way::Direct)?,
+        _ => {
+            let (its, own) = (its.backend.name(), own.backend.name());
+            return Err(format!("its backend is {its}, not {own}"));
+        }
     };
     let overlaps = |other: IpNetwork| {
         held.subnet(family)
@@ -75,16 +134,19 @@ fn peer(family: Family, lease: &Lease, held: &LeaseKey) -> Result<Option<Peer>, 
     if lease.key.subnet(family).is_some_and(overlaps) {
         return Err(format!("it overlaps this node's lease {held}"));
     }
-    Ok(Some(Peer {
-        address: *address,
-        mac: vtep.mac,
-    }))
+    Ok(Some(peer))
+}
+
+fn at_public_address(family: Family, its: &Attributes, way: Way) -> Result<Peer, String> {
+    let address = its.public.get(family).copied();
+    let address = address.ok_or_else(|| format!("it names no public {family} address"))?;
+    Ok(Peer { address, way })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Entry;
+    use crate::model::{Entry, IpipConf, NetConf};
 
     const OWN: &str = r#"{"PublicIP":"192.168.64.1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}"#;
 
@@ -94,7 +156,13 @@ mod tests {
     }
 
     fn peers_of(entries: &[(&str, String)]) -> Peers {
-        let own = Lease::parse("10.5.1.0-24", OWN.as_bytes()).unwrap();
+        let conf = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+        let backend = NetConf::parse(conf.as_bytes()).unwrap().backend;
+        peers_by(&backend, OWN, entries)
+    }
+
+    fn peers_by(backend: &Backend, own: &str, entries: &[(&str, String)]) -> Peers {
+        let own = Lease::parse("10.5.1.0-24", own.as_bytes()).unwrap();
         let entry = |(name, value): &(&str, String)| {
             (
                 (*name).to_owned(),
@@ -104,8 +172,9 @@ mod tests {
         let snapshot = Snapshot {
             revision: 7,
             entries: entries.iter().map(entry).collect(),
+            ..Snapshot::default()
         };
-        peers(Family::V4, &own.attributes, &own.key, &snapshot)
+        peers(Family::V4, backend, &own.attributes, &own.key, &snapshot)
     }
 
     #[test]
@@ -122,8 +191,60 @@ mod tests {
         assert_eq!(subnets, ["10.5.2.0/24", "10.5.3.0/24"]);
         let peer = peers.by_subnet[&"10.5.2.0/24".parse().unwrap()];
         assert_eq!(peer.address, "192.168.64.2".parse::<IpAddr>().unwrap());
-        assert_eq!(peer.mac, Mac([2, 0, 0, 0, 0, 2]));
+        assert_eq!(peer.way, Way::Vxlan(Mac([2, 0, 0, 0, 0, 2])));
         assert_eq!(peers.skipped, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_on_the_link_needs_no_tunnel() {
+        let mut peers = peers_of(&[("10.5.2.0-24", value(2)), ("10.5.3.0-24", value(3))]);
+        assert_eq!(peers.addresses().len(), 2);
+        peers.route_directly(&["192.168.64.3".parse().unwrap()].into_iter().collect());
+        let ways: Vec<_> = peers.by_subnet.values().map(|peer| peer.way).collect();
+        assert_eq!(ways, [Way::Vxlan(Mac([2, 0, 0, 0, 0, 2])), Way::Direct]);
+    }
+
+    #[test]
+    fn only_nodes_of_the_same_backend_are_peers() {
+        let own =
+            |backend: &str| format!(r#"{{"PublicIP":"192.168.64.1","BackendType":"{backend}"}}"#);
+        let others = |backend: &str| own(backend).replace("64.1", "64.7");
+        let ipip = Backend::Ipip(IpipConf {
+            direct_routing: false,
+        });
+        for (backend, name, other, way, skipped) in [
+            (
+                &Backend::HostGw,
+                "host-gw",
+                "host-gw",
+                Some(Way::Direct),
+                None,
+            ),
+            (&ipip, "ipip", "ipip", Some(Way::Ipip), None),
+            (
+                &Backend::HostGw,
+                "host-gw",
+                "ipip",
+                None,
+                Some("its backend is ipip, not host-gw"),
+            ),
+            (
+                &ipip,
+                "ipip",
+                "udp",
+                None,
+                Some("its backend is udp, not ipip"),
+            ),
+            (&Backend::HostGw, "host-gw", "", None, None),
+            (&Backend::Alloc, "", "host-gw", None, None),
+            (&Backend::Alloc, "", "", None, None),
+        ] {
+            let peers = peers_by(backend, &own(name), &[("10.5.7.0-24", others(other))]);
+            let ways: Vec<_> = peers.by_subnet.values().map(|peer| peer.way).collect();
+            assert_eq!(ways, Vec::from_iter(way), "{name} {other}");
+            let skipped = skipped.map(|why| format!("lease 10.5.7.0-24 is ignored: {why}"));
+            assert_eq!(peers.skipped, Vec::from_iter(skipped), "{name} {other}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The entries that stand on a VXLAN device: addresses, routes, neighbours, forwarding entries
-//! (spec 1.7).
+//! The entries that lead to other nodes: addresses, neighbours and forwarding entries of the device, where
+//! there is one, and routes (spec 1.7).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +12,26 @@ use kernel::{
     route::{Address, Change, FdbEntry, IfIndex, Neighbour, NextHop, Protocol, Route},
 };
 
-use super::{Device, Peer};
+use super::{Device, Peer, Way};
 
 /// The protocol number of our routes. It is not assigned in `/etc/iproute2/rt_protos`; what carries
 /// another number is somebody else's.
 pub const PROTOCOL: Protocol = Protocol(84);
+
+/// Where the entries of a family belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The family.
+    pub family: Family,
+    /// The device, where there is one.
+    pub device: Option<IfIndex>,
+    /// The external interface.
+    pub underlay: IfIndex,
+    /// The network that all nodes share.
+    pub network: IpNetwork,
+    /// Whether one route for the whole network leads to the device, and none for single nodes.
+    pub whole_network: bool,
+}
 
 /// What stands or should stand on a device, and the routes of its family that other devices have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,57 +56,123 @@ pub struct TableDiff {
     pub conflicts: Vec<Route>,
 }
 
-/// What should stand on the device of a family whose index is `interface`.
-pub fn wanted(
-    family: Family,
-    interface: IfIndex,
-    subnet: IpNetwork,
-    peers: &BTreeMap<IpNetwork, Peer>,
-) -> Tables {
+/// What should stand in a place where the node holds a subnet.
+pub fn wanted(place: &Place, subnet: IpNetwork, peers: &BTreeMap<IpNetwork, Peer>) -> Tables {
+    let mut tables = Tables {
+        routes: peers
+            .iter()
+            .filter_map(|(subnet, peer)| place.route_to(*subnet, peer))
+            .collect(),
+        ..Tables::default()
+    };
+    let Some(interface) = place.device else {
+        return tables;
+    };
+    if place.whole_network {
+        let route = place.route(place.network, NextHop::Link(interface));
+        tables.routes.push(route);
+    }
+    tables.addresses = vec![Address::global(interface, Device::address(subnet))];
     // Two nodes with one Ethernet address can't both be reached; the first by subnet wins.
     let mut destinations = BTreeMap::<Mac, IpAddr>::new();
-    for peer in peers.values() {
-        destinations.entry(peer.mac).or_insert(peer.address);
+    for (subnet, peer) in peers {
+        let Way::Vxlan(mac) = peer.way else { continue };
+        destinations.entry(mac).or_insert(peer.address);
+        tables.neighbours.push(Neighbour {
+            interface,
+            address: subnet.network(),
+            mac: Some(mac),
+            permanent: true,
+        });
     }
-    Tables {
-        addresses: vec![Address::global(interface, Device::address(subnet))],
-        neighbours: peers
-            .iter()
-            .map(|(subnet, peer)| Neighbour {
-                interface,
-                address: subnet.network(),
-                mac: Some(peer.mac),
-                permanent: true,
-            })
-            .collect(),
-        fdb: destinations
-            .into_iter()
-            .map(|(mac, destination)| FdbEntry {
-                interface,
-                mac,
-                destination,
-                permanent: true,
-            })
-            .collect(),
-        routes: peers
-            .keys()
-            .map(|subnet| route(family, interface, *subnet))
-            .collect(),
-    }
+    let entry = |(mac, destination)| FdbEntry {
+        interface,
+        mac,
+        destination,
+        permanent: true,
+    };
+    tables.fdb = destinations.into_iter().map(entry).collect();
+    tables
 }
 
-/// The changes from what the kernel has to what is wanted. `network` is the one that all nodes share:
-/// other addresses of the device within it are remains of an earlier subnet.
-pub fn diff(have: &Tables, want: &Tables, interface: IfIndex, network: IpNetwork) -> TableDiff {
+/// The changes from what the kernel has to what is wanted. Other addresses of the device within the
+/// network are remains of an earlier subnet.
+pub fn diff(have: &Tables, want: &Tables, place: &Place) -> TableDiff {
     let mut diff = TableDiff::default();
     let mut removals = Vec::new();
-    diff.addresses(have, want, network, &mut removals);
+    diff.addresses(have, want, place.network, &mut removals);
     diff.neighbours(have, want, &mut removals);
     diff.fdb(have, want, &mut removals);
-    diff.routes(have, want, interface, &mut removals);
+    diff.routes(have, want, place, &mut removals);
     removals.reverse();
     diff.changes.append(&mut removals);
     diff
+}
+
+/// The removal of all routes of ours, for a family that is not used any more.
+pub fn leftover_routes(have: &[Route]) -> Vec<Change> {
+    let ours = have.iter().filter(|route| has_our_number(route));
+    ours.cloned().map(Change::DeleteRoute).collect()
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The route to a node's subnet, if it needs one of its own.
+    fn route_to(&self, subnet: IpNetwork, peer: &Peer) -> Option<Route> {
+        let gateway = match peer.way {
+            Way::Vxlan(_) => subnet.network(),
+            Way::Ipip | Way::Direct => peer.address,
+            Way::Wireguard(..) => return None,
+        };
+        let onlink = peer.way != Way::Direct;
+        let interface = if onlink { self.device? } else { self.underlay };
+        let next_hop = NextHop::Gateway {
+            gateway,
+            interface,
+            onlink,
+        };
+        Some(self.route(subnet, next_hop))
+    }
+
+    fn route(&self, destination: IpNetwork, next_hop: NextHop) -> Route {
+        Route {
+            destination,
+            next_hop,
+            protocol: PROTOCOL,
+            table: Route::MAIN,
+            // The kernel's own default for IPv6 when none is given.
+            metric: match self.family {
+                Family::V4 => 0,
+                Family::V6 => 1024,
+            },
+            source: None,
+        }
+    }
+
+    /// Whether a route is ours: it carries our number, or it is of the form that flannel gives its routes
+    /// on the device, which it numbers as everybody does.
+    fn is_ours(&self, route: &Route) -> bool {
+        let is_flannels = match route.next_hop {
+            NextHop::Gateway {
+                gateway,
+                interface,
+                onlink: true,
+            } => {
+                Some(interface) == self.device
+                    && self.network.contains(route.destination.network())
+                    && (gateway == route.destination.network() || !self.network.contains(gateway))
+            }
+            NextHop::Link(interface) => {
+                self.whole_network
+                    && Some(interface) == self.device
+                    && route.destination == self.network
+                    && route.protocol == Protocol::BOOT
+            }
+            _ => false,
+        };
+        route.table == Route::MAIN && is_flannels || has_our_number(route)
+    }
 }
 
 // === impl TableDiff ===
@@ -155,64 +236,39 @@ impl TableDiff {
         removals.extend(stale.cloned().map(Change::DeleteFdb));
     }
 
-    fn routes(
-        &mut self,
-        have: &Tables,
-        want: &Tables,
-        interface: IfIndex,
-        removals: &mut Vec<Change>,
-    ) {
-        let place = |route: &Route| (route.destination, route.table, route.metric);
+    fn routes(&mut self, have: &Tables, want: &Tables, place: &Place, removals: &mut Vec<Change>) {
+        let spot = |route: &Route| (route.destination, route.table, route.metric);
         let standing: BTreeSet<_> = have.routes.iter().collect();
         let foreign: BTreeMap<_, _> = have
             .routes
             .iter()
-            .filter(|route| !is_ours(route, interface))
-            .map(|route| (place(route), route))
+            .filter(|route| !place.is_ours(route))
+            .map(|route| (spot(route), route))
             .collect();
-        let wanted: BTreeSet<_> = want.routes.iter().map(place).collect();
+        let wanted: BTreeSet<_> = want.routes.iter().map(spot).collect();
         for route in want.routes.iter().filter(|it| !standing.contains(it)) {
-            match foreign.get(&place(route)) {
-                Some(found) => self.conflicts.push((*found).clone()),
-                None => self.changes.push(Change::ReplaceRoute(route.clone())),
+            match foreign.get(&spot(route)) {
+                Some(found) if !is_flannels_own(found, route) => {
+                    self.conflicts.push((*found).clone());
+                }
+                _ => self.changes.push(Change::ReplaceRoute(route.clone())),
             }
         }
-        for route in have.routes.iter().filter(|it| is_ours(it, interface)) {
-            if !wanted.contains(&place(route)) {
+        for route in have.routes.iter().filter(|it| place.is_ours(it)) {
+            if !wanted.contains(&spot(route)) {
                 removals.push(Change::DeleteRoute(route.clone()));
             }
         }
     }
 }
 
-fn route(family: Family, interface: IfIndex, subnet: IpNetwork) -> Route {
-    Route {
-        destination: subnet,
-        next_hop: NextHop::Gateway {
-            gateway: subnet.network(),
-            interface,
-            onlink: true,
-        },
-        protocol: PROTOCOL,
-        table: Route::MAIN,
-        // The kernel's own default for IPv6 when none is given.
-        metric: match family {
-            Family::V4 => 0,
-            Family::V6 => 1024,
-        },
-        source: None,
-    }
+fn has_our_number(route: &Route) -> bool {
+    route.table == Route::MAIN && route.protocol == PROTOCOL
 }
 
-/// Whether a route is ours: it carries our number, or it is of the form that flannel gives its routes
-/// on this device, which it numbers as everybody does.
-fn is_ours(route: &Route, device: IfIndex) -> bool {
-    let flannels = matches!(
-        route.next_hop,
-        NextHop::Gateway { gateway, interface, onlink: true }
-            if interface == device && gateway == route.destination.network()
-    );
-    route.table == Route::MAIN && (route.protocol == PROTOCOL || flannels)
+/// Whether a route that stands is what flannel writes for the same purpose.
+fn is_flannels_own(found: &Route, wanted: &Route) -> bool {
+    found.protocol == Protocol::BOOT && found.next_hop == wanted.next_hop
 }
 
 #[cfg(test)]
@@ -223,8 +279,14 @@ mod tests {
 
     const DEVICE: IfIndex = IfIndex(7);
 
-    fn network() -> IpNetwork {
-        "10.5.0.0/16".parse().unwrap()
+    fn place() -> Place {
+        Place {
+            family: Family::V4,
+            device: Some(DEVICE),
+            underlay: IfIndex(2),
+            network: "10.5.0.0/16".parse().unwrap(),
+            whole_network: false,
+        }
     }
 
     fn subnet(octet: u8) -> IpNetwork {
@@ -234,7 +296,7 @@ mod tests {
     fn peer(node: u8, mac: u8) -> Peer {
         Peer {
             address: format!("192.168.64.{node}").parse().unwrap(),
-            mac: Mac([2, 0, 0, 0, 0, mac]),
+            way: Way::Vxlan(Mac([2, 0, 0, 0, 0, mac])),
         }
     }
 
@@ -243,11 +305,27 @@ mod tests {
             .iter()
             .map(|&(octet, node, mac)| (subnet(octet), peer(node, mac)))
             .collect();
-        wanted(Family::V4, DEVICE, subnet(own), &peers)
+        wanted(&place(), subnet(own), &peers)
+    }
+
+    /// The same nodes, reached without a tunnel.
+    fn want_direct(place: &Place, peers: &[(u8, u8)]) -> Tables {
+        want_by(place, Way::Direct, peers)
+    }
+
+    fn want_by(place: &Place, way: Way, peers: &[(u8, u8)]) -> Tables {
+        let peer = |node| Peer {
+            way,
+            ..peer(node, 0)
+        };
+        let peers = peers
+            .iter()
+            .map(|&(octet, node)| (subnet(octet), peer(node)));
+        wanted(place, subnet(1), &peers.collect())
     }
 
     fn texts(have: &Tables, want: &Tables) -> Vec<String> {
-        let diff = diff(have, want, DEVICE, network());
+        let diff = diff(have, want, &place());
         diff.changes.iter().map(Change::to_string).collect()
     }
 
@@ -277,7 +355,10 @@ mod tests {
                 tables.routes.push(it);
             }
             Change::DeleteRoute(it) => remove(&mut tables.routes, &it),
-            Change::AddLink(_) | Change::SetLink(..) | Change::DeleteLink(_) => panic!("{change}"),
+            Change::AddLink(_)
+            | Change::SetLink(..)
+            | Change::DeleteLink(_)
+            | Change::ReplaceRouteWith(..) => panic!("{change}"),
         }
     }
 
@@ -339,6 +420,95 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_on_the_link_needs_a_route_alone() {
+        let tunnelled = want(1, &[(34, 3, 8)]);
+        let direct = want_direct(&place(), &[(34, 3)]);
+        assert_eq!(
+            texts(&tunnelled, &direct),
+            [
+                "ip route replace 10.5.34.0/24 via 192.168.64.3 dev if2 proto 84",
+                "bridge fdb delete 02:00:00:00:00:08 dev if7 dst 192.168.64.3 self permanent",
+                "ip neigh delete 10.5.34.0 lladdr 02:00:00:00:00:08 dev if7 nud permanent",
+            ]
+        );
+        assert_eq!(
+            texts(&direct, &tunnelled),
+            [
+                "ip neigh replace 10.5.34.0 lladdr 02:00:00:00:00:08 dev if7 nud permanent",
+                "bridge fdb replace 02:00:00:00:00:08 dev if7 dst 192.168.64.3 self permanent",
+                "ip route replace 10.5.34.0/24 via 10.5.34.0 dev if7 onlink proto 84",
+            ]
+        );
+    }
+
+    #[test]
+    fn ipip_has_nodes_as_gateways_on_the_device() {
+        let want = want_by(&place(), Way::Ipip, &[(34, 3)]);
+        assert_eq!(
+            texts(&Tables::default(), &want),
+            [
+                "ip address replace 10.5.1.0/32 dev if7",
+                "ip route replace 10.5.34.0/24 via 192.168.64.3 dev if7 onlink proto 84",
+            ]
+        );
+        let mut flannels = want_by(&place(), Way::Ipip, &[(34, 3), (35, 4)]);
+        for route in &mut flannels.routes {
+            route.protocol = Protocol::BOOT;
+        }
+        assert_eq!(
+            texts(&flannels, &want),
+            [
+                "ip route replace 10.5.34.0/24 via 192.168.64.3 dev if7 onlink proto 84",
+                "ip route delete 10.5.35.0/24 via 192.168.64.4 dev if7 onlink proto 3",
+            ]
+        );
+    }
+
+    #[test]
+    fn wireguard_has_one_route_however_many_nodes() {
+        let place = Place {
+            whole_network: true,
+            ..place()
+        };
+        let key = kernel::wireguard::PublicKey([7; 32]);
+        let way = Way::Wireguard(key, "192.168.64.3:51820".parse().unwrap());
+        for peers in [&[][..], &[(34, 3), (35, 4)]] {
+            let want = want_by(&place, way, peers);
+            let changes = diff(&Tables::default(), &want, &place).changes;
+            let texts: Vec<_> = changes.iter().map(Change::to_string).collect();
+            assert_eq!(
+                texts,
+                [
+                    "ip address replace 10.5.1.0/32 dev if7",
+                    "ip route replace 10.5.0.0/16 dev if7 proto 84",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_device_there_are_routes_alone() {
+        let place = Place {
+            device: None,
+            ..place()
+        };
+        let want = want_direct(&place, &[(34, 3), (35, 4)]);
+        assert_eq!((want.routes.len(), want.addresses.len()), (2, 0));
+        let mut have = want.clone();
+        have.routes[0].protocol = Protocol::BOOT;
+        have.routes[1].protocol = Protocol::STATIC;
+        let diff = diff(&have, &want, &place);
+        assert_eq!(
+            diff.changes,
+            [Change::ReplaceRoute(want.routes[0].clone())],
+            "flannel's own is taken over"
+        );
+        assert_eq!(diff.conflicts, [have.routes[1].clone()]);
+        assert_eq!(leftover_routes(&have.routes), []);
+        assert_eq!(leftover_routes(&want.routes).len(), 2);
+    }
+
+    #[test]
     fn a_new_own_subnet_changes_the_address() {
         assert_eq!(
             texts(&want(1, &[]), &want(2, &[])),
@@ -357,17 +527,17 @@ mod tests {
             subnet,
             Peer {
                 address,
-                mac: Mac([2, 0, 0, 0, 0, 1]),
+                way: Way::Vxlan(Mac([2, 0, 0, 0, 0, 1])),
             },
         )]
         .into_iter()
         .collect();
-        let tables = wanted(
-            Family::V6,
-            DEVICE,
-            "fc00:0:0:1::/64".parse().unwrap(),
-            &peers,
-        );
+        let place = Place {
+            family: Family::V6,
+            network: "fc00::/48".parse().unwrap(),
+            ..place()
+        };
+        let tables = wanted(&place, "fc00:0:0:1::/64".parse().unwrap(), &peers);
         assert_eq!(
             Change::ReplaceRoute(tables.routes[0].clone()).to_string(),
             "ip route replace fc00:0:0:5::/64 via fc00:0:0:5:: dev if7 onlink metric 1024 proto 84"
@@ -403,7 +573,7 @@ mod tests {
             }],
             routes: vec![foreign.clone(), elsewhere],
         };
-        let diff = diff(&have, &want(1, &[(34, 3, 9)]), DEVICE, network());
+        let diff = diff(&have, &want(1, &[(34, 3, 9)]), &place());
         assert_eq!(diff.conflicts, [foreign]);
         assert_eq!(diff.changes.len(), 2, "{:?}", diff.changes);
     }
@@ -447,11 +617,11 @@ mod tests {
                 }
             }
             let want = want(if own { 1 } else { 10 }, &after);
-            for change in diff(&tables, &want, DEVICE, network()).changes {
+            for change in diff(&tables, &want, &place()).changes {
                 apply(&mut tables, &change);
             }
             prop_assert_eq!(sorted(tables.clone()), sorted(want.clone()));
-            prop_assert_eq!(diff(&tables, &want, DEVICE, network()), TableDiff::default());
+            prop_assert_eq!(diff(&tables, &want, &place()), TableDiff::default());
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Watched {
     pub names: Vec<IfName>,
     /// The indexes of its devices.
     pub devices: Vec<IfIndex>,
+    /// The external interface, where its routes tell which nodes are on the link.
+    pub link: Option<IfIndex>,
     /// The networks that all nodes share.
     pub networks: Vec<IpNetwork>,
 }
@@ -31,9 +33,11 @@ impl Watched {
             // Every pod's interface has a link-local one.
             Event::AddressChanged(state) => !state.address.link_local,
             Event::AddressRemoved(address) => !address.link_local,
-            Event::RouteChanged(route) => self.is_ours(route),
+            Event::RouteChanged(route) => self.is_ours(route) || self.is_of_link(route),
             // Also one of another program, which has stood in the way.
-            Event::RouteRemoved(route) => self.is_ours(route) || self.shares(route.destination),
+            Event::RouteRemoved(route) => {
+                self.is_ours(route) || self.is_of_link(route) || self.shares(route.destination)
+            }
             Event::OtherRoute(destination) => self.shares(*destination),
             Event::NeighbourChanged(it) | Event::NeighbourRemoved(it) => {
                 self.devices.contains(&it.interface)
@@ -46,6 +50,10 @@ impl Watched {
     fn is_ours(&self, route: &Route) -> bool {
         let on_device = |index| self.devices.contains(&index);
         route.protocol == PROTOCOL || route.interface().is_some_and(on_device)
+    }
+
+    fn is_of_link(&self, route: &Route) -> bool {
+        self.link.is_some() && route.interface() == self.link
     }
 
     fn shares(&self, destination: IpNetwork) -> bool {
@@ -66,6 +74,7 @@ mod tests {
         Watched {
             names: vec!["flannel.1".parse().unwrap(), "eth0".parse().unwrap()],
             devices: vec![IfIndex(7)],
+            link: None,
             networks: vec!["10.5.0.0/16".parse().unwrap()],
         }
     }
@@ -162,5 +171,16 @@ mod tests {
         ] {
             assert_eq!(watched().concerns(&event), concerns, "{event:?}");
         }
+    }
+
+    #[test]
+    fn routes_of_the_link_concern_where_they_matter() {
+        let event = Event::RouteRemoved(route("192.168.64.0/24", 3, Protocol::KERNEL));
+        assert!(!watched().concerns(&event));
+        let routed = Watched {
+            link: Some(IfIndex(3)),
+            ..watched()
+        };
+        assert!(routed.concerns(&event));
     }
 }

@@ -1,22 +1,25 @@
-//! `/healthz` and `/readyz` (spec 1.3), and readiness told to systemd.
+//! `/healthz`, `/readyz` (spec 1.3) and `/metrics`, and readiness told to systemd.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::{io, net::SocketAddr};
+
+use super::Metrics;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
 };
-
-use axum::{Router, extract::State, http::StatusCode, routing::get};
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
+
+/// The text format with a type for each metric (openmetrics.io).
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether the agent is ready: the lease is held, and the kernel and `subnet.env` agree with it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    ready: Arc<AtomicBool>,
+    ready: watch::Sender<bool>,
 }
 
 /// The address for `/healthz` can't be used.
@@ -33,12 +36,26 @@ pub struct CannotListen {
 impl Health {
     /// The agent is ready; the first time it is, systemd is told (sd_notify(3)).
     pub fn set_ready(&self) {
-        if self.ready.swap(true, Ordering::Relaxed) {
+        if self.ready.send_replace(true) {
             return;
         }
         tracing::info!("ready");
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!("can't tell systemd that the agent is ready: {error}");
+        }
+    }
+
+    /// Whether it is.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Waits until it is.
+    pub async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        // The sender is this one.
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            std::future::pending().await
         }
     }
 
@@ -49,18 +66,26 @@ impl Health {
             .map_err(|cause| CannotListen { address, cause })
     }
 
-    /// Serves for ever.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+    /// Serves for ever, the metrics as well.
+    pub async fn serve(self, listener: TcpListener, metrics: Metrics) -> io::Result<()> {
         let router = Router::new()
             .route("/healthz", get(|| async { "flanneld is running" }))
             .route("/readyz", get(readyz))
-            .with_state(self);
+            .with_state(self)
+            .route("/metrics", get(serve_metrics).with_state(metrics));
         axum::serve(listener, router).await
     }
 }
 
+async fn serve_metrics(State(metrics): State<Metrics>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
 async fn readyz(State(health): State<Health>) -> (StatusCode, &'static str) {
-    if health.ready.load(Ordering::Relaxed) {
+    if health.is_ready() {
         (StatusCode::OK, "flanneld is ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "flanneld is not ready yet")

@@ -43,7 +43,7 @@ pub fn write_subnet_file(path: &Path, env: &SubnetEnv) -> Result<bool, CannotWri
     if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(false);
     }
-    write_atomically(path, text.as_bytes())
+    write_atomically(path, text.as_bytes(), 0o644)
         .map(|()| true)
         .map_err(|cause| CannotWrite {
             path: path.to_owned(),
@@ -51,7 +51,8 @@ pub fn write_subnet_file(path: &Path, env: &SubnetEnv) -> Result<bool, CannotWri
         })
 }
 
-fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a file as a whole, with this mode, in a directory that is made if there is none.
+pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let directory = match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
@@ -63,7 +64,7 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(directory)?;
     file.write_all(content)?;
     file.as_file()
-        .set_permissions(Permissions::from_mode(0o644))?;
+        .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

@@ -12,7 +12,7 @@ const CONF: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const DUAL: &str = r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48","Backend":{"Type":"vxlan"}}"#;
 
 /// What one command can do to a device and its entries.
-const FAULTS: [(&str, &[&str]); 8] = [
+pub const FAULTS: [(&str, &[&str]); 8] = [
     ("ip", &["link", "delete", "DEV"]),
     ("ip", &["link", "set", "DEV", "down"]),
     ("ip", &["route", "flush", "dev", "DEV"]),
@@ -25,23 +25,24 @@ const FAULTS: [(&str, &[&str]); 8] = [
 
 /// What should be the same after every repair; `None` without a device.
 #[derive(Debug, PartialEq, Eq)]
-struct State {
-    mac: Option<Mac>,
-    mtu: u32,
-    up: bool,
-    addresses: Vec<String>,
-    routes: Vec<String>,
-    neighbours: Vec<String>,
-    fdb: Vec<String>,
+pub struct State {
+    pub mac: Option<Mac>,
+    pub mtu: u32,
+    pub up: bool,
+    pub addresses: Vec<String>,
+    pub routes: Vec<String>,
+    pub neighbours: Vec<String>,
+    pub fdb: Vec<String>,
 }
 
-fn state(node: &Node, family: Family, device: &str) -> Option<State> {
+pub fn state(node: &Node, family: Family, device: &str) -> Option<State> {
     let mut kernel = node.host.kernel();
     let link = kernel.link_by_name(&device.parse().unwrap()).unwrap()?;
     let addresses = kernel.addresses(Some(link.index)).unwrap();
     let neighbours = kernel.neighbours(family, link.index).unwrap();
     let mut routes = kernel.routes(family).unwrap();
     routes.retain(|it| it.protocol == flannel_agent::plan::PROTOCOL);
+    let dev = format!(" dev {} ", link.index);
     let is_permanent = |it: &&Neighbour| it.permanent;
     Some(State {
         mac: link.mac,
@@ -50,9 +51,9 @@ fn state(node: &Node, family: Family, device: &str) -> Option<State> {
         addresses: sorted(addresses.iter().filter(|it| !it.link_local), |it| {
             it.address.to_string()
         }),
-        routes: sorted(routes.iter(), |it| it.destination.to_string()),
+        routes: sorted(routes.iter(), |it| it.to_string().replace(&dev, " ")),
         neighbours: sorted(neighbours.iter().filter(is_permanent), |it| {
-            format!("{} {:?}", it.address, it.mac)
+            format!("{} {}", it.address, it.mac.unwrap_or(Mac([0; 6])))
         }),
         fdb: sorted(kernel.fdb(link.index).unwrap().iter(), |it| {
             format!("{} {}", it.mac, it.destination)

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::{IpAddr, TcpStream},
     os::{fd::AsRawFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
@@ -106,11 +107,8 @@ impl Etcd {
         let log = fs::File::create(self.data.path().join("log")).unwrap();
         let mut command = Command::new("etcd");
         command
-            .args([
-                "--data-dir",
-                self.data.path().join("data").to_str().unwrap(),
-            ])
-            .args(["--listen-client-urls", "http://0.0.0.0:2379"])
+            .args(["--data-dir", self.store().to_str().unwrap()])
+            .args(["--listen-client-urls", "http://[::]:2379"])
             .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
             .args(["--unsafe-no-fsync"])
             .stdout(Stdio::null())
@@ -133,6 +131,11 @@ impl Etcd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// The directory that all it knows is in.
+    fn store(&self) -> PathBuf {
+        self.data.path().join("data")
     }
 
     /// Asks etcd.
@@ -177,12 +180,62 @@ impl Etcd {
         self.with(|mut client| async move { client.delete(format!("{PREFIX}/{key}"), None).await });
     }
 
+    /// Puts what was copied from [`store`](Self::store), or nothing, in the place of what it knows.
+    pub fn replace_store(&self, copy: Option<&Path>) {
+        if self.store().exists() {
+            fs::remove_dir_all(self.store()).unwrap();
+        }
+        if let Some(copy) = copy {
+            copy_directory(copy, &self.store());
+        }
+    }
+
+    /// Copies what it knows while it is stopped.
+    pub fn copy_store(&self, to: &Path) {
+        copy_directory(&self.store(), to);
+    }
+
+    /// Ends a key by its etcd lease, as if that had run out.
+    pub fn revoke(&self, key: &str) {
+        let found = self.below(key);
+        if let Some(lease) = found.first().map(KeyValue::lease).filter(|it| *it != 0) {
+            self.with(|mut client| async move { client.lease_revoke(lease).await });
+        }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> String {
+        let get = || {
+            let mut stream = TcpStream::connect("127.0.0.1:2379").unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        self.namespace.run(get).unwrap()
+    }
+
+    /// Forgets all history.
+    pub fn compact(&self) {
+        self.with(|mut client| async move {
+            // A revision can be compacted only once.
+            let written = client.put("compacted", "", None).await?;
+            let now = written.header().map_or(0, |it| it.revision());
+            client.compact(now, None).await
+        });
+    }
+
     /// All leases, in the order of their keys.
     pub fn leases(&self) -> Vec<KeyValue> {
+        self.below("subnets/")
+    }
+
+    /// All that has a key with such a beginning, in the order of the keys.
+    pub fn below(&self, prefix: &str) -> Vec<KeyValue> {
         self.with(|mut client| async move {
             let options = GetOptions::new().with_prefix();
             let mut found = client
-                .get(format!("{PREFIX}/subnets/"), Some(options))
+                .get(format!("{PREFIX}/{prefix}"), Some(options))
                 .await?;
             Ok(found.take_kvs())
         })
@@ -243,11 +296,36 @@ impl Lab {
         }
     }
 
+    /// Runs `ip` at the hub.
+    pub fn ip(&self, arguments: &[&str]) {
+        let run = || Command::new("ip").args(arguments).status().unwrap();
+        assert!(
+            self.hub.namespace.run(run).unwrap().success(),
+            "{arguments:?}"
+        );
+    }
+
     /// A node with address 192.168.64.`number` on `eth0`, by which its default route goes.
     pub fn node(&self, number: u8) -> Node {
-        let host = TestNamespace::new(&self.test, &format!("n{number}"));
+        let bridge = index(&mut self.hub.kernel(), "br0");
+        self.node_with(number, "192.168.64", GATEWAY, Some(bridge))
+    }
+
+    /// A node on a link of its own, as 192.168.65.`number`, with the hub as router to the others.
+    pub fn far_node(&self, number: u8) -> Node {
+        let gateway = "192.168.65.254";
+        let node = self.node_with(number, "192.168.65", gateway, None);
         let mut hub = self.hub.kernel();
-        let bridge = index(&mut hub, "br0");
+        let link = index(&mut hub, &format!("veth{number}"));
+        hub.apply(&[address(link, &format!("{gateway}/24"))])
+            .unwrap();
+        let forward = || kernel::sysctl::set("net/ipv4/ip_forward", "1").unwrap();
+        self.hub.namespace.run(forward).unwrap();
+        node
+    }
+
+    fn node_with(&self, number: u8, network: &str, gateway: &str, bridge: Option<IfIndex>) -> Node {
+        let host = TestNamespace::new(&self.test, &format!("n{number}"));
         let peer = VethPeer {
             name: "eth0".parse().unwrap(),
             namespace: Some(host.namespace.as_raw_fd()),
@@ -260,17 +338,18 @@ impl Lab {
             mac: None,
             mtu: None,
             up: true,
-            master: Some(bridge),
+            master: bridge,
         };
+        let mut hub = self.hub.kernel();
         hub.apply(&[Change::AddLink(uplink)]).unwrap();
         let mut kernel = host.kernel();
         let eth0 = index(&mut kernel, "eth0");
         kernel
             .apply(&[
                 up(eth0),
-                address(eth0, &format!("192.168.64.{number}/24")),
+                address(eth0, &format!("{network}.{number}/24")),
                 address(eth0, &format!("fd64::{number}/64")),
-                default_route(eth0, GATEWAY),
+                default_route(eth0, gateway),
             ])
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -292,6 +371,15 @@ impl Lab {
 // === impl Node ===
 
 impl Node {
+    /// A pod in the node's lease, with its address: the first after the node's own.
+    pub fn pod_in(&self, lease: &str) -> (TestNamespace, IpAddr) {
+        let ipv4 = lease.split('-').next().unwrap();
+        let prefix = ipv4.rsplit_once('.').unwrap().0;
+        let address = format!("{prefix}.2");
+        let pod = self.pod(&address, &format!("{prefix}.1"));
+        (pod, address.parse().unwrap())
+    }
+
     /// A pod with this address, whose gateway is the node.
     pub fn pod(&self, pod: &str, gateway: &str) -> TestNamespace {
         let made = TestNamespace::new(&self.test, &format!("pod{}", self.number));
@@ -331,6 +419,7 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
+        self.forget_ready();
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -342,6 +431,8 @@ impl Node {
             .arg("--subnet-file")
             .arg(self.subnet_file())
             .args(arguments)
+            .env("NODE_NAME", format!("node{}", self.number))
+            .env("WIREGUARD_KEY_FILE", self.directory.path().join("wgkey"))
             .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
             .stderr(log);
         let child = self
@@ -356,6 +447,13 @@ impl Node {
     pub fn start_ready(&mut self, arguments: &[&str]) {
         self.start(arguments);
         self.wait_until_ready();
+    }
+
+    /// Forgets what agents before told systemd: who tells it more waits until that was heard.
+    fn forget_ready(&self) {
+        self.systemd.set_nonblocking(true).unwrap();
+        while self.systemd.recv(&mut [0; 64]).is_ok() {}
+        self.systemd.set_nonblocking(false).unwrap();
     }
 
     /// Waits until the agent tells systemd that it is ready.
@@ -374,6 +472,17 @@ impl Node {
         let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
         nix::sys::signal::kill(pid, signal).unwrap();
         agent.wait().unwrap()
+    }
+
+    /// Whether an agent was started and has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let agent = self.agent.as_mut();
+        agent.is_some_and(|agent| agent.try_wait().unwrap().is_none())
+    }
+
+    /// Waits until the agent ends by itself, and answers how it did.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.agent.take().unwrap().wait().unwrap()
     }
 
     pub fn subnet_file(&self) -> PathBuf {
@@ -410,6 +519,13 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The same for a command that may fail, and print less then.
+    pub fn try_ip(&self, program: &str, arguments: &[&str]) -> String {
+        let run = || Command::new(program).args(arguments).output().unwrap();
+        let output = self.host.namespace.run(run).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("log")
     }
@@ -429,6 +545,14 @@ impl Drop for Node {
             );
         }
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).unwrap();
+    }
+    let copied = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(copied.unwrap().success());
 }
 
 /// The program under test, without an environment that could reach it.

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 use etcd_client::KeyValue;
 use flannel_agent::{
     agent::Keeper,
-    model::{Attributes, BackendData, ByFamily, Claim, Guard, Held, NetConf, Snapshot, Vtep},
+    model::{
+        Attributes, BackendData, ByFamily, Claim, Guard, Held, NetConf, Owner, Snapshot, Vtep,
+    },
     plan::Claimant,
     source::etcd::{Access, Outcome, Registry, follow},
 };
@@ -31,6 +33,15 @@ fn attributes(node: u8) -> Attributes {
     }
 }
 
+fn owner(node: u8) -> Owner {
+    Owner {
+        machine: format!("machine {node}"),
+        mac: Some(Mac([2, 0, 0, 0, 0, node])),
+        name: format!("node {node}"),
+        run: format!("run {node}"),
+    }
+}
+
 async fn registry() -> Registry {
     // Nothing listens at the first of them, as with flannel's defaults.
     let endpoints = [
@@ -43,13 +54,16 @@ async fn registry() -> Registry {
 }
 
 async fn keeper(conf: &str, node: u8) -> Keeper {
+    let conf = NetConf::parse(conf.as_bytes()).unwrap();
     Keeper {
         registry: registry().await,
         claimant: Claimant {
-            pools: NetConf::parse(conf.as_bytes()).unwrap().pools,
+            pools: conf.pools,
             node: node.to_string(),
             own: attributes(node),
+            owner: owner(node),
         },
+        conf: tokio::sync::watch::Sender::new(conf).subscribe(),
         renew_after: Duration::from_secs(82_800),
     }
 }
@@ -201,8 +215,10 @@ fn a_claim_that_was_overtaken_writes_nothing() {
             key: name.parse().unwrap(),
             guard,
         };
-        let outcome =
-            host.block_on(async || registry().await.write(&claim, &attributes(7), 1).await);
+        let outcome = host.block_on(async || {
+            let registry = registry().await;
+            registry.write(&claim, &attributes(7), &owner(7), 1).await
+        });
         assert_eq!(outcome.unwrap(), Outcome::Raced, "{claim:?}");
     }
     let written = |leases: &[KeyValue]| {
@@ -250,6 +266,56 @@ fn going_dual_stack_moves_the_lease_in_one_step() {
         "{}",
         name(&leases[0])
     );
+}
+
+#[test]
+fn the_owner_stands_where_flanneld_does_not_look() {
+    let host = TestNamespace::new("owner", "etcd");
+    let etcd = Etcd::start(&host.namespace);
+    let held = host.block_on(async || acquire(SMALL, 7).await);
+    let lease = etcd.leases().remove(0);
+    let owners = etcd.below("tweed/owners/");
+    assert_eq!(owners.len(), 1);
+    let key = format!("{PREFIX}/tweed/owners/{}", held.key);
+    assert_eq!(owners[0].key_str().unwrap(), key);
+    assert_eq!(owners[0].lease(), lease.lease());
+    assert_eq!(owners[0].mod_revision(), lease.mod_revision());
+    let read: Owner = serde_json::from_slice(owners[0].value()).unwrap();
+    assert_eq!(read, owner(7));
+    // flanneld watches this prefix, without a slash.
+    assert_eq!(etcd.below("subnets").len(), 1);
+}
+
+#[test]
+fn a_node_gets_its_lease_back_under_another_address() {
+    let host = TestNamespace::new("moved", "etcd");
+    let etcd = Etcd::start(&host.namespace);
+    let first = host.block_on(async || acquire(SMALL, 7).await);
+    let second = host.block_on(async || {
+        let mut keeper = keeper(SMALL, 8).await;
+        keeper.claimant.owner = owner(7);
+        keeper.acquire(&ByFamily::default()).await
+    });
+    let leases = etcd.leases();
+    assert_eq!((first.key, leases.len()), (second.key, 1));
+    assert_eq!(leases[0].value(), attributes(8).to_json().as_bytes());
+}
+
+#[test]
+fn nodes_with_one_public_address_leave_each_other_alone() {
+    let host = TestNamespace::new("namesakes", "etcd");
+    let etcd = Etcd::start(&host.namespace);
+    let acquire = |by: u8| {
+        host.block_on(async || {
+            let mut keeper = keeper(SMALL, 7).await;
+            keeper.claimant.owner = owner(by);
+            keeper.acquire(&ByFamily::default()).await
+        })
+    };
+    let (first, second) = (acquire(1), acquire(2));
+    assert_ne!(first.key, second.key);
+    assert_eq!((acquire(1).key, acquire(2).key), (first.key, second.key));
+    assert_eq!(etcd.leases().len(), 2);
 }
 
 #[test]

@@ -2,11 +2,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backends;
+mod configuration;
+mod crowd;
+mod faults;
+mod flannel;
 mod healing;
+mod history;
+mod interface;
+mod kube_mode;
+mod kube_source;
 mod lab;
 mod leases;
 mod masquerade;
 mod nodes;
+mod outages;
+mod ping;
 mod program;
+mod seeing;
 mod start;
 mod tls;
+mod tunnels;

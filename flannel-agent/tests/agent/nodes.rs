@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::lab::{Node, eventually};
+use crate::lab::{Node, TestNamespace, eventually};
 
 impl Node {
     /// The address of this node's device, of the family that the device is for.
@@ -21,51 +21,53 @@ impl Node {
     /// Whether a datagram and a connection reach another node's device from this one's.
     pub fn reaches(&self, other: &Self, device: &str) -> bool {
         let (from, to) = (self.overlay_address(device), other.overlay_address(device));
-        self.sends_datagram(other, from, to) && self.connects(other, from, to)
+        talks(&self.host, from, &other.host, to)
     }
+}
 
-    fn sends_datagram(&self, other: &Self, from: IpAddr, to: IpAddr) -> bool {
-        let receiver = other
-            .host
-            .namespace
-            .run(|| UdpSocket::bind((to, 0)).unwrap())
-            .unwrap();
-        let sender = self
-            .host
-            .namespace
-            .run(|| UdpSocket::bind((from, 0)).unwrap())
-            .unwrap();
-        receiver
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
-        sender
-            .send_to(b"hello", receiver.local_addr().unwrap())
-            .unwrap();
-        let mut text = [0; 5];
-        let received = receiver.recv_from(&mut text);
-        received.is_ok_and(|(len, sender)| (len, sender.ip(), &text) == (5, from, b"hello"))
-    }
+/// Whether a datagram and a connection get from one address to another, and come from the first.
+pub fn talks(sender: &TestNamespace, from: IpAddr, receiver: &TestNamespace, to: IpAddr) -> bool {
+    sends_datagram(sender, from, receiver, to) && connects(sender, from, receiver, to)
+}
 
-    fn connects(&self, other: &Self, from: IpAddr, to: IpAddr) -> bool {
-        let listener = other
-            .host
-            .namespace
-            .run(|| TcpListener::bind((to, 0)).unwrap())
-            .unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::scope(|scope| {
-            let served = scope.spawn(|| {
-                let (mut stream, peer) = listener.accept().unwrap();
-                stream.write_all(&vec![7; 100_000]).unwrap();
-                peer.ip()
-            });
-            let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(5));
-            let mut stream = self.host.namespace.run(connect).unwrap().unwrap();
-            let mut received = Vec::new();
-            stream.read_to_end(&mut received).unwrap();
-            received.len() == 100_000 && served.join().unwrap() == from
-        })
-    }
+fn sends_datagram(
+    sender: &TestNamespace,
+    from: IpAddr,
+    receiver: &TestNamespace,
+    to: IpAddr,
+) -> bool {
+    let bind = |host: &TestNamespace, address| {
+        let bind = || UdpSocket::bind((address, 0)).unwrap();
+        host.namespace.run(bind).unwrap()
+    };
+    let (receiver, sender) = (bind(receiver, to), bind(sender, from));
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    sender
+        .send_to(b"hello", receiver.local_addr().unwrap())
+        .unwrap();
+    let mut text = [0; 5];
+    let received = receiver.recv_from(&mut text);
+    received.is_ok_and(|(len, sender)| (len, sender.ip(), &text) == (5, from, b"hello"))
+}
+
+fn connects(sender: &TestNamespace, from: IpAddr, receiver: &TestNamespace, to: IpAddr) -> bool {
+    let listen = || TcpListener::bind((to, 0)).unwrap();
+    let listener = receiver.namespace.run(listen).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::scope(|scope| {
+        let served = scope.spawn(|| {
+            let (mut stream, peer) = listener.accept().unwrap();
+            stream.write_all(&vec![7; 100_000]).unwrap();
+            peer.ip()
+        });
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(5));
+        let mut stream = sender.namespace.run(connect).unwrap().unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        received.len() == 100_000 && served.join().unwrap() == from
+    })
 }
 
 /// Waits until every node has routes to all others.

@@ -57,7 +57,7 @@ fn fdb(node: &Node) -> String {
     node.ip("bridge", &["fdb", "show", "dev", "flannel.1"])
 }
 
-fn http(node: &Node, path: &str) -> String {
+pub fn http(node: &Node, path: &str) -> String {
     let get = || {
         let mut stream = TcpStream::connect("127.0.0.1:8471").unwrap();
         write!(

@@ -37,7 +37,22 @@ fn bad_options_end_the_start() {
             1,
             "Invalid subnet-lease-renew-margin option, out of acceptable range",
         ),
-        ("flag", &["-kube-subnet-mgr=true"], 2, "--kube-subnet-mgr"),
+        (
+            "flag",
+            &["-kube-subnet-manager=true"],
+            2,
+            "--kube-subnet-manager",
+        ),
+        (
+            "netconf",
+            &[
+                "--kube-subnet-mgr",
+                "--iface=lo",
+                "--net-config-path=/nowhere",
+            ],
+            1,
+            "failed to read net conf /nowhere (--net-config-path): No such file",
+        ),
         (
             "iface",
             &["--iface=nic7"],

@@ -92,6 +92,7 @@ fn change(have: &ObservedTable, want: &Table) -> Vec<Command> {
     commands.extend(chains.map(|(name, chain)| add_empty(name, chain)));
     for (name, set) in &want.sets {
         match have.sets.get(name) {
+            Some(ObservedSet::Known(have)) if have.dynamic => {}
             Some(ObservedSet::Known(have)) => {
                 commands.extend(elements_delta(name, &have.elements, &canonical(set)));
             }
@@ -176,6 +177,7 @@ fn has_shape(have: &Set, want: &Set) -> bool {
             set.data.clone(),
             set.size,
             set.interval,
+            set.dynamic,
             set.comment.clone(),
         )
     };
@@ -269,6 +271,7 @@ mod tests {
             data: None,
             size: 0,
             interval: true,
+            dynamic: false,
             comment: None,
             elements: networks
                 .iter()

@@ -26,7 +26,7 @@ mod wire;
 
 pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
 pub use diff::{diff, elements_delta};
-pub use expr::{CtKey, Expr, Header, LookupTarget, MetaKey, Register};
+pub use expr::{CtKey, DynSetOperation, Expr, Header, LookupTarget, MetaKey, Register};
 pub use fake::Fake;
 pub use handle::Handle;
 pub use invalid::Invalid;
@@ -34,7 +34,7 @@ use lower::check_comment;
 pub use lower::lower;
 pub use observed::{ObservedChain, ObservedRule, ObservedSet, ObservedTable};
 pub use set::{Data, DataType, Element, Key, Set, SetData, Value};
-pub use statement::{Field, Match, Operator, Statement, Verdict};
+pub use statement::{Field, Match, Operator, Statement, Term, Verdict};
 pub use table::Table;
 pub use table_family::TableFamily;
 pub use transaction::{Command, Transaction};

@@ -48,6 +48,6 @@ pub struct ObservedRule {
 pub enum ObservedSet {
     /// One that could be ours, with its elements.
     Known(Set),
-    /// One that is not: of other types, with timeouts, with ranges that are no networks.
+    /// One that is not: of other types, with timeouts of its own, with ranges that are no networks.
     Foreign,
 }

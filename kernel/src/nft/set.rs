@@ -20,6 +20,9 @@ pub struct Set {
     /// `flags interval`: its keys are [networks](Value::Network), all of them. Only for keys of one address
     /// field.
     pub interval: bool,
+    /// `flags dynamic,timeout`: rules add elements to it, which go by themselves after a while. What is in
+    /// such a set is nobody's wish, and is left alone.
+    pub dynamic: bool,
     /// `comment "..."`.
     pub comment: Option<String>,
     /// Its elements, by key.

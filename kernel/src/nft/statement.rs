@@ -1,6 +1,6 @@
 //! What rules are made of, in the words of nft(8).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use super::Value;
 use crate::Family;
@@ -34,6 +34,33 @@ pub enum Statement {
         /// The map of the same table.
         map: String,
     },
+    /// `dnat to KEY map @map`: as [`Self::DnatMap`], where the key has parts that maps say.
+    DnatTerms {
+        /// The parts of the key.
+        key: Vec<Term>,
+        /// The map of the same table.
+        map: String,
+    },
+    /// `update @map { KEY timeout TIME : 0 . DATA }`: adds an element to a dynamic map (`: mark . mark`). One
+    /// that exists keeps its data, and stays for the time from now on. Ends the rule where there is no room,
+    /// or where a map has not what the key or the data are to be.
+    Update {
+        /// The dynamic map of the same table.
+        map: String,
+        /// The parts of the key.
+        key: Vec<Term>,
+        /// The second part of the data.
+        data: Term,
+        /// How long the element stays, in whole milliseconds.
+        timeout: Duration,
+    },
+    /// `delete @map { KEY : ... }`: takes an element out of a dynamic map (`: mark . mark`), if it is there.
+    Delete {
+        /// The dynamic map of the same table.
+        map: String,
+        /// The parts of the key.
+        key: Vec<Term>,
+    },
     /// `dnat to ADDRESS:PORT`: a constant new destination, of the table's family.
     Dnat(SocketAddr),
     /// `masquerade`, with `fully-random` if so asked.
@@ -55,6 +82,25 @@ pub enum Statement {
     Counter,
     /// Ends the evaluation, or goes on elsewhere.
     Verdict(Verdict),
+}
+
+/// A part of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// Something of the packet or its context.
+    Field(Field),
+    /// What a map (`: mark . mark`) has for a key of its own: the second mark; ends the rule where it has
+    /// nothing.
+    ///
+    /// nft(8) has no words for a map within a key, and fails an assertion on a rule of the plain kind. It
+    /// shows the packet's mark in this place, and takes that back when the listing is loaded; then it *is*
+    /// the packet's mark, and no longer this.
+    Mapped {
+        /// The parts of the map's key.
+        key: Vec<Term>,
+        /// The map of the same table.
+        map: String,
+    },
 }
 
 /// A comparison of one field with constants.
@@ -163,17 +209,29 @@ impl Match {
 impl Statement {
     /// Whether it means something only where all packets are of one family.
     pub(super) fn needs_family(&self) -> bool {
-        let is_address =
-            |field: &Field| matches!(field, Field::SourceAddress | Field::DestinationAddress);
         match self {
-            Self::Match(comparison) => is_address(&comparison.field),
+            Self::Match(comparison) => comparison.field.is_address(),
             Self::InSet { fields, .. } | Self::VerdictMap { fields, .. } => {
-                fields.iter().any(is_address)
+                fields.iter().any(Field::is_address)
             }
-            Self::DnatMap { .. } | Self::Dnat(_) | Self::Reject => true,
+            Self::Update { key, data, .. } => key.iter().chain([data]).any(Term::has_address),
+            Self::Delete { key, .. } => key.iter().any(Term::has_address),
+            Self::DnatMap { .. } | Self::DnatTerms { .. } | Self::Dnat(_) | Self::Reject => true,
             Self::Masquerade { .. } | Self::SetMark { .. } | Self::Counter | Self::Verdict(_) => {
                 false
             }
+        }
+    }
+}
+
+// === impl Term ===
+
+impl Term {
+    /// Whether it is an address, or has one in its key.
+    fn has_address(&self) -> bool {
+        match self {
+            Self::Field(field) => field.is_address(),
+            Self::Mapped { key, .. } => key.iter().any(Self::has_address),
         }
     }
 }
@@ -191,4 +249,8 @@ impl Field {
     pub const CT_NEW: u32 = 8;
     /// `ct status dnat`.
     pub const CT_DNAT: u32 = 0x20;
+
+    fn is_address(&self) -> bool {
+        matches!(self, Self::SourceAddress | Self::DestinationAddress)
+    }
 }

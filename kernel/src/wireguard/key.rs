@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 /// A public key: who a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub struct PublicKey(pub [u8; 32]);
 
 /// A private or a preshared key. It is not printed by accident.
@@ -27,6 +30,20 @@ impl FromStr for PublicKey {
     }
 }
 
+impl TryFrom<String> for PublicKey {
+    type Error = InvalidKey;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.to_string()
+    }
+}
+
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&STANDARD.encode(self.0))
@@ -36,6 +53,14 @@ impl fmt::Display for PublicKey {
 // === impl SecretKey ===
 
 impl SecretKey {
+    /// A private key out of random bytes: clamped as RFC 7748, section 5, has it, and as the kernel does
+    /// with every private key that it is given.
+    pub const fn clamped(mut bytes: [u8; 32]) -> Self {
+        bytes[0] &= 0xf8;
+        bytes[31] = bytes[31] & 0x7f | 0x40;
+        Self(bytes)
+    }
+
     /// The key as text, for the file that keeps it.
     pub fn reveal(&self) -> String {
         STANDARD.encode(self.0)
@@ -72,6 +97,9 @@ mod tests {
         let secret: SecretKey = text.parse().unwrap();
         assert_eq!(secret.reveal(), text);
         assert_eq!(format!("{secret:?}"), "SecretKey(hidden)");
+        let clamped = SecretKey::clamped([0xff; 32]).0;
+        assert_eq!((clamped[0], clamped[1], clamped[31]), (0xf8, 0xff, 0x7f));
+        assert_eq!(SecretKey::clamped(clamped).0, clamped);
         for text in ["", "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg", "eA=="] {
             assert_eq!(text.parse::<PublicKey>(), Err(InvalidKey));
         }

@@ -198,6 +198,7 @@ fn a_batch_that_does_not_fit_the_send_buffer_says_so() {
         data: None,
         size: 0,
         interval: false,
+        dynamic: false,
         comment: None,
         elements,
     };

@@ -45,6 +45,7 @@ fn table() -> Table {
         data: Some(SetData::Value(vec![Ipv4Addr, InetService])),
         size: 1 << 17,
         interval: false,
+        dynamic: false,
         comment: None,
         elements: (0..ELEMENTS)
             .map(|index| (key(index), element(8080)))

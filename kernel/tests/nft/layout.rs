@@ -154,6 +154,7 @@ fn set(key: &[DataType], data: Option<SetData>, elements: BTreeMap<Key, Element>
         data,
         size: 1 << 16,
         interval: false,
+        dynamic: false,
         comment: None,
         elements,
     }

@@ -230,6 +230,7 @@ fn set(
         data,
         size: 100,
         interval: false,
+        dynamic: false,
         comment: comment.map(str::to_owned),
         elements: elements.collect(),
     }

@@ -10,4 +10,5 @@ mod listing;
 mod refusals;
 mod rules;
 mod sandbox;
+mod sessions;
 mod tables;

@@ -51,6 +51,7 @@ fn set(key: &[DataType], data: Option<SetData>) -> Set {
         data,
         size: 2,
         interval: false,
+        dynamic: false,
         comment: None,
         elements: BTreeMap::new(),
     }

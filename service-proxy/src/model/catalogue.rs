@@ -30,6 +30,17 @@ pub enum ObjectKey {
     Node(ObjectName),
 }
 
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// Services.
+    Service,
+    /// EndpointSlices.
+    EndpointSlice,
+    /// Nodes.
+    Node,
+}
+
 /// All objects that the proxy serves.
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -61,6 +72,21 @@ impl Change {
 // === impl ObjectKey ===
 
 impl ObjectKey {
+    /// An object by kind and name.
+    pub fn new(kind: ObjectKind, name: ObjectName) -> Self {
+        match kind {
+            ObjectKind::Service => Self::Service(name),
+            ObjectKind::EndpointSlice => Self::EndpointSlice(name),
+            ObjectKind::Node => Self::Node(name),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &ObjectName {
+        let (Self::Service(name) | Self::EndpointSlice(name) | Self::Node(name)) = self;
+        name
+    }
+
     /// The change that takes the object away.
     pub fn gone(self) -> Change {
         match self {
@@ -68,6 +94,16 @@ impl ObjectKey {
             Self::EndpointSlice(name) => Change::EndpointSlice(name, None),
             Self::Node(name) => Change::Node(name, None),
         }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+        })
     }
 }
 
@@ -105,6 +141,11 @@ impl Catalogue {
         self.services.get(name).map(Arc::as_ref)
     }
 
+    /// Every Service, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(Arc::as_ref)
+    }
+
     /// The slices of a Service, by name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> + Clone {
         let names = self.slices_of.get(service).into_iter().flatten();
@@ -115,8 +156,22 @@ impl Catalogue {
 
     /// The zone of a node, if that is known.
     pub fn zone(&self, node: &str) -> Option<&str> {
-        let node = self.nodes.get(&ObjectName::new("", node))?;
-        node.zone.as_deref()
+        self.node(node)?.zone.as_deref()
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(&ObjectName::new("", name)).map(Arc::as_ref)
+    }
+
+    /// What names the objects of a kind.
+    pub fn keys(&self, kind: ObjectKind) -> Box<dyn Iterator<Item = ObjectKey> + '_> {
+        let key = move |name: &ObjectName| ObjectKey::new(kind, name.clone());
+        match kind {
+            ObjectKind::Service => Box::new(self.services.keys().map(key)),
+            ObjectKind::EndpointSlice => Box::new(self.slices.keys().map(key)),
+            ObjectKind::Node => Box::new(self.nodes.keys().map(key)),
+        }
     }
 
     /// How many Services there are.
@@ -232,7 +287,13 @@ mod tests {
         let mut catalogue = Catalogue::default();
         let node = |zone: Option<&str>| {
             let zone = zone.map(Into::into);
-            Change::Node(ObjectName::new("", "n1"), Some(Arc::new(Node { zone })))
+            Change::Node(
+                ObjectName::new("", "n1"),
+                Some(Arc::new(Node {
+                    zone,
+                    ..Node::default()
+                })),
+            )
         };
         catalogue.apply(service("web"));
         assert_eq!(catalogue.apply(node(Some("a"))).len(), 1);

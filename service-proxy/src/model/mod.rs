@@ -12,10 +12,10 @@ mod protocol;
 mod service;
 
 pub use address::parse_address;
-pub use catalogue::{Catalogue, Change, ObjectKey};
+pub use catalogue::{Catalogue, Change, ObjectKey, ObjectKind};
 pub use choice::{Candidate, Choice, Here, candidates, choose};
 pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SlicePort};
 pub use name::{ObjectName, ServicePortName};
 pub use node::Node;
 pub use protocol::{Protocol, UnknownProtocol};
-pub use service::{Service, ServicePort, TrafficPolicy};
+pub use service::{Service, ServiceKind, ServicePort, TrafficPolicy};

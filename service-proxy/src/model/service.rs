@@ -1,9 +1,10 @@
 //! Services.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
 use kernel::Family;
+use serde::Serialize;
 
 use super::{ObjectName, Protocol, ServicePortName};
 
@@ -12,6 +13,8 @@ use super::{ObjectName, Protocol, ServicePortName};
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
+    /// Its type, for people: what is served is in the other fields.
+    pub kind: ServiceKind,
     /// Its cluster IPs, one per family at the most.
     pub cluster_ips: Vec<IpAddr>,
     /// Its ports.
@@ -27,12 +30,28 @@ pub struct Service {
     pub internal: TrafficPolicy,
     /// Which endpoints its other addresses lead to (F11, F12).
     pub external: TrafficPolicy,
-    /// Fields of its `spec` that ask for what this program does not do.
-    pub unserved: Vec<&'static str>,
+    /// How long a client keeps its endpoint after its last connection; `None`: each connection goes to any
+    /// (F22).
+    pub affinity: Option<Duration>,
+    /// The port of the node where load balancers ask for endpoints on it, if its external traffic goes to
+    /// those only (F29).
+    pub health_check_node_port: Option<u16>,
+}
+
+/// The type of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// For clients in the cluster.
+    #[default]
+    ClusterIp,
+    /// At a port of every node too.
+    NodePort,
+    /// By a load balancer too.
+    LoadBalancer,
 }
 
 /// Which endpoints connections may go to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum TrafficPolicy {
     /// Any of the cluster.
     #[default]
@@ -52,6 +71,19 @@ pub struct ServicePort {
     pub port: u16,
     /// The port of every node that leads to it, if there is one (F16, F21).
     pub node_port: Option<u16>,
+}
+
+// === impl ServiceKind ===
+
+impl ServiceKind {
+    /// Its name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
 }
 
 // === impl Service ===

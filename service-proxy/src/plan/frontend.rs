@@ -1,6 +1,6 @@
 //! What each address of a Service leads to.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
 use kernel::Family;
@@ -37,6 +37,8 @@ pub struct Balance {
     pub name: ServicePortName,
     /// How connections come in.
     pub entrance: Entrance,
+    /// Whether `backends` are those of the cluster or those on this node.
+    pub scope: TrafficPolicy,
     /// The endpoints that connections are spread over evenly.
     pub backends: Vec<Backend>,
     /// Of [`Entrance::ExternalLocal`], the endpoints for connections from outside: those on this node.
@@ -45,6 +47,9 @@ pub struct Balance {
     pub otherwise: Otherwise,
     /// Who may connect, if not anybody (F20).
     pub sources: Option<Vec<IpNetwork>>,
+    /// How long a client keeps its endpoint after its last connection to any frontend of the Service port, if
+    /// it does (F22).
+    pub affinity: Option<Duration>,
 }
 
 /// How connections come in.
@@ -179,10 +184,12 @@ fn internal(service: &Service, port: &ServicePort, choice: &Choice<'_>, here: He
     Balance {
         name: service.port_name(port),
         entrance: Entrance::Internal,
+        scope: service.internal,
         backends: backends(chosen, here),
         local: Vec::new(),
         otherwise: otherwise(choice),
         sources: None,
+        affinity: service.affinity,
     }
 }
 
@@ -195,10 +202,12 @@ fn external(service: &Service, port: &ServicePort, choice: &Choice<'_>, here: He
     Balance {
         name: service.port_name(port),
         entrance,
+        scope: TrafficPolicy::Cluster,
         backends: backends(&choice.cluster, here),
         local,
         otherwise: otherwise(choice),
         sources: None,
+        affinity: service.affinity,
     }
 }
 

@@ -3,9 +3,14 @@
 //! [`frontends`] says what each address of a Service leads to, in terms that every dataplane shares;
 //! [`nftables`] turns that into elements of nftables maps.
 
+pub mod explain;
 mod frontend;
+mod health_check;
 pub mod nftables;
 mod stale;
+mod tuning;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
-pub use stale::UdpServices;
+pub use health_check::HealthCheck;
+pub use stale::TrackedServices;
+pub use tuning::{Conntrack, Setting};

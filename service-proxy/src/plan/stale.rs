@@ -1,7 +1,8 @@
-//! Which tracked UDP flows lead to endpoints that serve no longer (F34).
+//! Which tracked flows lead to endpoints that serve no longer (F34).
 //!
 //! A flow lasts as long as packets come, and all of its packets go where the first one went. A client that
-//! sends from one port for ever would never reach another endpoint.
+//! sends UDP from one port for ever would never reach another endpoint, and one that waits on a TCP connection
+//! would wait for long.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +14,25 @@ use kernel::{Family, conntrack::Flow};
 use super::{Address, Frontend};
 use crate::model::{EndpointSlice, Protocol, Service, candidates};
 
-/// UDP frontends, each with the endpoints that serve it.
-#[derive(Debug, Default)]
-pub struct UdpServices {
+/// Frontends of one protocol, each with the endpoints that serve it.
+#[derive(Debug)]
+pub struct TrackedServices {
+    protocol: Protocol,
     serving: BTreeMap<Frontend, BTreeSet<SocketAddr>>,
 }
 
-// === impl UdpServices ===
+// === impl TrackedServices ===
 
-impl UdpServices {
-    /// Adds the UDP ports of a Service. Traffic policies are of no account.
+impl TrackedServices {
+    /// None yet.
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            serving: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the ports of a Service that are of the protocol. Traffic policies are of no account.
     pub fn add<'a>(
         &mut self,
         service: &Service,
@@ -42,11 +52,12 @@ impl UdpServices {
             .filter(|address| Family::of(address) == family)
             .chain([cluster_ip])
             .collect();
-        let udp = service
+        let protocol = self.protocol;
+        let ports = service
             .ports
             .iter()
-            .filter(|port| port.protocol == Protocol::Udp);
-        for port in udp {
+            .filter(|port| port.protocol == protocol);
+        for port in ports {
             let serving = candidates(port, slices.clone())
                 .iter()
                 .filter(|candidate| candidate.endpoint.ready || candidate.endpoint.serving)
@@ -66,25 +77,30 @@ impl UdpServices {
         self.serving.is_empty()
     }
 
-    /// Whether a flow goes to one of the frontends, but to none of the endpoints that serve it.
+    /// Whether a flow goes to one of the frontends, but to none of the endpoints that serve it. UDP may be from
+    /// before there were rules that send it anywhere.
     pub fn is_stale(&self, flow: &Flow) -> bool {
+        if self.protocol != Protocol::Udp && !flow.status.destination_nat() {
+            return false;
+        }
         let to = flow.original.destination;
         let serving = [Address::Own(to.ip()), Address::Node]
             .into_iter()
-            .find_map(|address| self.serving.get(&udp(address, to.port())));
+            .find_map(|address| self.serving.get(&self.frontend(address, to.port())));
         serving.is_some_and(|serving| !serving.contains(&flow.reply.source))
     }
 
     fn insert(&mut self, address: Address, port: u16, serving: &BTreeSet<SocketAddr>) {
-        self.serving.insert(udp(address, port), serving.clone());
+        let frontend = self.frontend(address, port);
+        self.serving.insert(frontend, serving.clone());
     }
-}
 
-const fn udp(address: Address, port: u16) -> Frontend {
-    Frontend {
-        address,
-        protocol: Protocol::Udp,
-        port,
+    const fn frontend(&self, address: Address, port: u16) -> Frontend {
+        Frontend {
+            address,
+            protocol: self.protocol,
+            port,
+        }
     }
 }
 
@@ -119,7 +135,7 @@ mod tests {
         }
     }
 
-    fn services(conditions: &[(bool, bool)]) -> UdpServices {
+    fn services(conditions: &[(bool, bool)]) -> TrackedServices {
         let port = |protocol, node_port| ServicePort {
             name: "dns".into(),
             protocol,
@@ -154,7 +170,7 @@ mod tests {
                 })
                 .collect(),
         };
-        let mut services = UdpServices::default();
+        let mut services = TrackedServices::new(Protocol::Udp);
         services.add(&service, [slice].iter(), Family::V4);
         services
     }
@@ -186,6 +202,34 @@ mod tests {
                 stale_without_endpoints,
                 "{to} {answered_by}"
             );
+        }
+    }
+
+    #[test]
+    fn tcp_that_was_not_translated_is_none_of_ours() {
+        let service = Service {
+            cluster_ips: vec!["10.96.0.10".parse().unwrap()],
+            ports: vec![ServicePort {
+                name: String::new(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: Some(22),
+            }],
+            ..Service::default()
+        };
+        let mut services = TrackedServices::new(Protocol::Tcp);
+        services.add(&service, [].iter(), Family::V4);
+        for (to, translated, stale) in [
+            ("10.96.0.10:80", true, true),
+            ("10.96.0.10:80", false, false),
+            ("192.0.2.1:22", false, false),
+            ("192.0.2.1:22", true, true),
+        ] {
+            let flow = Flow {
+                status: Status(if translated { 1 << 5 } else { 0 }),
+                ..flow(to, "10.244.0.4:80")
+            };
+            assert_eq!(services.is_stale(&flow), stale, "{to} {translated}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Objects that the proxy does not serve are `Ok(None)`: those with the label of another proxy (F1), slices
 //! of headless Services (F2), Services without cluster IP (F3, F9), slices of host names (F4).
 
-use std::{fmt::Display, net::IpAddr};
+use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::{
@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use kernel::Family;
 
-use crate::model::{self, ObjectName, Protocol, TrafficPolicy, parse_address};
+use crate::model::{self, ObjectName, Protocol, ServiceKind, TrafficPolicy, parse_address};
 
 /// Label of Services that another proxy serves.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
@@ -24,8 +24,14 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Label that names the Service of an EndpointSlice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// How long a client keeps its endpoint unless told otherwise, and the longest that Kubernetes allows (a day).
+const AFFINITY_SECONDS: i32 = 10_800;
+const LONGEST_AFFINITY: u64 = 86_400;
+
 /// Label that names the zone of a Node.
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// Taint of a Node that the cluster autoscaler is about to delete.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// What of an object the proxy can't understand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,9 +77,26 @@ pub fn cluster_name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
 /// A Node.
 pub fn node(node: &Node) -> model::Node {
     let labels = node.metadata.labels.as_ref();
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let excluded = taints
+        .into_iter()
+        .flatten()
+        .any(|taint| taint.key == TO_BE_DELETED);
     model::Node {
         zone: labels.and_then(|labels| labels.get(ZONE)).cloned(),
+        pod_networks: pod_networks(node),
+        leaving: excluded || node.metadata.deletion_timestamp.is_some(),
     }
+}
+
+/// The node's pod networks; a text that is none is left out, as the API server lets none in.
+fn pod_networks(node: &Node) -> Vec<IpNetwork> {
+    let Some(spec) = &node.spec else {
+        return Vec::new();
+    };
+    let listed = spec.pod_cidrs.iter().flatten();
+    let texts = listed.chain(spec.pod_cidr.iter().filter(|_| spec.pod_cidrs.is_none()));
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// A Service, if the proxy serves it.
@@ -93,6 +116,7 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
     let ports = spec.ports.iter().flatten().enumerate();
     Ok(Some(model::Service {
         name,
+        kind: kind(spec),
         cluster_ips,
         ports: ports
             .map(|(index, port)| service_port(index, port))
@@ -108,7 +132,8 @@ pub fn service(service: &Service) -> Result<Option<model::Service>, Invalid> {
             "spec.externalTrafficPolicy",
             spec.external_traffic_policy.as_deref(),
         )?,
-        unserved: unserved(spec),
+        affinity: affinity(spec)?,
+        health_check_node_port: health_check_node_port(spec)?,
     }))
 }
 
@@ -170,6 +195,14 @@ fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
         .labels
         .as_ref()
         .is_some_and(|labels| labels.contains_key(label))
+}
+
+fn kind(spec: &ServiceSpec) -> ServiceKind {
+    match spec.type_.as_deref() {
+        Some("NodePort") => ServiceKind::NodePort,
+        Some("LoadBalancer") => ServiceKind::LoadBalancer,
+        _ => ServiceKind::ClusterIp,
+    }
 }
 
 /// The cluster IPs, the first of each family: `clusterIPs`, or of an object from before dual stack
@@ -235,17 +268,39 @@ fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNetwork>, Invalid> {
         .collect()
 }
 
-/// Fields that ask for what this program does not do.
-fn unserved(spec: &ServiceSpec) -> Vec<&'static str> {
-    let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
-    let checked = spec.health_check_node_port.is_some_and(|port| port != 0);
-    [
-        (sticky, "spec.sessionAffinity"),
-        (checked, "spec.healthCheckNodePort"),
-    ]
-    .into_iter()
-    .filter_map(|(asked, field)| asked.then_some(field))
-    .collect()
+/// How long a client keeps its endpoint (F22).
+fn affinity(spec: &ServiceSpec) -> Result<Option<Duration>, Invalid> {
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => return Ok(None),
+        Some("ClientIP") => {}
+        Some(other) => {
+            let problem = format!("{other:?} is none of None, ClientIP");
+            return Err(Invalid::new("spec.sessionAffinity", problem));
+        }
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let client = config.and_then(|config| config.client_ip.as_ref());
+    let seconds = client.and_then(|client| client.timeout_seconds);
+    let seconds = seconds.unwrap_or(AFFINITY_SECONDS);
+    match u64::try_from(seconds) {
+        Ok(valid @ 1..=LONGEST_AFFINITY) => Ok(Some(Duration::from_secs(valid))),
+        _ => Err(Invalid::new(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            format!("{seconds} is not from 1 to {LONGEST_AFFINITY}"),
+        )),
+    }
+}
+
+/// Only of load balancers whose traffic goes to endpoints on the node; of others it is what was left over.
+fn health_check_node_port(spec: &ServiceSpec) -> Result<Option<u16>, Invalid> {
+    let needed = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    match spec.health_check_node_port {
+        Some(number @ (..=-1 | 1..)) if needed => {
+            port("spec.healthCheckNodePort", number).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn policy(field: &str, text: Option<&str>) -> Result<TrafficPolicy, Invalid> {
@@ -393,6 +448,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_to_go() {
+        let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+        for (object, leaving) in [
+            (json!({}), false),
+            (taint("node.kubernetes.io/not-ready"), false),
+            (taint("ToBeDeletedByClusterAutoscaler"), true),
+            (
+                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+                true,
+            ),
+        ] {
+            let decoded = node(&serde_json::from_value(object.clone()).unwrap());
+            assert_eq!(decoded.leaving, leaving, "{object}");
+        }
+    }
+
+    #[test]
     fn services_of_another_proxy_are_not_ours() {
         let labels = json!({"service.kubernetes.io/service-proxy-name": "other"});
         assert_eq!(
@@ -465,10 +537,74 @@ mod tests {
         );
         let node_ports: Vec<_> = found.ports.iter().map(|port| port.node_port).collect();
         assert_eq!(node_ports, [Some(30080), None]);
-        assert_eq!(
-            found.unserved,
-            ["spec.sessionAffinity", "spec.healthCheckNodePort"]
-        );
+        assert_eq!(found.health_check_node_port, None);
+        assert_eq!(found.affinity, Some(Duration::from_secs(10_800)));
+    }
+
+    #[test]
+    fn session_affinity_has_a_time() {
+        let timed = |seconds: i32| {
+            let config = json!({"clientIP": {"timeoutSeconds": seconds}});
+            json!({"clusterIP": "10.96.0.1", "sessionAffinity": "ClientIP", "sessionAffinityConfig": config})
+        };
+        for (spec, expected) in [
+            (
+                json!({"clusterIP": "10.96.0.1", "sessionAffinity": "None"}),
+                Ok(None),
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "sessionAffinity": "ClientIP"}),
+                Ok(Some(10_800)),
+            ),
+            (timed(60), Ok(Some(60))),
+            (timed(86_400), Ok(Some(86_400))),
+            (
+                timed(0),
+                Err("spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not from 1 to 86400"),
+            ),
+            (
+                json!({"clusterIP": "10.96.0.1", "sessionAffinity": "Cookie"}),
+                Err("spec.sessionAffinity: \"Cookie\" is none of None, ClientIP"),
+            ),
+        ] {
+            let found = decode_service(spec, json!({})).map(|it| it.unwrap().affinity);
+            let found = found.map(|time| time.map(|time| time.as_secs()));
+            assert_eq!(found, expected.map_err(ToOwned::to_owned));
+        }
+    }
+
+    #[test]
+    fn health_is_checked_of_load_balancers_that_ask_for_it() {
+        for (spec, expected) in [
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"}),
+                Ok(Some(31_000)),
+            ),
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}),
+                Ok(None),
+            ),
+            (
+                json!({"type": "NodePort", "externalTrafficPolicy": "Local"}),
+                Ok(None),
+            ),
+            (json!({"externalTrafficPolicy": "Local"}), Ok(None)),
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 0}),
+                Ok(None),
+            ),
+            (
+                json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 70000}),
+                Err("spec.healthCheckNodePort: 70000 is no port from 1 to 65535".to_owned()),
+            ),
+        ] {
+            let mut whole = json!({"clusterIP": "10.96.0.1", "healthCheckNodePort": 31000});
+            let fields = spec.as_object().unwrap().clone();
+            whole.as_object_mut().unwrap().extend(fields);
+            let found = decode_service(whole, json!({}));
+            let found = found.map(|service| service.unwrap().health_check_node_port);
+            assert_eq!(found, expected, "{spec}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use service_proxy::{
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{NodePortAddresses, NodeRules, Plan, Pods},
+        nftables::{NodeRules, Plan, Pods},
     },
     source::manifests::{Format, parse},
 };
@@ -31,7 +31,7 @@ fn assert_golden(family: Family, local: Option<&str>, file: &str, golden: &str) 
     let rules = NodeRules {
         pods: local.map(|text| Pods::Network(text.parse().unwrap())),
         masquerade_all: false,
-        node_ports: NodePortAddresses::All,
+        ..NodeRules::default()
     };
     let mut plan = Plan::new(family, rules);
     plan.update(

@@ -29,7 +29,7 @@ struct Row {
 }
 
 /// A Service with every kind of address: pod1 is on the node, the others elsewhere.
-fn front(family: Family, spec: &str) -> Service {
+pub fn front(family: Family, spec: &str) -> Service {
     let [here, there, far] = PODS.map(|pod| Listed::ready(pod, family));
     let external = manifest::external_ip(family, 9);
     Service {
@@ -45,7 +45,7 @@ fn front(family: Family, spec: &str) -> Service {
 }
 
 /// The external IP, the load balancer's, and a NodePort.
-fn from_outside(family: Family) -> [SocketAddr; 3] {
+pub fn from_outside(family: Family) -> [SocketAddr; 3] {
     let node = Place::Outside.gateway(family);
     [
         SocketAddr::new(manifest::external_ip(family, 9), 80),

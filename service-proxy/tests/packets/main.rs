@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod affinity;
+mod check_ports;
 mod external;
+mod health;
+mod http;
+mod inspect;
 mod manifest;
 mod network;
 mod proxy;
+mod removed;
 mod server;
+mod tuning;
 
 use std::{
     collections::BTreeSet,

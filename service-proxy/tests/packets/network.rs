@@ -162,9 +162,14 @@ impl Network {
 
     /// Writes the manifest of a Service, by way of another file.
     pub fn write(&self, service: &Service) {
-        let path = self.directory.path().join(format!("{}.yaml", service.name));
+        self.write_text(&service.name, &service.manifest());
+    }
+
+    /// The same with any manifest.
+    pub fn write_text(&self, name: &str, manifest: &str) {
+        let path = self.directory.path().join(format!("{name}.yaml"));
         let temporary = path.with_extension("tmp");
-        fs::write(&temporary, service.manifest()).unwrap();
+        fs::write(&temporary, manifest).unwrap();
         fs::rename(&temporary, &path).unwrap();
     }
 

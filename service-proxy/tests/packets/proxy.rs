@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
 use nix::{
@@ -33,15 +33,8 @@ impl Proxy {
     /// The same, with options of its own.
     pub fn start_with(network: &Network, options: &[&str]) -> Self {
         let log = network.manifests().join("proxy.log");
-        let mut command = program();
-        command
-            .arg("--manifests")
-            .arg(network.manifests())
-            .args(["--hostname-override", "node", "--proxy-mode", "nftables"])
-            .args(["--sync-period", "500ms"])
-            .args(options)
-            .stdin(Stdio::null())
-            .stderr(File::create(&log).unwrap());
+        let mut command = daemon(network, options);
+        command.stderr(File::create(&log).unwrap());
         let child = network
             .namespace(Place::Node)
             .run(|| command.spawn())
@@ -50,6 +43,34 @@ impl Proxy {
         let proxy = Self { child, log };
         eventually("the first sync", || proxy.log().contains("first sync"));
         proxy
+    }
+
+    /// Runs it with options that it can't run with; answers with what it says.
+    pub fn fail_with(network: &Network, options: &[&str]) -> String {
+        let mut command = daemon(network, options);
+        let output = network
+            .namespace(Place::Node)
+            .run(|| command.output())
+            .unwrap()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Runs one of the commands that change nothing, on the node and by its manifests unless others are named.
+    pub fn inspect(network: &Network, arguments: &[&str]) -> Output {
+        let mut command = program();
+        command
+            .args(arguments)
+            .args(["--hostname-override", "node"]);
+        if !arguments.contains(&"--manifests") {
+            command.arg("--manifests").arg(network.manifests());
+        }
+        network
+            .namespace(Place::Node)
+            .run(|| command.output())
+            .unwrap()
+            .unwrap()
     }
 
     /// Runs it to remove everything.
@@ -66,6 +87,12 @@ impl Proxy {
     /// What it has told.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// How soon the kernel kills it when memory runs out.
+    pub fn oom_score_adj(&self) -> String {
+        let path = format!("/proc/{}/oom_score_adj", self.child.id());
+        fs::read_to_string(path).unwrap().trim().to_owned()
     }
 
     /// Ends it without a warning.
@@ -90,6 +117,18 @@ impl Drop for Proxy {
             }
         }
     }
+}
+
+fn daemon(network: &Network, options: &[&str]) -> Command {
+    let mut command = program();
+    command
+        .arg("--manifests")
+        .arg(network.manifests())
+        .args(["--hostname-override", "node", "--proxy-mode", "nftables"])
+        .args(["--sync-period", "500ms"])
+        .args(options)
+        .stdin(Stdio::null());
+    command
 }
 
 fn program() -> Command {

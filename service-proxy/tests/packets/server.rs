@@ -95,7 +95,8 @@ impl Connection {
         self.exchange().unwrap();
     }
 
-    fn exchange(&mut self) -> io::Result<Answer> {
+    /// Sends a line and reads the answer.
+    pub fn exchange(&mut self) -> io::Result<Answer> {
         self.stream.get_mut().write_all(b"who\n")?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;

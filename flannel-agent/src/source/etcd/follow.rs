@@ -1,12 +1,21 @@
 //! Following the leases of all nodes.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use etcd_client::{EventType, WatchResponse};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Error, Registry};
-use crate::{backoff::Backoff, model::Snapshot, report::Notices};
+use crate::{
+    backoff::{Backoff, LONGEST},
+    model::Snapshot,
+    report::Notices,
+};
+
+/// How long leases count that are gone when everything is read again. A store that was restored or
+/// emptied, or was out of reach until leases ended, has forgotten nodes that are well: they write theirs
+/// again when they come back themselves, and their pods are to be reached until then.
+const LINGERING: Duration = LONGEST.saturating_add(Duration::from_secs(2));
 
 /// Keeps a snapshot of all leases up to date, for ever.
 ///
@@ -24,6 +33,7 @@ pub async fn follow(
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+        registry.metrics().source_behind();
         notices.set([format!(
             "{error}; trying again, what stands in the kernel stays"
         )]);
@@ -37,11 +47,26 @@ async fn follow_until_failure(
     backoff: &mut Backoff,
     notices: &mut Notices,
 ) -> Result<Infallible, Error> {
-    let snapshot = registry.leases().await?;
+    let mut snapshot = registry.leases().await?;
     let mut watch = registry.watch_leases(snapshot.revision + 1).await?;
+    let earlier = snapshots.borrow().clone();
+    let mut lingers = earlier.is_some_and(|earlier| snapshot.keep_lingering(earlier));
+    let end = Instant::now() + LINGERING;
+    registry.metrics().source_followed();
+    registry.metrics().received();
     snapshots.send_replace(Some(snapshot));
     loop {
-        let response = watch.next().await?;
+        let response = tokio::select! {
+            response = watch.next() => response?,
+            () = tokio::time::sleep_until(end), if lingers => {
+                lingers = false;
+                snapshots.send_if_modified(|snapshot| snapshot.as_mut().is_some_and(end_lingering));
+                continue;
+            }
+        };
+        if !response.events().is_empty() {
+            registry.metrics().received();
+        }
         // The watch stands and the server answers: the next failure is a new one.
         backoff.reset();
         if notices.clear() {
@@ -55,13 +80,27 @@ async fn follow_until_failure(
     }
 }
 
+/// Whether there was something to end.
+fn end_lingering(snapshot: &mut Snapshot) -> bool {
+    let lingering = std::mem::take(&mut snapshot.lingering);
+    for name in lingering.keys() {
+        tracing::info!("lease {name} is gone, and was not written again");
+    }
+    !lingering.is_empty()
+}
+
 /// Whether there was something to apply.
 fn apply(registry: &Registry, snapshot: &mut Snapshot, response: &WatchResponse) -> bool {
     for event in response.events() {
         let Some(kv) = event.kv() else { continue };
         snapshot.revision = snapshot.revision.max(kv.mod_revision());
         match event.event_type() {
-            EventType::Put => snapshot.entries.extend(registry.entry(kv)),
+            EventType::Put => {
+                if let Some((name, entry)) = registry.entry(kv) {
+                    snapshot.lingering.remove(&name);
+                    snapshot.entries.insert(name, entry);
+                }
+            }
             EventType::Delete => {
                 registry
                     .name(kv)

@@ -12,7 +12,10 @@ use super::{
     Access, Error,
     server::{LeaseWatch, Server},
 };
-use crate::model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Snapshot};
+use crate::{
+    model::{Attributes, Claim, Entry, Guard, Held, LEASE_TTL, LeaseKey, Owner, Owners, Snapshot},
+    report::Metrics,
+};
 
 /// The keys below one prefix.
 ///
@@ -24,6 +27,7 @@ pub struct Registry {
     /// Which of them is asked.
     current: Arc<AtomicUsize>,
     prefix: String,
+    metrics: Metrics,
 }
 
 /// What came of a write.
@@ -56,7 +60,18 @@ impl Registry {
             servers,
             current: Arc::default(),
             prefix: prefix.to_owned(),
+            metrics: Metrics::default(),
         })
+    }
+
+    /// Has what it does counted.
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What counts.
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The key of the network configuration.
@@ -85,15 +100,45 @@ impl Registry {
         Ok(Snapshot {
             revision: found.header().map_or(0, |header| header.revision()),
             entries: found.kvs().iter().filter_map(|kv| self.entry(kv)).collect(),
+            ..Snapshot::default()
         })
     }
 
-    /// Writes a lease, if what the claim was made of is still true. `read` is the revision that it was
-    /// read in. The lease ends after [`LEASE_TTL`], unless it is a reservation.
+    /// What the keys of owners begin with. flanneld watches what begins with `<prefix>/subnets`, and takes
+    /// whatever looks like a lease in there for one.
+    pub fn owners_prefix(&self) -> String {
+        format!("{}/tweed/owners/", self.prefix)
+    }
+
+    /// The owners of the leases of a snapshot. A lease that was written again since it was read has none,
+    /// and can't be claimed by what was read.
+    pub async fn owners(&self, snapshot: &Snapshot) -> Result<Owners, Error> {
+        let prefix = self.owners_prefix();
+        let mut found = self
+            .ask(|server| async { server.get_prefix(&prefix).await })
+            .await?;
+        let owner = |kv: &KeyValue| {
+            let key = String::from_utf8_lossy(kv.key());
+            let name = key.strip_prefix(&prefix)?.to_owned();
+            match serde_json::from_slice(kv.value()) {
+                Ok(owner) => Some((name, owner, kv.mod_revision())),
+                Err(error) => {
+                    tracing::warn!("{key} in etcd is ignored: {error}");
+                    None
+                }
+            }
+        };
+        let all = found.take_kvs();
+        Ok(Owners::new(all.iter().filter_map(owner), snapshot))
+    }
+
+    /// Writes a lease and its owner, if what the claim was made of is still true. `read` is the revision
+    /// that it was read in. They end after [`LEASE_TTL`], unless it is a reservation.
     pub async fn write(
         &self,
         claim: &Claim,
         own: &Attributes,
+        owner: &Owner,
         read: i64,
     ) -> Result<Outcome, Error> {
         let reservation = matches!(
@@ -111,7 +156,7 @@ impl Registry {
         };
         let transaction = Txn::new()
             .when(self.conditions(claim, read))
-            .and_then(self.writes(claim, own, etcd_lease));
+            .and_then(self.writes(claim, own, owner, etcd_lease));
         // This is asked once: if the answer gets lost, a second one would say that it was too late. The
         // etcd lease may be in use then; it is left to end by itself.
         let server = self.server(self.current.load(Ordering::Relaxed));
@@ -129,6 +174,13 @@ impl Registry {
             server.revoke(etcd_lease).await?;
         }
         Ok(Outcome::Raced)
+    }
+
+    /// Watches the network configuration, and what begins like its key, from now on.
+    pub(super) async fn watch_config(&self) -> Result<LeaseWatch, Error> {
+        let key = self.config_key();
+        self.ask(|server| async { server.watch_prefix(&key, 0).await })
+            .await
     }
 
     /// Watches the leases from a revision on.
@@ -184,21 +236,34 @@ impl Registry {
     }
 
     /// What is written when the conditions hold.
-    fn writes(&self, claim: &Claim, own: &Attributes, etcd_lease: i64) -> Vec<TxnOp> {
-        let options = PutOptions::new().with_lease(etcd_lease);
-        let put = TxnOp::put(self.lease_key(&claim.key), own.to_json(), Some(options));
-        match &claim.guard {
-            Guard::Free {
-                outdated: Some((old, _)),
-            } => {
-                vec![TxnOp::delete(self.lease_key(old), None), put]
-            }
-            Guard::Free { outdated: None } | Guard::Unchanged { .. } => vec![put],
+    fn writes(
+        &self,
+        claim: &Claim,
+        own: &Attributes,
+        owner: &Owner,
+        etcd_lease: i64,
+    ) -> Vec<TxnOp> {
+        let options = || Some(PutOptions::new().with_lease(etcd_lease));
+        let mut writes = Vec::new();
+        if let Guard::Free {
+            outdated: Some((old, _)),
+        } = &claim.guard
+        {
+            writes.push(TxnOp::delete(self.lease_key(old), None));
+            writes.push(TxnOp::delete(self.owner_key(old), None));
         }
+        let (lease, by) = (self.lease_key(&claim.key), self.owner_key(&claim.key));
+        writes.push(TxnOp::put(lease, own.to_json(), options()));
+        writes.push(TxnOp::put(by, owner.to_json(), options()));
+        writes
     }
 
     fn lease_key(&self, key: &LeaseKey) -> String {
         format!("{}{key}", self.leases_prefix())
+    }
+
+    fn owner_key(&self, key: &LeaseKey) -> String {
+        format!("{}{key}", self.owners_prefix())
     }
 
     /// Asks the current server, and if it fails the others in turn; the one that answers is the current
@@ -215,7 +280,10 @@ impl Registry {
                     self.current.store(start + offset, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(error) => failure = Some(error.after(failure)),
+                Err(error) => {
+                    self.metrics.source_failed();
+                    failure = Some(error.after(failure));
+                }
             }
         }
         Err(failure.unwrap_or_else(Error::no_server))

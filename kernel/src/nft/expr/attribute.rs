@@ -35,6 +35,14 @@ pub(super) const LOOKUP_KEY: u16 = 2;
 pub(super) const LOOKUP_TO: u16 = 3;
 pub(super) const LOOKUP_FLAGS: u16 = 5;
 
+pub(super) const DYNSET_SET: u16 = 1;
+pub(super) const DYNSET_OPERATION: u16 = 3;
+pub(super) const DYNSET_KEY: u16 = 4;
+pub(super) const DYNSET_DATA: u16 = 5;
+pub(super) const DYNSET_TIMEOUT: u16 = 6;
+pub(super) const DYNSET_EXPRESSION: u16 = 7;
+pub(super) const DYNSET_EXPRESSIONS: u16 = 10;
+
 pub(super) const NUMGEN_TO: u16 = 1;
 pub(super) const NUMGEN_MODULUS: u16 = 2;
 pub(super) const NUMGEN_KIND: u16 = 3;

@@ -3,7 +3,9 @@
 //! What has a part that our own rules never have is [`Expr::Foreign`], so that a rule is taken for ours only
 //! if it does exactly what ours does.
 
-use super::{CtKey, Expr, Header, LookupTarget, MetaKey, Register, attribute::*, number};
+use super::{
+    CtKey, DynSetOperation, Expr, Header, LookupTarget, MetaKey, Register, attribute::*, number,
+};
 use crate::nft::wire::{View, decode_verdict};
 
 /// Reads an element of a rule's expression list.
@@ -23,6 +25,7 @@ fn decode_content(name: &str, view: View<'_>) -> Option<Expr> {
         "cmp" => compare(view),
         "bitwise" => bitwise(view),
         "lookup" => lookup(view),
+        "dynset" => dynset(view),
         "numgen" => numgen(view),
         "immediate" => immediate(view),
         "nat" => nat(view),
@@ -106,6 +109,21 @@ fn lookup(view: View<'_>) -> Option<Expr> {
             Some(number) => LookupTarget::Register(Register::from_number(number)?),
         },
         negated: flags == number::INVERTED,
+    })
+}
+
+fn dynset(view: View<'_>) -> Option<Expr> {
+    absent(view, DYNSET_EXPRESSION)?;
+    absent(view, DYNSET_EXPRESSIONS)?;
+    let number = view.u32(DYNSET_OPERATION)?;
+    Some(Expr::DynSet {
+        map: view.text(DYNSET_SET)?,
+        operation: DynSetOperation::ALL
+            .into_iter()
+            .find(|operation| *operation as u32 == number)?,
+        key: register(view, DYNSET_KEY)?,
+        data: register(view, DYNSET_DATA)?,
+        timeout: view.u64(DYNSET_TIMEOUT).unwrap_or_default(),
     })
 }
 

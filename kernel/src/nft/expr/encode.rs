@@ -67,6 +67,27 @@ fn content(expr: &Expr) -> (&str, Attributes) {
             to,
             negated,
         } => ("lookup", lookup(set, *key, *to, *negated)),
+        Expr::DynSet {
+            map,
+            operation,
+            key,
+            data,
+            timeout,
+        } => {
+            let list = list
+                .text(DYNSET_SET, map)
+                .u32(DYNSET_OPERATION, *operation as u32);
+            let list = put(put(list, DYNSET_KEY, *key), DYNSET_DATA, *data);
+            let timed = *timeout > 0;
+            (
+                "dynset",
+                if timed {
+                    list.u64(DYNSET_TIMEOUT, *timeout)
+                } else {
+                    list
+                },
+            )
+        }
         Expr::Random { modulus, to } => {
             let list = put(list, NUMGEN_TO, *to).u32(NUMGEN_MODULUS, *modulus);
             (

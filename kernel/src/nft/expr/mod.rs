@@ -81,6 +81,19 @@ pub enum Expr {
         /// Ends the rule unless the key is absent.
         negated: bool,
     },
+    /// Changes a map by what registers hold.
+    DynSet {
+        /// The map's name.
+        map: String,
+        /// What is done.
+        operation: DynSetOperation,
+        /// The first register of the key.
+        key: Register,
+        /// The first register of the data.
+        data: Register,
+        /// How long the element stays, in milliseconds; 0: as long as the map says.
+        timeout: u64,
+    },
     /// Loads a random number below a modulus, in host byte order.
     Random {
         /// One more than the largest number.
@@ -168,6 +181,15 @@ pub enum CtKey {
     Status = 2,
 }
 
+/// What a rule does to an element of a map: `enum nft_dynset_ops`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DynSetOperation {
+    /// `update`: adds it; one that exists keeps its data and stays for another while.
+    Update = 1,
+    /// `delete`.
+    Delete = 2,
+}
+
 /// What becomes of the data that a map has for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupTarget {
@@ -195,6 +217,12 @@ impl MetaKey {
 
 impl CtKey {
     const ALL: [Self; 2] = [Self::State, Self::Status];
+}
+
+// === impl DynSetOperation ===
+
+impl DynSetOperation {
+    const ALL: [Self; 2] = [Self::Update, Self::Delete];
 }
 
 #[cfg(test)]
@@ -281,6 +309,20 @@ mod tests {
                 to: register(0),
             },
             Expr::Counter,
+            Expr::DynSet {
+                map: "d".into(),
+                operation: DynSetOperation::Update,
+                key: register(0),
+                data: register(2),
+                timeout: 10_800_000,
+            },
+            Expr::DynSet {
+                map: "e".into(),
+                operation: DynSetOperation::Delete,
+                key: register(1),
+                data: register(4),
+                timeout: 0,
+            },
         ]
     }
 
@@ -309,7 +351,7 @@ mod tests {
         }
 
         #[test]
-        fn any_damage_can_be_decoded(kind in 0usize..19, place: proptest::sample::Index, byte: u8) {
+        fn any_damage_can_be_decoded(kind in 0usize..21, place: proptest::sample::Index, byte: u8) {
             let mut bytes = encode(&every_kind()[kind]).finish().unwrap();
             *place.get_mut(&mut bytes) = byte;
             drop(decode(View::new(&bytes)));

@@ -219,8 +219,8 @@ impl Attempt {
             }
             // Another size is not refused, nor does it change anything.
             Some(ObservedSet::Known(have))
-                if (&have.key, &have.data, have.interval)
-                    == (&set.key, &set.data, set.interval) =>
+                if (&have.key, &have.data, have.interval, have.dynamic)
+                    == (&set.key, &set.data, set.interval, set.dynamic) =>
             {
                 Ok(())
             }

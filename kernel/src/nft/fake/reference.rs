@@ -27,7 +27,7 @@ pub(super) fn chains(table: &ObservedTable) -> BTreeSet<&str> {
 pub(super) fn sets(table: &ObservedTable) -> BTreeSet<&str> {
     expressions(table)
         .filter_map(|expr| match expr {
-            Expr::Lookup { set, .. } => Some(set.as_str()),
+            Expr::Lookup { set, .. } | Expr::DynSet { map: set, .. } => Some(set.as_str()),
             _ => None,
         })
         .collect()

@@ -6,7 +6,7 @@ use super::{Refused, reference::check_target, refuse};
 use crate::{
     Family,
     netlink::align,
-    nft::{DataType, Expr, Field, ObservedSet, ObservedTable, Rule, Set, SetData, Statement},
+    nft::{DataType, Expr, Field, ObservedSet, ObservedTable, Rule, Set, SetData, Statement, Term},
 };
 
 /// Refuses a rule that names a chain or set that is not there, or a set of another type.
@@ -30,17 +30,58 @@ pub(super) fn check(table: &ObservedTable, rule: &Rule, expressions: &[Expr]) ->
                     "the map is no verdict map",
                 )
             }
-            Statement::DnatMap { fields, map } => {
-                let address = table.family.of_packets().map(DataType::address);
-                let set = keyed(table, map, fields)?;
-                let data = address.map(|it| SetData::Value(vec![it, DataType::InetService]));
-                expect(
-                    data.is_some() && set.data == data,
-                    "the map's data is no address and port",
-                )
+            Statement::DnatMap { fields, map } => expect_socket(table, keyed(table, map, fields)?),
+            Statement::DnatTerms { key, map } => {
+                expect_socket(table, keyed_by_terms(table, map, key)?)
             }
+            Statement::Update { map, key, data, .. } => {
+                check_term(table, data)?;
+                check_change(table, map, key)
+            }
+            Statement::Delete { map, key } => check_change(table, map, key),
             _ => Ok(()),
         })
+}
+
+/// That a map leads to addresses of the table's family and ports.
+fn expect_socket(table: &ObservedTable, map: &Set) -> Refused {
+    let address = table.family.of_packets().map(DataType::address);
+    let data = address.map(|it| SetData::Value(vec![it, DataType::InetService]));
+    expect(
+        data.is_some() && map.data == data,
+        "the map's data is no address and port",
+    )
+}
+
+fn check_change(table: &ObservedTable, map: &str, key: &[Term]) -> Refused {
+    let set = keyed_by_terms(table, map, key)?;
+    expect(set.dynamic, "the map is not dynamic")?;
+    expect_marks(set)
+}
+
+fn check_term(table: &ObservedTable, term: &Term) -> Refused {
+    match term {
+        Term::Field(_) => Ok(()),
+        Term::Mapped { key, map } => expect_marks(keyed_by_terms(table, map, key)?),
+    }
+}
+
+fn expect_marks(set: &Set) -> Refused {
+    let marks = Some(SetData::Value(vec![DataType::Mark; 2]));
+    expect(set.data == marks, "the map's data is not two marks")
+}
+
+/// The set of a name, if its key is as long as the terms are, each padded.
+fn keyed_by_terms<'a>(table: &'a ObservedTable, name: &str, terms: &[Term]) -> Refused<&'a Set> {
+    terms.iter().try_for_each(|term| check_term(table, term))?;
+    let fields: Vec<_> = terms
+        .iter()
+        .map(|term| match term {
+            Term::Field(field) => *field,
+            Term::Mapped { .. } => Field::Mark,
+        })
+        .collect();
+    keyed(table, name, &fields)
 }
 
 /// The set of a name, if its key is as long as the fields are, each padded.

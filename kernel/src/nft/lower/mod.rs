@@ -1,10 +1,12 @@
 //! Statements to register expressions.
 
 mod comparison;
+mod term;
 
 use std::net::SocketAddr;
 
 use comparison::lower_match;
+use term::{delete, dnat_terms, update};
 
 use super::{
     CtKey, Expr, Field, Header, Invalid, LookupTarget, MetaKey, Register, Rule, Statement,
@@ -110,6 +112,23 @@ fn lower_statement(statement: &Statement, family: Family) -> Result<Vec<Expr>, I
             expressions.extend(concatenate(fields)?);
             expressions.push(look_up(map, LookupTarget::Register(Register::FIRST), false));
             expressions.push(dnat(family).ok_or_else(|| Invalid::Registers(in_words()))?);
+        }
+        Statement::DnatTerms { key, map } => {
+            let lowered = dnat_terms(key, map, family);
+            expressions.extend(lowered.ok_or_else(|| Invalid::Registers(in_words()))?);
+        }
+        Statement::Update {
+            map,
+            key,
+            data,
+            timeout,
+        } => {
+            let lowered = update(map, key, data, *timeout, family);
+            expressions.extend(lowered.ok_or_else(|| Invalid::Registers(in_words()))?);
+        }
+        Statement::Delete { map, key } => {
+            let lowered = delete(map, key, family);
+            expressions.extend(lowered.ok_or_else(|| Invalid::Registers(in_words()))?);
         }
         Statement::Dnat(destination) => {
             let lowered = dnat_to(*destination, family);

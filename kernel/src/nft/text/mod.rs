@@ -192,6 +192,7 @@ mod tests {
             data: None,
             size: 9,
             interval: false,
+            dynamic: false,
             comment: None,
             elements: BTreeMap::from([(vec![Value::Mark(7)], Element::default())]),
         };

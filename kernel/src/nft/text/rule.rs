@@ -1,15 +1,18 @@
 //! Rules.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use super::separated;
 use crate::{
     Family,
-    nft::{Field, Match, Operator, Rule, Statement, TableFamily, Value, Verdict},
+    nft::{Field, Match, Operator, Rule, Statement, TableFamily, Term, Value, Verdict},
 };
 
 /// Something whose words depend on the family of the table.
 pub(in crate::nft) struct InFamily<'a, T: ?Sized>(pub &'a T, pub TableFamily);
+
+/// A time in whole seconds or milliseconds.
+struct Time(Duration);
 
 // === impl Verdict ===
 
@@ -21,6 +24,17 @@ impl fmt::Display for Verdict {
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}
+
+// === impl Time ===
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_millis() {
+            0 => write!(f, "{}s", self.0.as_secs()),
+            _ => write!(f, "{}ms", self.0.as_millis()),
         }
     }
 }
@@ -63,6 +77,27 @@ impl fmt::Display for InFamily<'_, Statement> {
             Statement::DnatMap { fields, map } => {
                 let fields = InFamily(fields.as_slice(), family);
                 write!(f, "dnat {family} to {fields} map @{map}")
+            }
+            Statement::DnatTerms { key, map } => {
+                let key = InFamily(key.as_slice(), family);
+                write!(f, "dnat {family} to {key} map @{map}")
+            }
+            Statement::Update {
+                map,
+                key,
+                data,
+                timeout,
+            } => {
+                let key = InFamily(key.as_slice(), family);
+                let (data, timeout) = (InFamily(data, family), Time(*timeout));
+                write!(
+                    f,
+                    "update @{map} {{ {key} timeout {timeout} : 0 . {data} }}"
+                )
+            }
+            Statement::Delete { map, key } => {
+                let key = InFamily(key.as_slice(), family);
+                write!(f, "delete @{map} {{ {key} : meta mark . meta mark }}")
             }
             Statement::Dnat(destination) => write!(f, "dnat to {destination}"),
             Statement::Masquerade {
@@ -107,6 +142,24 @@ impl fmt::Display for InFamily<'_, Match> {
 impl fmt::Display for InFamily<'_, [Field]> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         separated(f, " . ", self.0.iter().map(|field| InFamily(field, self.1)))
+    }
+}
+
+impl fmt::Display for InFamily<'_, [Term]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        separated(f, " . ", self.0.iter().map(|term| InFamily(term, self.1)))
+    }
+}
+
+/// A map within a key is in parentheses, which nft does not take: it has no words for that.
+impl fmt::Display for InFamily<'_, Term> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Term::Field(field) => InFamily(field, self.1).fmt(f),
+            Term::Mapped { key, map } => {
+                write!(f, "({} map @{map})", InFamily(key.as_slice(), self.1))
+            }
+        }
     }
 }
 

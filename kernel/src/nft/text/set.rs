@@ -42,6 +42,9 @@ impl fmt::Display for Definition<'_> {
         if set.interval {
             f.write_str("flags interval; ")?;
         }
+        if set.dynamic {
+            f.write_str("flags dynamic,timeout; ")?;
+        }
         if let Some(comment) = &set.comment {
             write!(f, "comment \"{comment}\"; ")?;
         }

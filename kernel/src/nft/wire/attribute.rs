@@ -45,6 +45,10 @@ impl Attributes {
         self.bytes(kind, &value.to_be_bytes())
     }
 
+    pub(in crate::nft) fn u64(self, kind: u16, value: u64) -> Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
     pub(in crate::nft) fn text(self, kind: u16, text: &str) -> Self {
         let mut payload = text.as_bytes().to_vec();
         payload.push(0);
@@ -100,6 +104,10 @@ impl<'a> View<'a> {
 
     pub(in crate::nft) fn u32(self, kind: u16) -> Option<u32> {
         array_at(self.find(kind)?, 0).map(u32::from_be_bytes)
+    }
+
+    pub(in crate::nft) fn u64(self, kind: u16) -> Option<u64> {
+        array_at(self.find(kind)?, 0).map(u64::from_be_bytes)
     }
 
     pub(in crate::nft) fn text(self, kind: u16) -> Option<String> {

@@ -25,8 +25,10 @@ const KEY: u16 = 1;
 const DATA: u16 = 2;
 const FLAGS: u16 = 3;
 const USER_DATA: u16 = 6;
-/// What else an element of another's making can have: a timeout, a range of concatenations, expressions.
-const FOREIGN: [u16; 5] = [4, 7, 9, 10, 11];
+/// How long it stays, which those have that rules add.
+const TIMEOUT: u16 = 4;
+/// What else an element of another's making can have: expressions, a range of concatenations.
+const FOREIGN: [u16; 4] = [7, 9, 10, 11];
 
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
@@ -154,7 +156,9 @@ pub(in crate::nft) fn decode_elements(
 fn decode_raw(set: &Set, view: View<'_>, key: &[u8]) -> Option<Raw> {
     let flags = view.u32(FLAGS).unwrap_or_default();
     let end = flags == INTERVAL_END;
-    if flags & !INTERVAL_END != 0 || FOREIGN.iter().any(|kind| view.find(*kind).is_some()) {
+    let timed = view.find(TIMEOUT).is_some() && !set.dynamic;
+    let foreign = FOREIGN.iter().any(|kind| view.find(*kind).is_some());
+    if flags & !INTERVAL_END != 0 || timed || foreign {
         return None;
     }
     let data = match &set.data {

@@ -150,7 +150,7 @@ mod tests {
             let kind = SUBSYSTEM << 8 | message;
             let data = (size > 0).then_some(SetData::Verdict);
             let key = vec![DataType::Ipv4Addr];
-            let set = Set { key, data, size, interval, comment: None, elements: BTreeMap::new() };
+            let set = Set { key, data, size, interval, dynamic: false, comment: None, elements: BTreeMap::new() };
             decode_all(&Reply { kind, flags: 0, body }, &set);
         }
     }

@@ -29,6 +29,9 @@ const SIZE: u16 = 1;
 /// `enum nft_set_flags`.
 const INTERVAL: u32 = 4;
 const MAP: u32 = 8;
+const TIMEOUT: u32 = 0x10;
+const EVAL: u32 = 0x20;
+const DYNAMIC: u32 = TIMEOUT | EVAL;
 
 /// `NFT_DATA_VERDICT` as the type of data.
 const VERDICT: u32 = 0xffff_ff00;
@@ -136,6 +139,7 @@ fn decode_shape(view: View<'_>, key_type: u32) -> Option<Set> {
             .and_then(|description| description.u32(SIZE))
             .unwrap_or_default(),
         interval: flags & INTERVAL != 0,
+        dynamic: flags & DYNAMIC == DYNAMIC,
         comment: view.find(USER_DATA).and_then(userdata::set_comment),
         elements: BTreeMap::new(),
     };
@@ -145,7 +149,8 @@ fn decode_shape(view: View<'_>, key_type: u32) -> Option<Set> {
 fn flags(set: &Set) -> u32 {
     let interval = if set.interval { INTERVAL } else { 0 };
     let map = if set.data.is_some() { MAP } else { 0 };
-    interval | map
+    let dynamic = if set.dynamic { DYNAMIC } else { 0 };
+    interval | map | dynamic
 }
 
 /// The number of a type; of several, six bits each, the first one highest.

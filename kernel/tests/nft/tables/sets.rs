@@ -95,6 +95,7 @@ fn set(
             data: data.clone(),
             size,
             interval,
+            dynamic: false,
             comment,
             elements: apart(elements),
         })

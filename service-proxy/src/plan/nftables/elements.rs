@@ -1,10 +1,11 @@
 //! The elements that a Service is made of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use kernel::nft::{Data, Element, Key, Value, Verdict};
 
 use super::{
+    Claim,
     layout::{
         self, CLUSTER_IPS, ENTRANCES, FIREWALL, HAIRPIN, NO_ENDPOINT_NODE_PORTS, NO_ENDPOINTS,
         NODE_PORT_ENTRANCES,
@@ -15,7 +16,7 @@ use super::{
     sources,
 };
 use crate::{
-    model::{Protocol, ServicePortName},
+    model::{Protocol, ServicePortName, TrafficPolicy},
     plan::{Address, Backend, Balance, Entrance, Frontend, Otherwise},
 };
 
@@ -32,15 +33,26 @@ pub struct Elements {
 
 impl Elements {
     /// Adds what leads from a frontend to its endpoints.
-    pub fn add_frontend(&mut self, frontend: &Frontend, balance: &Balance) {
+    pub fn add_frontend(&mut self, frontend: &Frontend, claim: &Claim) {
+        let balance = &claim.balance;
         let by_node = frontend.address == Address::Node;
-        self.add_pool(
-            Pool::of(frontend, false),
-            frontend,
-            balance,
-            &balance.backends,
-        );
-        self.add_pool(Pool::of(frontend, true), frontend, balance, &balance.local);
+        let scoped = balance.scope == TrafficPolicy::Local;
+        let pools = [
+            (false, scoped, &balance.backends),
+            (true, true, &balance.local),
+        ];
+        for (is_local_pool, local, backends) in pools {
+            let pool = Pool::of(frontend, is_local_pool);
+            let chain = match claim.sticky(pool, local, backends) {
+                Some(sticky) => sticky.chain_name(),
+                None => pool.chain_name(backends.len()),
+            };
+            self.add_pool(pool, frontend, &chain, balance, backends);
+        }
+        if let Some(numbers) = &claim.numbers {
+            let set = Pool::of(frontend, false).session_services();
+            self.insert(set, pool::key(frontend), number(numbers.service));
+        }
         let entrance = match (balance.entrance, by_node) {
             (Entrance::Internal, _) => None,
             (Entrance::External, _) => Some(Verdict::Jump(layout::FROM_OUTSIDE.to_owned())),
@@ -77,6 +89,7 @@ impl Elements {
         &mut self,
         pool: Pool,
         frontend: &Frontend,
+        chain: &str,
         balance: &Balance,
         backends: &[Backend],
     ) {
@@ -86,16 +99,40 @@ impl Elements {
         let key = pool::key(frontend);
         for (slot, backend) in (0..).zip(backends) {
             let key = key.iter().cloned().chain([Value::Number(slot)]).collect();
-            self.insert(pool.endpoints(), key, endpoint(backend));
+            self.insert(
+                pool.endpoints(),
+                key,
+                endpoint(backend.address, backend.port),
+            );
         }
-        let verdict = layout::goto(&pool.chain_name(backends.len()));
+        let verdict = layout::goto(chain);
         self.insert(pool.frontends(), key, named(verdict, balance));
     }
 
     /// Adds what several frontends need.
     pub fn add_need(&mut self, need: &Need) {
         match *need {
-            Need::Balance(..) | Need::Sources(_) => {}
+            Need::Balance(..) | Need::Sources(_) | Need::Sticky(_) => {}
+            Need::SessionSlot {
+                local,
+                service,
+                slot,
+                endpoint,
+            } => {
+                let key = vec![Value::Mark(service), Value::Mark(slot)];
+                self.insert(layout::session_slots(local), key, number(endpoint));
+            }
+            Need::SessionEndpoint {
+                local,
+                protocol,
+                number,
+                address,
+                port,
+            } => {
+                let key = vec![Value::Protocol(protocol.number()), Value::Mark(number)];
+                let set = layout::session_endpoints(local);
+                self.insert(set, key, endpoint(address, port));
+            }
             Need::ClusterIp(address) => {
                 self.insert(
                     CLUSTER_IPS,
@@ -131,28 +168,34 @@ impl Elements {
 
 /// The frontend and slot of an element of a map of endpoints, and the endpoint in it.
 pub fn slot_of(key: &Key, element: &Element) -> Option<(Frontend, usize, Socket)> {
-    let (address, rest) = match key.as_slice() {
+    let (Value::Number(slot), frontend) = key.split_last()? else {
+        return None;
+    };
+    let slot = usize::try_from(*slot).ok()?;
+    Some((frontend_of(frontend)?, slot, socket_of(element)?))
+}
+
+/// The frontend of a key.
+pub fn frontend_of(key: &[Value]) -> Option<Frontend> {
+    let (address, rest) = match key {
         [Value::Address(address), rest @ ..] => (Address::Own(*address), rest),
         rest => (Address::Node, rest),
     };
-    let [
-        Value::Protocol(protocol),
-        Value::Port(port),
-        Value::Number(slot),
-    ] = *rest
-    else {
+    let [Value::Protocol(protocol), Value::Port(port)] = *rest else {
         return None;
     };
-    let frontend = Frontend {
+    Some(Frontend {
         address,
         protocol: Protocol::from_number(protocol)?,
         port,
-    };
+    })
+}
+
+/// The endpoint in an element.
+pub fn socket_of(element: &Element) -> Option<Socket> {
     match element.data.as_ref()? {
         Data::Value(values) => match *values.as_slice() {
-            [Value::Address(address), Value::Port(port)] => {
-                Some((frontend, usize::try_from(slot).ok()?, (address, port)))
-            }
+            [Value::Address(address), Value::Port(port)] => Some((address, port)),
             _ => None,
         },
         Data::Verdict(_) => None,
@@ -166,12 +209,19 @@ fn named(verdict: Verdict, balance: &Balance) -> Element {
     }
 }
 
-fn endpoint(backend: &Backend) -> Element {
+fn endpoint(address: IpAddr, port: u16) -> Element {
     Element {
         data: Some(Data::Value(vec![
-            Value::Address(backend.address),
-            Value::Port(backend.port),
+            Value::Address(address),
+            Value::Port(port),
         ])),
+        comment: None,
+    }
+}
+
+fn number(number: u32) -> Element {
+    Element {
+        data: Some(Data::Value(vec![Value::Mark(0), Value::Mark(number)])),
         comment: None,
     }
 }

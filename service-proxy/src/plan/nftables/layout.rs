@@ -12,7 +12,7 @@ use kernel::{
 
 use super::{
     elements::Elements,
-    node_rules::{NodePortAddresses, NodeRules, loopback},
+    node_rules::{Mark, NodePortAddresses, NodeRules, loopback},
     pool::{PORT, Pool, SOCKET},
 };
 
@@ -33,6 +33,12 @@ pub const FIREWALL: &str = "firewall";
 pub const CLUSTER_IPS: &str = "cluster-ips";
 /// An endpoint's address, twice: a connection from an endpoint to itself.
 pub const HAIRPIN: &str = "hairpin";
+/// Address, protocol and port of a Service whose clients keep their endpoint : zero and its number.
+pub const SESSION_SERVICES: &str = "session-services";
+/// Protocol and port of such a NodePort : zero and the number of the Service port.
+pub const NODE_PORT_SESSION_SERVICES: &str = "node-port-session-services";
+/// A client and the number of a Service port : zero and the number of the client's endpoint.
+pub const SESSIONS: &str = "sessions";
 /// The networks of the node's addresses that NodePorts are served on.
 const NODE_PORT_NETWORKS: &str = "node-port-networks";
 
@@ -50,9 +56,6 @@ const UNSERVED: &str = "unserved";
 const UNSERVED_NODE_PORTS: &str = "unserved-node-ports";
 const CHECK_SOURCES: &str = "check-sources";
 
-/// The mark of connections to be masqueraded, kube-proxy's (F28).
-const MASQUERADE_MARK: u32 = 0x4000;
-
 /// Priorities of the base chains, those of kube-proxy: `dstnat`, `srcnat` and `filter`.
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
@@ -64,6 +67,8 @@ const BEFORE_DSTNAT: i32 = DSTNAT - 10;
 const LEAST_CAPACITY: usize = 1 << 16;
 /// The same for sets about what few Services have.
 const LEAST_CAPACITY_OF_FEW: usize = 1 << 12;
+/// How many sessions there can be; those that find no room are served, but not remembered.
+const SESSION_CAPACITY: u32 = 1 << 20;
 
 /// What of a table does not depend on Services.
 #[derive(Debug)]
@@ -88,7 +93,10 @@ impl Skeleton {
             family: self.family,
             name: TABLE.to_owned(),
             chains: self.chains().into_iter().chain(chains).collect(),
-            sets: sets.chain(self.node_port_networks()).collect(),
+            sets: sets
+                .chain(self.node_port_networks())
+                .chain([(SESSIONS.to_owned(), self.sessions())])
+                .collect(),
         }
     }
 
@@ -117,7 +125,7 @@ impl Skeleton {
             ("nat-output", nat(Hook::Output, DSTNAT, look_up())),
             (
                 "nat-postrouting",
-                nat(Hook::Postrouting, SRCNAT, postrouting()),
+                nat(Hook::Postrouting, SRCNAT, postrouting(self.node.mark)),
             ),
             ("filter-input", filter(Hook::Input, FILTER, UNSERVED)),
             ("filter-forward", filter(Hook::Forward, FILTER, UNSERVED)),
@@ -130,7 +138,7 @@ impl Skeleton {
             (NODE_PORTS, regular(look_up_node_ports())),
             (
                 FROM_OUTSIDE,
-                regular(vec![rule([set_mark(MASQUERADE_MARK)])]),
+                regular(vec![rule([set_mark(self.node.mark)])]),
             ),
             (
                 LOCAL_ONLY,
@@ -153,7 +161,7 @@ impl Skeleton {
     /// Marks what has to be masqueraded, then goes where the Service's endpoints are drawn from.
     fn look_up(&self) -> Vec<Rule> {
         let to_cluster_ip = || in_set([Field::DestinationAddress], CLUSTER_IPS);
-        let mark = || set_mark(MASQUERADE_MARK);
+        let mark = || set_mark(self.node.mark);
         let masquerade = if self.node.masquerade_all {
             Some(rule([to_cluster_ip(), mark()]))
         } else {
@@ -176,7 +184,7 @@ impl Skeleton {
         let pods = self.node.from_pods(true);
         let pods = pods.map(|pods| commented("from a pod", [pods, any()]));
         let rules = [
-            rule([from_node(), set_mark(MASQUERADE_MARK)]),
+            rule([from_node(), set_mark(self.node.mark)]),
             commented("from this node", [from_node(), any()]),
             rule([verdict_map(local.fields(), local.frontends())]),
         ];
@@ -224,6 +232,7 @@ impl Skeleton {
             data: None,
             size: 0,
             interval: true,
+            dynamic: false,
             comment: None,
             elements: networks
                 .map(|network| (vec![Value::Network(network)], Element::default()))
@@ -232,32 +241,57 @@ impl Skeleton {
         Some((NODE_PORT_NETWORKS.to_owned(), set))
     }
 
+    fn sessions(&self) -> Set {
+        Set {
+            key: vec![DataType::address(self.family), DataType::Mark],
+            data: Some(number()),
+            size: SESSION_CAPACITY,
+            interval: false,
+            dynamic: true,
+            comment: None,
+            elements: BTreeMap::new(),
+        }
+    }
+
     fn set(&self, name: &str, elements: &mut Elements) -> Set {
-        let address = DataType::address(self.family);
-        let port = [DataType::InetProto, DataType::InetService];
-        let socket = [&[address][..], &port].concat();
-        let endpoint = || Some(SetData::Value(vec![address, DataType::InetService]));
-        let pool = Pool::ALL.into_iter().find(|pool| pool.endpoints() == name);
-        let (key, data) = match (name, pool) {
-            (_, Some(Pool::Services | Pool::LocalServices)) => {
-                ([&socket[..], &[DataType::Number]].concat(), endpoint())
-            }
-            (_, Some(Pool::NodePorts | Pool::LocalNodePorts)) => {
-                ([&port[..], &[DataType::Number]].concat(), endpoint())
-            }
-            (CLUSTER_IPS, _) => (vec![address], None),
-            (HAIRPIN, _) => (vec![address; 2], None),
-            (name, _) if is_by_port(name) => (port.to_vec(), Some(SetData::Verdict)),
-            _ => (socket, Some(SetData::Verdict)),
-        };
+        let (key, data) = self.set_type(name);
         let elements = elements.take(name);
         Set {
             key,
             data,
             size: capacity(name, elements.len()),
             interval: false,
+            dynamic: false,
             comment: None,
             elements,
+        }
+    }
+
+    fn set_type(&self, name: &str) -> (Vec<DataType>, Option<SetData>) {
+        let address = DataType::address(self.family);
+        let port = [DataType::InetProto, DataType::InetService];
+        let socket = [&[address][..], &port].concat();
+        let endpoint = || Some(SetData::Value(vec![address, DataType::InetService]));
+        let pool = Pool::ALL.into_iter().find(|pool| pool.endpoints() == name);
+        match (name, pool) {
+            (_, Some(Pool::Services | Pool::LocalServices)) => {
+                ([&socket[..], &[DataType::Number]].concat(), endpoint())
+            }
+            (_, Some(Pool::NodePorts | Pool::LocalNodePorts)) => {
+                ([&port[..], &[DataType::Number]].concat(), endpoint())
+            }
+            (SESSION_SERVICES, _) => (socket, Some(number())),
+            (NODE_PORT_SESSION_SERVICES, _) => (port.to_vec(), Some(number())),
+            ("session-slots" | "local-session-slots", _) => {
+                (vec![DataType::Mark; 2], Some(number()))
+            }
+            ("session-endpoints" | "local-session-endpoints", _) => {
+                (vec![DataType::InetProto, DataType::Mark], endpoint())
+            }
+            (CLUSTER_IPS, _) => (vec![address], None),
+            (HAIRPIN, _) => (vec![address; 2], None),
+            (name, _) if is_by_port(name) => (port.to_vec(), Some(SetData::Verdict)),
+            _ => (socket, Some(SetData::Verdict)),
         }
     }
 }
@@ -275,7 +309,37 @@ pub fn sets() -> impl Iterator<Item = &'static str> {
         FIREWALL,
         CLUSTER_IPS,
         HAIRPIN,
+        SESSION_SERVICES,
+        NODE_PORT_SESSION_SERVICES,
+        session_slots(false),
+        session_slots(true),
+        session_endpoints(false),
+        session_endpoints(true),
     ])
+}
+
+/// The number of a Service port and a slot : zero and the number of the endpoint, of the whole cluster or of
+/// this node.
+pub const fn session_slots(local: bool) -> &'static str {
+    if local {
+        "local-session-slots"
+    } else {
+        "session-slots"
+    }
+}
+
+/// Protocol and number of an endpoint, of the whole cluster or of this node : its address and port.
+pub const fn session_endpoints(local: bool) -> &'static str {
+    if local {
+        "local-session-endpoints"
+    } else {
+        "session-endpoints"
+    }
+}
+
+/// The type of a number as rules can look it up within a key.
+fn number() -> SetData {
+    SetData::Value(vec![DataType::Mark; 2])
 }
 
 /// Whether the keys of a verdict map are NodePorts.
@@ -319,12 +383,12 @@ fn look_up_node_ports() -> Vec<Rule> {
     ]
 }
 
-fn postrouting() -> Vec<Rule> {
+fn postrouting(mark: Mark) -> Vec<Rule> {
     let masquerade = Statement::Masquerade { fully_random: true };
     vec![
         rule([
-            has_any(Field::Mark, MASQUERADE_MARK),
-            set_mark(0),
+            has_any(Field::Mark, mark.value()),
+            clear_mark(mark),
             masquerade.clone(),
         ]),
         commented(
@@ -395,10 +459,16 @@ fn verdict_map(fields: &[Field], map: &str) -> Statement {
     }
 }
 
-/// Makes the masquerade bit of the mark what it is in `bits`.
-fn set_mark(bits: u32) -> Statement {
+fn set_mark(mark: Mark) -> Statement {
     Statement::SetMark {
-        mask: MASQUERADE_MARK,
-        bits,
+        mask: mark.value(),
+        bits: mark.value(),
+    }
+}
+
+fn clear_mark(mark: Mark) -> Statement {
+    Statement::SetMark {
+        mask: mark.value(),
+        bits: 0,
     }
 }

@@ -7,12 +7,15 @@
 
 mod delta;
 mod elements;
+mod involved;
 mod layout;
 mod node_rules;
 mod pool;
+mod sessions;
 mod shared;
 mod slots;
 mod sources;
+mod sticky;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,13 +24,21 @@ use kernel::{
     nft::{Element, Key, ObservedSet, ObservedTable, Table},
 };
 
-use self::{elements::Elements, layout::Skeleton, pool::Pool, shared::Shared};
-use super::{Balance, Frontend};
+use self::{
+    elements::Elements,
+    layout::Skeleton,
+    pool::Pool,
+    sessions::{Numbers, Sessions},
+    shared::Shared,
+    sticky::Sticky,
+};
+use super::{Backend, Balance, Frontend};
 use crate::model::ObjectName;
 
 pub use delta::{Contest, Delta};
+pub use involved::Involved;
 pub use layout::TABLE;
-pub use node_rules::{NodePortAddresses, NodeRules, Pods};
+pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, loopback};
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
@@ -35,10 +46,34 @@ pub struct Plan {
     skeleton: Skeleton,
     services: BTreeMap<ObjectName, BTreeSet<Frontend>>,
     /// Who claims a frontend. Two Services with one address are a mistake; the first by name has it.
-    claims: BTreeMap<Frontend, BTreeMap<ObjectName, Balance>>,
+    claims: BTreeMap<Frontend, BTreeMap<ObjectName, Claim>>,
+    sessions: Sessions,
     shared: Shared,
     /// How many elements each set has.
     lengths: BTreeMap<&'static str, usize>,
+}
+
+/// What a Service makes of a frontend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    balance: Balance,
+    /// Where clients keep their endpoints.
+    numbers: Option<Numbers>,
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// The chain for some of its endpoints, if clients keep theirs.
+    fn sticky(&self, pool: Pool, local: bool, backends: &[Backend]) -> Option<Sticky> {
+        let timeout = self.balance.affinity?;
+        (!backends.is_empty() && self.numbers.is_some()).then_some(Sticky {
+            pool,
+            local,
+            count: backends.len(),
+            timeout,
+        })
+    }
 }
 
 // === impl Plan ===
@@ -50,6 +85,7 @@ impl Plan {
             skeleton: Skeleton { family, node },
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
+            sessions: Sessions::default(),
             shared: Shared::default(),
             lengths: BTreeMap::new(),
         }
@@ -60,32 +96,42 @@ impl Plan {
         self.skeleton.family
     }
 
+    /// Takes in what of the rules is the same for all Services; answers whether that is new.
+    pub fn set_rules(&mut self, node: NodeRules) -> bool {
+        let before = std::mem::replace(&mut self.skeleton.node, node);
+        before != self.skeleton.node
+    }
+
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
     pub fn update(&mut self, services: BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>) -> Delta {
         let before = self.touched(&services);
         let mut delta = Delta::new(self.skeleton.family);
         for (service, mut frontends) in services {
             for (frontend, balance) in &mut frontends {
-                if let Some(Some(before)) = before.get(frontend) {
+                if let Some(Some(Claim {
+                    balance: before, ..
+                })) = before.get(frontend)
+                {
                     slots::keep(&before.backends, &mut balance.backends);
                     slots::keep(&before.local, &mut balance.local);
                 }
             }
+            self.sessions.update(&service, &mut frontends);
             delta.contests.extend(self.replace(service, frontends));
         }
         let mut needs = shared::Changes::default();
         for (frontend, before) in before {
-            let after = self.balance(&frontend);
+            let after = self.claim(&frontend);
             if before.as_ref() == after {
                 continue;
             }
-            if let Some(balance) = &before {
-                delta.before.add_frontend(&frontend, balance);
-                needs.remove(&frontend, balance);
+            if let Some(claim) = &before {
+                delta.before.add_frontend(&frontend, claim);
+                needs.remove(&frontend, claim);
             }
-            if let Some(balance) = after {
-                delta.after.add_frontend(&frontend, balance);
-                needs.add(&frontend, balance);
+            if let Some(claim) = after {
+                delta.after.add_frontend(&frontend, claim);
+                needs.add(&frontend, claim);
             }
         }
         self.shared.apply(needs, &mut delta);
@@ -97,21 +143,49 @@ impl Plan {
     pub fn table(&self) -> Table {
         let mut elements = Elements::default();
         for frontend in self.claims.keys() {
-            if let Some(balance) = self.balance(frontend) {
-                elements.add_frontend(frontend, balance);
+            if let Some(claim) = self.claim(frontend) {
+                elements.add_frontend(frontend, claim);
             }
         }
         self.shared.fill(&mut elements);
         self.skeleton.table(self.shared.chains(), elements)
     }
 
-    /// Takes over the slots that endpoints have in the kernel, so that a restart moves none.
+    /// Takes over the slots and numbers that endpoints have in the kernel, so that a restart moves none.
     pub fn adopt(&mut self, observed: &ObservedTable) {
+        self.adopt_sessions(observed);
         for pool in Pool::ALL {
             if let Some(ObservedSet::Known(set)) = observed.sets.get(pool.endpoints()) {
                 self.adopt_pool(pool, &set.elements);
             }
         }
+    }
+
+    /// Numbers of all that have sessions change at once; what they are shared by changes with them.
+    fn adopt_sessions(&mut self, observed: &ObservedTable) {
+        let holders = self.claims.iter().filter_map(|(frontend, claims)| {
+            let claim = claims.values().next()?;
+            claim.numbers.as_ref()?;
+            Some((frontend, &claim.balance))
+        });
+        self.sessions.adopt(observed, holders);
+        let mut needs = shared::Changes::default();
+        for (frontend, claims) in &mut self.claims {
+            for (place, claim) in claims.values_mut().enumerate() {
+                if claim.numbers.is_none() {
+                    continue;
+                }
+                let before = claim.clone();
+                self.sessions.order(&mut claim.balance);
+                claim.numbers = self.sessions.numbers(&claim.balance);
+                if place == 0 {
+                    needs.remove(frontend, &before);
+                    needs.add(frontend, claim);
+                }
+            }
+        }
+        self.shared
+            .apply(needs, &mut Delta::new(self.skeleton.family));
     }
 
     fn adopt_pool(&mut self, pool: Pool, elements: &BTreeMap<Key, Element>) {
@@ -123,7 +197,10 @@ impl Plan {
         }
         for (frontend, slots) in slots {
             let claims = self.claims.get_mut(&frontend).into_iter().flatten();
-            for (_, balance) in claims {
+            for (_, Claim { balance, numbers }) in claims {
+                if numbers.is_some() {
+                    continue;
+                }
                 let backends = if Pool::of(&frontend, true) == pool {
                     &mut balance.local
                 } else {
@@ -138,7 +215,7 @@ impl Plan {
     fn touched(
         &self,
         services: &BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>,
-    ) -> BTreeMap<Frontend, Option<Balance>> {
+    ) -> BTreeMap<Frontend, Option<Claim>> {
         let known = services
             .keys()
             .filter_map(|service| self.services.get(service))
@@ -146,12 +223,12 @@ impl Plan {
         let coming = services.values().flat_map(BTreeMap::keys);
         known
             .chain(coming)
-            .map(|frontend| (*frontend, self.balance(frontend).cloned()))
+            .map(|frontend| (*frontend, self.claim(frontend).cloned()))
             .collect()
     }
 
     /// Where connections to a frontend go.
-    fn balance(&self, frontend: &Frontend) -> Option<&Balance> {
+    fn claim(&self, frontend: &Frontend) -> Option<&Claim> {
         self.claims.get(frontend)?.values().next()
     }
 
@@ -182,10 +259,11 @@ impl Plan {
         self.services
             .insert(service.clone(), frontends.keys().copied().collect());
         for (frontend, balance) in frontends {
+            let numbers = self.sessions.numbers(&balance);
             self.claims
                 .entry(frontend)
                 .or_default()
-                .insert(service.clone(), balance);
+                .insert(service.clone(), Claim { balance, numbers });
         }
         new.into_iter()
             .filter_map(|frontend| self.contest(frontend))

@@ -9,7 +9,7 @@ use kernel::{
 };
 
 /// What of one family's rules is the same for all Services.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRules {
     /// How connections from pods of this node are known; `None`: they are not (F27).
     pub pods: Option<Pods>,
@@ -17,7 +17,13 @@ pub struct NodeRules {
     pub masquerade_all: bool,
     /// The addresses of the node that NodePorts are served on.
     pub node_ports: NodePortAddresses,
+    /// What marks connections to be masqueraded.
+    pub mark: Mark,
 }
+
+/// A bit of packets' marks (F28).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u32);
 
 /// How connections from pods of this node are known (F27).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +44,27 @@ pub enum NodePortAddresses {
     All,
     /// Those in these networks.
     In(Vec<IpNetwork>),
+}
+
+// === impl Mark ===
+
+impl Mark {
+    /// The bit of a number from 0 to 31; of a greater one bit 31.
+    pub const fn bit(number: u32) -> Self {
+        Self(1 << if number < 31 { number } else { 31 })
+    }
+
+    /// The mark with this bit alone.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+}
+
+/// kube-proxy's, 0x4000.
+impl Default for Mark {
+    fn default() -> Self {
+        Self::bit(14)
+    }
 }
 
 // === impl NodeRules ===

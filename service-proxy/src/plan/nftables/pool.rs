@@ -2,6 +2,7 @@
 
 use kernel::nft::{Chain, Field, Key, Rule, Statement, Value};
 
+use super::layout::{NODE_PORT_SESSION_SERVICES, SESSION_SERVICES};
 use crate::plan::{Address, Frontend};
 
 /// One map of frontends and one of their endpoints.
@@ -75,6 +76,14 @@ impl Pool {
             Self::LocalServices => format!("local-balance-{count}"),
             Self::NodePorts => format!("node-port-balance-{count}"),
             Self::LocalNodePorts => format!("local-node-port-balance-{count}"),
+        }
+    }
+
+    /// The map of frontends : the number of their Service port, where clients keep their endpoints.
+    pub const fn session_services(self) -> &'static str {
+        match self {
+            Self::Services | Self::LocalServices => SESSION_SERVICES,
+            Self::NodePorts | Self::LocalNodePorts => NODE_PORT_SESSION_SERVICES,
         }
     }
 

@@ -8,14 +8,43 @@ use std::{
 use ipnetwork::IpNetwork;
 use kernel::nft::Chain;
 
-use super::{delta::Delta, elements::Elements, pool::Pool, sources};
-use crate::plan::{Address, Balance, Entrance, Frontend};
+use super::{Claim, delta::Delta, elements::Elements, pool::Pool, sources, sticky::Sticky};
+use crate::{
+    model::{Protocol, TrafficPolicy},
+    plan::{Address, Backend, Entrance, Frontend},
+};
 
 /// Something that several frontends can need.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// The chain of a pool for a number of endpoints.
     Balance(Pool, usize),
+    /// The chain in which clients keep their endpoints.
+    Sticky(Sticky),
+    /// A slot of a Service port whose clients keep their endpoints.
+    SessionSlot {
+        /// Of the endpoints on this node, or of the cluster.
+        local: bool,
+        /// The number of the Service port.
+        service: u32,
+        /// The slot.
+        slot: u32,
+        /// The number of the endpoint.
+        endpoint: u32,
+    },
+    /// An endpoint that clients keep.
+    SessionEndpoint {
+        /// Of the endpoints on this node, or of the cluster.
+        local: bool,
+        /// Its protocol.
+        protocol: Protocol,
+        /// Its number.
+        number: u32,
+        /// Its address.
+        address: IpAddr,
+        /// Its port.
+        port: u16,
+    },
     /// The chain for a list of networks.
     Sources(Vec<IpNetwork>),
     /// The address is known as a cluster IP.
@@ -45,7 +74,11 @@ impl Need {
         match self {
             Self::Balance(pool, count) => Some((pool.chain_name(*count), pool.chain(*count))),
             Self::Sources(sources) => Some((sources::chain_name(sources), sources::chain(sources))),
-            Self::ClusterIp(_) | Self::Hairpin(_) => None,
+            Self::Sticky(sticky) => Some((sticky.chain_name(), sticky.chain())),
+            Self::ClusterIp(_)
+            | Self::Hairpin(_)
+            | Self::SessionSlot { .. }
+            | Self::SessionEndpoint { .. } => None,
         }
     }
 }
@@ -54,13 +87,13 @@ impl Need {
 
 impl Changes {
     /// A frontend no longer leads there.
-    pub fn remove(&mut self, frontend: &Frontend, balance: &Balance) {
-        self.gone.extend(needs(frontend, balance));
+    pub fn remove(&mut self, frontend: &Frontend, claim: &Claim) {
+        self.gone.extend(needs(frontend, claim));
     }
 
     /// A frontend leads there now.
-    pub fn add(&mut self, frontend: &Frontend, balance: &Balance) {
-        self.new.extend(needs(frontend, balance));
+    pub fn add(&mut self, frontend: &Frontend, claim: &Claim) {
+        self.new.extend(needs(frontend, claim));
     }
 }
 
@@ -113,13 +146,12 @@ impl Shared {
 }
 
 /// What a frontend needs, each once.
-fn needs(frontend: &Frontend, balance: &Balance) -> BTreeSet<Need> {
-    let Balance {
-        backends, local, ..
-    } = balance;
-    let here = backends.iter().chain(local).filter(|backend| backend.here);
+fn needs(frontend: &Frontend, claim: &Claim) -> BTreeSet<Need> {
+    let balance = &claim.balance;
+    let both = || balance.backends.iter().chain(&balance.local);
+    let here = both().filter(|backend| backend.here);
     let hairpins = here.map(|backend| Need::Hairpin(backend.address));
-    let chains = [(backends, false), (local, true)]
+    let chains = [(&balance.backends, false), (&balance.local, true)]
         .into_iter()
         .filter(|(backends, _)| !backends.is_empty())
         .map(|(backends, local)| Need::Balance(Pool::of(frontend, local), backends.len()));
@@ -131,5 +163,55 @@ fn needs(frontend: &Frontend, balance: &Balance) -> BTreeSet<Need> {
         .chain(chains)
         .chain(cluster_ip)
         .chain(balance.sources.clone().map(Need::Sources))
+        .chain(session_needs(frontend, claim))
         .collect()
+}
+
+/// What it needs for its clients to keep their endpoints.
+fn session_needs(frontend: &Frontend, claim: &Claim) -> Vec<Need> {
+    let mut needs = Vec::new();
+    let (Some(numbers), balance) = (&claim.numbers, &claim.balance) else {
+        return needs;
+    };
+    let scoped = balance.scope == TrafficPolicy::Local;
+    for (is_local_pool, local, backends, ids) in [
+        (false, scoped, &balance.backends, &numbers.backends),
+        (true, true, &balance.local, &numbers.local),
+    ] {
+        let pool = Pool::of(frontend, is_local_pool);
+        needs.extend(claim.sticky(pool, local, backends).map(Need::Sticky));
+        let slots = (0..).zip(backends).zip(ids);
+        needs.extend(slots.flat_map(|((slot, backend), id)| {
+            slot_needs(
+                local,
+                frontend.protocol,
+                (numbers.service, slot, *id),
+                backend,
+            )
+        }));
+    }
+    needs
+}
+
+fn slot_needs(
+    local: bool,
+    protocol: Protocol,
+    (service, slot, endpoint): (u32, u32, u32),
+    backend: &Backend,
+) -> [Need; 2] {
+    [
+        Need::SessionSlot {
+            local,
+            service,
+            slot,
+            endpoint,
+        },
+        Need::SessionEndpoint {
+            local,
+            protocol,
+            number: endpoint,
+            address: backend.address,
+            port: backend.port,
+        },
+    ]
 }

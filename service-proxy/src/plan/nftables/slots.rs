@@ -47,7 +47,7 @@ pub fn keep(before: &[Backend], now: &mut Vec<Backend>) {
 }
 
 /// What names an endpoint.
-fn socket(backend: &Backend) -> Socket {
+pub fn socket(backend: &Backend) -> Socket {
     (backend.address, backend.port)
 }
 

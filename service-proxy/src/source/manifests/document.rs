@@ -3,20 +3,18 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
-    sync::Arc,
 };
 
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::defaults;
 use crate::{
-    model::{Change, ObjectKey, ObjectName},
-    source::decode::{self, Invalid},
+    model::{Change, ObjectKey},
+    source::object,
 };
 
 /// How a file is written.
@@ -215,63 +213,20 @@ fn items(mut list: Value) -> Vec<Result<Option<Change>, String>> {
 }
 
 fn read_service(value: Value) -> Result<Option<Change>, String> {
-    let mut service: Service = typed(value)?;
+    let mut service: Service = object::typed(value)?;
     defaults::service(&mut service);
-    named(
-        "Service",
-        &service.metadata.name,
-        decode::name(&service.metadata),
-        |name| {
-            Ok(Change::Service(
-                name,
-                decode::service(&service)?.map(Arc::new),
-            ))
-        },
-    )
+    object::service(&service).map(Some)
 }
 
 fn read_slice(value: Value) -> Result<Option<Change>, String> {
-    let mut slice: EndpointSlice = typed(value)?;
+    let mut slice: EndpointSlice = object::typed(value)?;
     defaults::endpoint_slice(&mut slice);
-    named(
-        "EndpointSlice",
-        &slice.metadata.name,
-        decode::name(&slice.metadata),
-        |name| {
-            Ok(Change::EndpointSlice(
-                name,
-                decode::endpoint_slice(&slice)?.map(Arc::new),
-            ))
-        },
-    )
+    object::endpoint_slice(&slice).map(Some)
 }
 
 fn read_node(value: Value) -> Result<Option<Change>, String> {
-    let node: Node = typed(value)?;
-    named(
-        "Node",
-        &node.metadata.name,
-        decode::cluster_name(&node.metadata),
-        |name| Ok(Change::Node(name, Some(Arc::new(decode::node(&node))))),
-    )
-}
-
-/// Lets the error of an object say which object it is about.
-fn named(
-    kind: &str,
-    text: &Option<String>,
-    name: Result<ObjectName, Invalid>,
-    read: impl FnOnce(ObjectName) -> Result<Change, Invalid>,
-) -> Result<Option<Change>, String> {
-    let text = text.as_deref().unwrap_or("without name");
-    name.and_then(read)
-        .map(Some)
-        .map_err(|invalid| format!("{kind} {text}: {invalid}"))
-}
-
-/// A Kubernetes object; the error names the field.
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(value).map_err(|error| error.to_string())
+    let node: Node = object::typed(value)?;
+    object::node(&node).map(Some)
 }
 
 #[cfg(test)]

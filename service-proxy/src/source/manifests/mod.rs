@@ -9,6 +9,6 @@ mod document;
 mod settle;
 mod watch;
 
-pub use directory::Unreadable;
+pub use directory::{Directory, Outcome, Unreadable};
 pub use document::{Format, Parsed, Problem, parse};
 pub use watch::{Manifests, StartError};

@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 use nix::errno::Errno;
 
 use crate::{
-    model::{Catalogue, Change},
+    configuration::Settings,
+    model::Catalogue,
     reconcile::{Outcome, Sent},
 };
 
@@ -67,27 +68,56 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
     }
 }
 
-/// Warns of what Services ask for and do not get, once for each change of one.
-pub fn unserved(changes: &[Change]) {
-    for change in changes {
-        if let Change::Service(name, Some(service)) = change {
-            for field in &service.unserved {
-                tracing::warn!(
-                    "Service {name}: {field} is of no effect with this program; everything else of the \
-                     Service is served"
-                );
-            }
+/// Tells what a person should know of the configuration.
+pub fn warnings(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Tells that nothing can be done before the API server says more of the node.
+pub fn waits(node: &str) {
+    tracing::info!(
+        "detectLocalMode: NodeCIDR: waits for the podCIDRs of Node {node}; until then, what stands in the \
+         kernel stays as it is"
+    );
+}
+
+/// Tells that a new text of the configuration's file is in force, and what of it is not.
+pub fn reloaded(before: &Settings, after: &Settings) {
+    tracing::info!("--config: the file has changed; what it says now is in force");
+    for (same, keys) in [
+        (
+            before.kubeconfig == after.kubeconfig,
+            "clientConnection.kubeconfig",
+        ),
+        (before.hostname == after.hostname, "hostnameOverride"),
+        (
+            before.bindings == after.bindings,
+            "healthzBindAddress, metricsBindAddress, bindAddressHardFail",
+        ),
+        (before.verbosity == after.verbosity, "logging.verbosity"),
+    ] {
+        if !same {
+            tracing::warn!("--config: {keys}: the change is in force after a restart");
         }
     }
+}
+
+/// Tells that a new text of the configuration's file is of no use.
+pub fn not_reloaded(wrong: &str) {
+    tracing::error!(
+        "the configuration has changed, and is not followed: {wrong}; what it said before stays in force"
+    );
 }
 
 /// Tells how many tracked flows were forgotten, if any.
 pub fn forgot(outcome: &kernel::Result<usize>) {
     match outcome {
         Ok(0) => {}
-        Ok(flows) => tracing::info!("forgot {flows} UDP flows to endpoints that serve no longer"),
+        Ok(flows) => tracing::info!("forgot {flows} flows to endpoints that serve no longer"),
         Err(error) => tracing::error!(
-            "forget UDP flows to endpoints that serve no longer: {error}; until the next sync, clients with \
+            "forget flows to endpoints that serve no longer: {error}; until the next sync, clients with \
              such flows may get no answer; the kernel needs nf_conntrack_netlink, and this program \
              CAP_NET_ADMIN"
         ),

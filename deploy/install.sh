@@ -1,0 +1,123 @@
+#!/bin/sh
+# Installs Tweed on a machine without a cluster, and takes it away again.
+#
+#   install.sh BINARIES      installs the programs of the directory BINARIES, the CNI plugins, a network
+#                            configuration list and systemd units
+#   install.sh --uninstall   undoes that: files that were replaced come back, files that were new go, and so does
+#                            what the programs made in the kernel
+#
+# Nothing is started or enabled: the end of the output says how. PREFIX=/some/root installs into another root.
+set -eu
+
+PREFIX=${PREFIX:-}
+STATE=$PREFIX/var/lib/tweed/install
+PROGRAMS='cni-plugin flannel-agent service-proxy'
+UNITS='flannel-agent.service service-proxy.service'
+here=$(cd "$(dirname "$0")" && pwd)
+
+say() { echo "install.sh: $*"; }
+fail() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+# Whether something is there, be it a link to nowhere.
+exists() { [ -e "$1" ] || [ -h "$1" ]; }
+
+# Takes note of a file before it is made or replaced, and keeps what it replaces.
+keep() {
+    path=$1
+    grep -qxF "$path" "$STATE/files" && return
+    if exists "$PREFIX$path"; then
+        mkdir -p "$STATE/replaced$(dirname "$path")"
+        cp -pP "$PREFIX$path" "$STATE/replaced$path"
+    fi
+    echo "$path" >>"$STATE/files"
+}
+
+# Makes a directory and those above it, and takes note of those that are new.
+directory() {
+    [ -d "$PREFIX$1" ] && return
+    directory "$(dirname "$1")"
+    mkdir "$PREFIX$1"
+    echo "$1" >>"$STATE/directories"
+    say "made $1"
+}
+
+# put MODE SOURCE PATH: by rename, so that nobody ever sees half a file.
+put() {
+    directory "$(dirname "$3")"
+    keep "$3"
+    cp "$2" "$PREFIX$3.tweed-new"
+    chmod "$1" "$PREFIX$3.tweed-new"
+    mv -f "$PREFIX$3.tweed-new" "$PREFIX$3"
+    say "installed $3"
+}
+
+install_all() {
+    binaries=$1
+    for program in $PROGRAMS; do
+        [ -x "$binaries/$program" ] || fail "$binaries/$program: no such program; build them by: make dist"
+    done
+    mkdir -p "$STATE"
+    touch "$STATE/files" "$STATE/directories"
+    for program in $PROGRAMS; do
+        put 755 "$binaries/$program" "/usr/local/bin/$program"
+    done
+    directory /opt/cni/bin
+    names=$(mktemp -d)
+    "$binaries/cni-plugin" install "$names" >/dev/null
+    for name in "$names"/*; do
+        keep "/opt/cni/bin/${name##*/}"
+    done
+    rm -rf "$names"
+    directory /etc/cni/net.d
+    keep /etc/cni/net.d/10-flannel.conflist
+    "$binaries/cni-plugin" install "$PREFIX/opt/cni/bin" "$here/10-flannel.conflist" \
+        "$PREFIX/etc/cni/net.d/10-flannel.conflist"
+    directory /etc/tweed/manifests
+    for unit in $UNITS; do
+        put 644 "$here/systemd/$unit" "/etc/systemd/system/$unit"
+    done
+    say "done. To go on:"
+    echo "  etcdctl put /coreos.com/network/config \"\$(cat $here/net-conf.json)\"   # once for the cluster"
+    echo "  echo FLANNELD_ETCD_ENDPOINTS=http://ETCD:2379 >/etc/tweed/flannel-agent.env"
+    echo "  systemctl daemon-reload && systemctl enable --now flannel-agent service-proxy"
+}
+
+# What the programs left in the kernel. Pods lose their network by this.
+clean_kernel() {
+    [ -z "$PREFIX" ] || return 0
+    if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
+        systemctl disable --now flannel-agent service-proxy || say "no units to stop"
+    fi
+    /usr/local/bin/service-proxy --cleanup
+    /usr/local/bin/flannel-agent --cleanup
+}
+
+uninstall_all() {
+    [ -e "$STATE/files" ] || fail "nothing is installed: there is no $STATE/files"
+    clean_kernel
+    while read -r path; do
+        if exists "$STATE/replaced$path"; then
+            mv -f "$STATE/replaced$path" "$PREFIX$path"
+            say "put $path back"
+        else
+            rm -f "$PREFIX$path"
+            say "removed $path"
+        fi
+    done <"$STATE/files"
+    # The deepest first; one that somebody else uses by now stays.
+    sort -r "$STATE/directories" | while read -r path; do
+        if rmdir "$PREFIX$path" 2>/dev/null; then say "removed $path"; else say "$path is in use and stays"; fi
+    done
+    rm -rf "$STATE"
+    rmdir "$PREFIX/var/lib/tweed" || say "/var/lib/tweed is in use and stays"
+    say "done"
+}
+
+case "${1:-}" in
+--uninstall) uninstall_all ;;
+'' | -*) fail "usage: install.sh BINARIES | install.sh --uninstall" ;;
+*) install_all "$1" ;;
+esac

@@ -1,0 +1,349 @@
+//! What of a configuration has an effect.
+
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use kernel::{Family, IfName};
+
+use super::{Configuration, Problem, check, check::network};
+use crate::{
+    model::Node,
+    plan::{
+        Conntrack,
+        nftables::{Mark, NodePortAddresses, NodeRules, Pods},
+    },
+    report::http::Bindings,
+    tuning::Tuning,
+};
+
+/// What of a configuration has an effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The kubeconfig file, if one is named.
+    pub kubeconfig: Option<PathBuf>,
+    /// The name of this node, if it is not the host's.
+    pub hostname: Option<String>,
+    /// How local traffic is known.
+    pub detector: Detector,
+    /// The networks of addresses that NodePorts are served on; of a family without any on all.
+    pub node_ports: Vec<IpNetwork>,
+    /// Every connection to a cluster IP is masqueraded.
+    pub masquerade_all: bool,
+    /// The bit of a packet's mark that says that it is to be masqueraded.
+    pub mark: Mark,
+    /// How often everything is compared with the kernel.
+    pub sync_period: std::time::Duration,
+    /// How long it is at the least from one change of the kernel to the next.
+    pub min_sync_period: std::time::Duration,
+    /// Where health and metrics are served.
+    pub bindings: Bindings,
+    /// What of the machine is set.
+    pub tuning: Tuning,
+    /// How much is logged, as klog counts.
+    pub verbosity: u32,
+}
+
+/// How connections from pods of this node are known (F27).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detector {
+    /// By the cluster's pod network.
+    ClusterCidr(Vec<IpNetwork>),
+    /// By the node's own pod network.
+    NodeCidr,
+    /// By the bridge that they come in by.
+    Bridge(IfName),
+    /// By how the name of the interface begins that they come in by.
+    InterfacePrefix(IfName),
+}
+
+/// A configuration that can't be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Refused(pub Vec<String>);
+
+/// The modes that there are not yet.
+const MISSING_MODES: [&str; 2] = ["iptables", "ipvs"];
+
+// === impl Settings ===
+
+impl Settings {
+    /// The settings of a configuration, and what a person should know of keys without effect.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its key, and everything that is right but not done by this program yet.
+    pub fn of(configuration: &Configuration) -> Result<(Self, Vec<String>), Refused> {
+        let mut wrong: Vec<_> = check(configuration)
+            .iter()
+            .map(Problem::to_string)
+            .collect();
+        wrong.extend(missing(configuration));
+        let detector = detector(configuration);
+        let (true, Some(detector)) = (wrong.is_empty(), detector) else {
+            return Err(Refused(wrong));
+        };
+        let nftables = &configuration.nftables;
+        let settings = Self {
+            kubeconfig: some_text(&configuration.client_connection.kubeconfig).map(PathBuf::from),
+            hostname: some_text(&configuration.hostname_override),
+            detector,
+            node_ports: configuration
+                .node_port_addresses
+                .iter()
+                .filter_map(|text| network(text))
+                .collect(),
+            masquerade_all: nftables.masquerade_all,
+            mark: Mark::bit(u32::try_from(nftables.masquerade_bit.unwrap_or(14)).unwrap_or(14)),
+            sync_period: nftables.sync_period.duration(),
+            min_sync_period: nftables.min_sync_period.duration(),
+            bindings: Bindings {
+                healthz: configuration.healthz_bind_address.parse().ok(),
+                metrics: configuration.metrics_bind_address.parse().ok(),
+                hard_fail: configuration.bind_address_hard_fail,
+            },
+            tuning: tuning(configuration),
+            verbosity: configuration.logging.verbosity,
+        };
+        Ok((settings, without_effect(configuration)))
+    }
+
+    /// The name of this node, as kube-proxy makes it: without blanks, in lower case.
+    ///
+    /// # Errors
+    /// If the kernel does not tell the host name where that is needed.
+    pub fn node(&self) -> kernel::Result<String> {
+        let name = match &self.hostname {
+            Some(name) => name.clone(),
+            None => kernel::sysctl::get("kernel/hostname")?,
+        };
+        Ok(name.trim().to_lowercase())
+    }
+
+    /// What of the rules of a family is the same for all Services; `None` as long as that takes to know more
+    /// of the node.
+    pub fn rules(&self, family: Family, node: Option<&Node>) -> Option<NodeRules> {
+        let of_family = |network: &&IpNetwork| Family::of_network(network) == family;
+        let networks: Vec<_> = self.node_ports.iter().filter(of_family).copied().collect();
+        Some(NodeRules {
+            pods: match &self.detector {
+                Detector::ClusterCidr(networks) => {
+                    networks.iter().find(of_family).copied().map(Pods::Network)
+                }
+                Detector::NodeCidr => {
+                    let networks = &node?.pod_networks;
+                    if networks.is_empty() {
+                        return None;
+                    }
+                    networks.iter().find(of_family).copied().map(Pods::Network)
+                }
+                Detector::Bridge(name) => Some(Pods::Bridge(name.clone())),
+                Detector::InterfacePrefix(name) => Some(Pods::InterfacePrefix(name.clone())),
+            },
+            masquerade_all: self.masquerade_all,
+            node_ports: if networks.is_empty() {
+                NodePortAddresses::All
+            } else {
+                NodePortAddresses::In(networks)
+            },
+            mark: self.mark,
+        })
+    }
+}
+
+/// What is right, but not done by this program yet.
+fn missing(configuration: &Configuration) -> Vec<String> {
+    let mode = configuration.mode.as_str();
+    let gate = configuration.feature_gates.get("AllowServiceExternalIPs");
+    let primary = configuration.node_port_addresses == ["primary"];
+    [
+        (
+            MISSING_MODES.contains(&mode),
+            format!("mode: {mode} is not there yet; say nftables, or nothing"),
+        ),
+        (
+            primary,
+            "nodePortAddresses: primary is not there yet; name the node's network instead".into(),
+        ),
+        (
+            gate == Some(&false),
+            "featureGates.AllowServiceExternalIPs: to serve no externalIPs is not there yet".into(),
+        ),
+        (
+            configuration.logging.format == "json",
+            "logging.format: json is not there yet; say text".into(),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(asked, words)| asked.then_some(words))
+    .collect()
+}
+
+/// What was asked for and has no effect, where one could expect that it had.
+fn without_effect(configuration: &Configuration) -> Vec<String> {
+    let gates = configuration.feature_gates.iter();
+    let mut notes: Vec<_> = gates
+        .map(|(gate, value)| {
+            format!("featureGates.{gate}: {value} has no effect: this program has no feature gates")
+        })
+        .collect();
+    for (asked, words) in [
+        (
+            configuration.enable_profiling,
+            "enableProfiling: has no effect: there is no /debug/pprof",
+        ),
+        (
+            !configuration.show_hidden_metrics_for_version.is_empty(),
+            "showHiddenMetricsForVersion: has no effect: no metrics are hidden",
+        ),
+        (
+            !configuration.logging.vmodule.is_empty(),
+            "logging.vmodule: has no effect: RUST_LOG sets what is logged of a module",
+        ),
+        (
+            configuration.windows_run_as_service,
+            "windowsRunAsService: has no effect: this is for Linux",
+        ),
+    ] {
+        notes.extend(asked.then(|| words.to_owned()));
+    }
+    notes
+}
+
+fn detector(configuration: &Configuration) -> Option<Detector> {
+    let detect = &configuration.detect_local;
+    match configuration.detect_local_mode.as_str() {
+        "ClusterCIDR" => {
+            let networks = configuration.cluster_cidr.split(',').filter_map(network);
+            Some(Detector::ClusterCidr(networks.collect()))
+        }
+        "NodeCIDR" => Some(Detector::NodeCidr),
+        "BridgeInterface" => detect.bridge_interface.parse().ok().map(Detector::Bridge),
+        "InterfaceNamePrefix" => {
+            let prefix = detect.interface_name_prefix.parse().ok();
+            prefix.map(Detector::InterfacePrefix)
+        }
+        _ => None,
+    }
+}
+
+fn tuning(configuration: &Configuration) -> Tuning {
+    let conntrack = &configuration.conntrack;
+    let count =
+        |number: Option<i32>| number.map_or(0, |number| u32::try_from(number).unwrap_or_default());
+    Tuning {
+        conntrack: Conntrack {
+            max_per_core: count(conntrack.max_per_core),
+            min: count(conntrack.min),
+            tcp_established: conntrack
+                .tcp_established_timeout
+                .unwrap_or_default()
+                .duration(),
+            tcp_close_wait: conntrack
+                .tcp_close_wait_timeout
+                .unwrap_or_default()
+                .duration(),
+            udp: conntrack.udp_timeout.duration(),
+            udp_stream: conntrack.udp_stream_timeout.duration(),
+            tcp_be_liberal: conntrack.tcp_be_liberal,
+        },
+        reset_tcp: false,
+        oom_score_adj: configuration.oom_score_adj.unwrap_or(-999),
+    }
+}
+
+fn some_text(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn pods(configuration: &Configuration, node: Option<&Node>) -> Vec<Option<Option<Pods>>> {
+        let (settings, _) = Settings::of(configuration).unwrap();
+        let rules = Family::ALL.map(|family| settings.rules(family, node));
+        rules
+            .into_iter()
+            .map(|rules| rules.map(|rules| rules.pods))
+            .collect()
+    }
+
+    #[test]
+    fn local_traffic_by_every_detector() {
+        let mut configuration = Configuration::usual();
+        assert_eq!(pods(&configuration, None), [Some(None), Some(None)]);
+        configuration.cluster_cidr = "fd00:10::/56,10.244.3.7/16".into();
+        let [v4, v6] =
+            ["10.244.0.0/16", "fd00:10::/56"].map(|text| Pods::Network(text.parse().unwrap()));
+        assert_eq!(
+            pods(&configuration, None),
+            [Some(Some(v4.clone())), Some(Some(v6))]
+        );
+
+        configuration.detect_local_mode = "NodeCIDR".into();
+        assert_eq!(pods(&configuration, None), [None, None]);
+        assert_eq!(pods(&configuration, Some(&Node::default())), [None, None]);
+        let node = Node {
+            pod_networks: vec!["10.244.0.0/16".parse().unwrap()],
+            ..Node::default()
+        };
+        assert_eq!(
+            pods(&configuration, Some(&node)),
+            [Some(Some(v4)), Some(None)]
+        );
+
+        configuration.detect_local_mode = "BridgeInterface".into();
+        configuration.detect_local.bridge_interface = "cni0".into();
+        let bridge = Pods::Bridge("cni0".parse().unwrap());
+        assert_eq!(
+            pods(&configuration, None),
+            [Some(Some(bridge.clone())), Some(Some(bridge))]
+        );
+
+        configuration.detect_local_mode = "InterfaceNamePrefix".into();
+        configuration.detect_local.interface_name_prefix = "veth".into();
+        let prefix = Pods::InterfacePrefix("veth".parse().unwrap());
+        assert_eq!(
+            pods(&configuration, None),
+            [Some(Some(prefix.clone())), Some(Some(prefix))]
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_or_not_there_is_told_at_once() {
+        let mut configuration = Configuration::usual();
+        configuration.mode = "ipvs".into();
+        configuration.oom_score_adj = Some(5000);
+        configuration.logging.format = "json".into();
+        let Refused(wrong) = Settings::of(&configuration).unwrap_err();
+        let keys: Vec<_> = wrong
+            .iter()
+            .filter_map(|line| line.split(':').next())
+            .collect();
+        assert_eq!(keys, ["oomScoreAdj", "mode", "logging.format"]);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let mut configuration = Configuration::usual();
+        assert_eq!(Settings::of(&configuration).unwrap().1, [""; 0]);
+        configuration.enable_profiling = true;
+        configuration.feature_gates.insert("SomeGate".into(), true);
+        let (_, notes) = Settings::of(&configuration).unwrap();
+        assert!(notes[0].starts_with("featureGates.SomeGate: "), "{notes:?}");
+        assert!(notes[1].starts_with("enableProfiling: "), "{notes:?}");
+    }
+
+    #[test]
+    fn the_mark_is_a_bit() {
+        let mut configuration = Configuration::usual();
+        let mark = |configuration: &Configuration| {
+            let (settings, _) = Settings::of(configuration).unwrap();
+            settings.rules(Family::V4, None).unwrap().mark.value()
+        };
+        assert_eq!(mark(&configuration), 0x4000);
+        configuration.nftables.masquerade_bit = Some(0);
+        assert_eq!(mark(&configuration), 1);
+    }
+}

@@ -1,0 +1,98 @@
+//! What becomes of a packet, and which objects of the kernel it meets.
+
+use std::net::IpAddr;
+
+use kernel::{
+    Family,
+    nft::{self, ObservedSet, ObservedTable},
+    route,
+};
+use serde::Serialize;
+
+use super::{plan, source::Objects};
+use crate::plan::{
+    Frontend,
+    explain::{Explanation, Packet, Surroundings, View},
+    nftables::{Involved, TABLE},
+};
+
+/// What becomes of a packet, and what it meets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// The elements that it meets.
+    pub kernel: Vec<Object>,
+}
+
+/// An element of a set or map in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// The command that would add it, in nft's language.
+    pub command: String,
+    /// Whether it is there.
+    pub present: bool,
+}
+
+/// Explains a packet by the objects and by what the kernel says of its addresses.
+pub fn explain(objects: &Objects, packet: &Packet) -> kernel::Result<Found> {
+    let family = Family::of(&packet.source);
+    let surroundings = surroundings(packet)?;
+    let view = View {
+        catalogue: &objects.catalogue,
+        here: objects.here(),
+        rules: objects.rules(family),
+        surroundings: &surroundings,
+    };
+    let explanation = view.explain(packet);
+    let kernel = match &explanation.frontend {
+        Some(frontend) => met(objects, family, frontend)?,
+        None => Vec::new(),
+    };
+    Ok(Found {
+        explanation,
+        kernel,
+    })
+}
+
+fn surroundings(packet: &Packet) -> kernel::Result<Surroundings> {
+    let mut handle = route::Handle::open()?;
+    let own = handle.addresses(None)?;
+    let on_node = |address: IpAddr| own.iter().any(|it| it.address.ip() == address);
+    // A sender that there is no way to is none that a packet can be answered to.
+    let way = handle.lookup(packet.source).ok().flatten();
+    let interface = match way {
+        Some(way) => handle.link_by_index(way.interface)?,
+        None => None,
+    };
+    Ok(Surroundings {
+        source_on_node: on_node(packet.source),
+        source_interface: interface.map(|link| link.name),
+        destination_on_node: on_node(packet.destination.ip()),
+    })
+}
+
+/// The elements that should stand for a frontend, each with whether it does.
+fn met(objects: &Objects, family: Family, frontend: &Frontend) -> kernel::Result<Vec<Object>> {
+    let observed = nft::Handle::open()?.read(family, TABLE)?;
+    let mut plan = plan(objects, family);
+    if let Some(observed) = &observed {
+        plan.adopt(observed);
+    }
+    let object = |involved: Involved| Object {
+        present: observed
+            .as_ref()
+            .is_some_and(|table| is_present(table, &involved)),
+        command: involved.command,
+    };
+    Ok(plan.involved(frontend).into_iter().map(object).collect())
+}
+
+fn is_present(table: &ObservedTable, involved: &Involved) -> bool {
+    match table.sets.get(involved.set) {
+        Some(ObservedSet::Known(set)) => set.elements.get(&involved.key) == Some(&involved.element),
+        _ => false,
+    }
+}

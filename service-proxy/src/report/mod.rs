@@ -1,0 +1,12 @@
+//! What others get to see: lines in the log, health, metrics.
+
+pub mod check_ports;
+pub mod health;
+pub mod http;
+mod log;
+pub mod metrics;
+mod process;
+mod progress;
+
+pub use log::{Occasion, forgot, not_reloaded, reloaded, synced, waits, warnings};
+pub use progress::Progress;

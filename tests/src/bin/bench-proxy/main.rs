@@ -1,0 +1,138 @@
+//! Measures the service proxy, and kube-proxy beside it: real packets of a client's pod, the stand-in of the API
+//! server, and clusters of several sizes that are loaded, changed and unloaded.
+//!
+//! Twenty Services are answered by a real pod, the last by name among them; the endpoints of all others are
+//! nowhere. Each proxy has a node of its own, one after the other.
+
+mod objects;
+mod run;
+mod site;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use lab::Programs;
+
+use crate::{
+    objects::Size,
+    run::{Contender, Figures, measure},
+};
+
+/// Measures service proxies, in network namespaces of its own.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Services x endpoints of each; may be given several times.
+    #[arg(long, default_values = ["10000x10", "30000x2", "1000x250"])]
+    size: Vec<Size>,
+    /// The service proxy [default: that of the directory of this program]
+    #[arg(long)]
+    service_proxy: Option<PathBuf>,
+    /// kube-proxy, to be measured too.
+    #[arg(long)]
+    kube_proxy: Option<PathBuf>,
+    /// How many changes in all; the figures after the first tenth are printed too.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    changes: u32,
+}
+
+type Row = (String, fn(&Figures) -> String);
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let ours = match &arguments.service_proxy {
+        Some(path) => path.clone(),
+        None => Programs::find()?.service_proxy(),
+    };
+    let mut contenders = vec![Contender {
+        name: "Tweed",
+        program: &ours,
+    }];
+    contenders.extend(arguments.kube_proxy.as_deref().map(|program| Contender {
+        name: "kube-proxy",
+        program,
+    }));
+    let mut columns = Vec::new();
+    for size in &arguments.size {
+        for contender in &contenders {
+            let figures = measure(contender, *size, columns.len(), arguments.changes);
+            let figures =
+                figures.with_context(|| format!("{} at {size}", contender.program.display()))?;
+            columns.push((format!("{size} {}", contender.name), figures));
+        }
+    }
+    print(&columns, arguments.changes);
+    Ok(())
+}
+
+fn print(columns: &[(String, Figures)], changes: u32) {
+    let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    println!("| | {} |", names.join(" | "));
+    println!("|---{}|", "|---".repeat(names.len()));
+    for (name, cell) in rows(changes) {
+        let cells: Vec<_> = columns.iter().map(|(_, figures)| cell(figures)).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+}
+
+fn rows(changes: u32) -> Vec<Row> {
+    vec![
+        (
+            "P1: an endpoint changes until a client reaches the new one, median / longest".into(),
+            |it| format!("{} / {}", median(&it.changes), longest(&it.changes)),
+        ),
+        ("P2: start until the last Service answers".into(), |it| {
+            milliseconds(it.start)
+        }),
+        ("P3: resident after the start".into(), |it| {
+            mebibytes(it.memory)
+        }),
+        (format!("P3: after {} changes", changes / 10), |it| {
+            mebibytes(it.thousand.1)
+        }),
+        (format!("P3: after {changes} changes"), |it| {
+            mebibytes(it.ten_thousand.1)
+        }),
+        ("the most at any time".into(), |it| {
+            mebibytes(it.most_memory)
+        }),
+        (
+            format!("{} changes of other Services, all in", changes / 10),
+            |it| milliseconds(it.thousand.0),
+        ),
+        (
+            "P8: a connection to the last Service, median, and to its pod".into(),
+            |it| {
+                let [service, pod] = &it.connects;
+                format!("{}, {}", median(service), median(pod))
+            },
+        ),
+        ("everything deleted until nothing is served".into(), |it| {
+            milliseconds(it.unload)
+        }),
+    ]
+}
+
+fn median(sorted: &[Duration]) -> String {
+    milliseconds(sorted.get(sorted.len() / 2).copied().unwrap_or_default())
+}
+
+fn longest(sorted: &[Duration]) -> String {
+    milliseconds(sorted.last().copied().unwrap_or_default())
+}
+
+fn milliseconds(duration: Duration) -> String {
+    let milliseconds = duration.as_secs_f64() * 1e3;
+    if milliseconds < 1.0 {
+        format!("{milliseconds:.3} ms")
+    } else {
+        format!("{milliseconds:.1} ms")
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "printed with one digit")]
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    format!("{mebibytes:.1} MiB")
+}
