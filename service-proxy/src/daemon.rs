@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     configuration::{Detector, Follow, Settings},
+    drift::{CannotWatch, Drift},
     flows::Flows,
     model::{Catalogue, ObjectName},
     options::Options,
@@ -27,6 +28,9 @@ use crate::{
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
 /// period.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How soon after a look at all that stands in the kernel the next one may follow, whoever goes on to change it.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What the daemon is to do.
 #[derive(Debug)]
@@ -70,6 +74,9 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// What others change in the kernel can't be watched.
+    #[error("{0}; service-proxy needs to be told when others change its rules")]
+    Drift(#[from] CannotWatch),
     /// There are no health and metrics servers.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -100,14 +107,20 @@ struct Daemon {
     /// How many attempts have failed in a row.
     failures: u32,
     look_at: Instant,
+    /// When all that stands in the kernel was compared last.
+    looked_at: Instant,
 }
 
 // === impl Daemon ===
 
 impl Daemon {
     /// Knows nothing yet. Health and metrics are served from now on.
-    fn new(options: Options, node: String, settings: Settings) -> Result<Self, Error> {
-        let kernel = Handle::open()?;
+    fn new(
+        kernel: Handle,
+        options: Options,
+        node: String,
+        settings: Settings,
+    ) -> Result<Self, Error> {
         let progress = Progress::new(&node, settings.sync_period);
         let subject = http::Subject {
             health: progress.health.clone(),
@@ -141,6 +154,7 @@ impl Daemon {
             failures: 0,
             free_at: Instant::now(),
             look_at: Instant::now(),
+            looked_at: Instant::now(),
         })
     }
 
@@ -248,8 +262,14 @@ impl Daemon {
         }
     }
 
+    /// Somebody else has changed a table of ours.
+    fn disturbed(&mut self) {
+        self.look_at = self.look_at.min(self.looked_at + PAUSE);
+    }
+
     fn resync(&mut self) {
         self.sync(Occasion::Resync, |reconciler, _| reconciler.resync());
+        self.looked_at = Instant::now();
     }
 
     fn sync(
@@ -301,7 +321,9 @@ pub async fn run(orders: Orders) -> Result<(), Error> {
     orders.settings.tuning.protect();
     let (mut source, all) = open(&orders).await?;
     let mut file = orders.file;
-    let mut daemon = Daemon::new(orders.options, orders.node, orders.settings)?;
+    let kernel = Handle::open()?;
+    let mut drift = Drift::open(&kernel)?;
+    let mut daemon = Daemon::new(kernel, orders.options, orders.node, orders.settings)?;
     daemon.learn(all);
     loop {
         let known = source.is_complete() && !daemon.waiting;
@@ -312,8 +334,9 @@ pub async fn run(orders: Orders) -> Result<(), Error> {
             _ = interrupt.recv() => break,
             text = changed(&mut file) => daemon.reload(text),
             () = sleep_until(daemon.free_at), if behind => daemon.follow(),
-            news = source.next() => daemon.learn(news),
+            () = drift.next() => daemon.disturbed(),
             () = sleep_until(daemon.look_at), if known => daemon.resync(),
+            news = source.next() => daemon.learn(news),
         }
     }
     tracing::info!("stopped; what it has put into the kernel stays and goes on to work");

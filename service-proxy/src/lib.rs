@@ -6,6 +6,7 @@
 
 pub mod configuration;
 pub mod daemon;
+mod drift;
 pub mod flows;
 pub mod inspect;
 pub mod model;

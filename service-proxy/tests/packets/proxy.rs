@@ -125,9 +125,11 @@ fn daemon(network: &Network, options: &[&str]) -> Command {
         .arg("--manifests")
         .arg(network.manifests())
         .args(["--hostname-override", "node", "--proxy-mode", "nftables"])
-        .args(["--sync-period", "500ms"])
         .args(options)
         .stdin(Stdio::null());
+    if !options.contains(&"--sync-period") {
+        command.args(["--sync-period", "500ms"]);
+    }
     command
 }
 
