@@ -6,7 +6,8 @@
 
 pub mod configuration;
 pub mod daemon;
-mod drift;
+pub mod dataplane;
+pub mod drift;
 pub mod flows;
 pub mod inspect;
 pub mod model;

@@ -183,6 +183,11 @@ pub fn forwarding(result: &AddResult) -> Vec<&'static str> {
     used.map(|(_, key)| key).collect()
 }
 
+/// The setting that has an interface not look for duplicates of its IPv6 addresses.
+pub fn no_duplicate_detection(interface: &IfName) -> (String, &'static str) {
+    (format!("net/ipv6/conf/{interface}/accept_dad"), "0")
+}
+
 /// Settings of the container's interface, before it has addresses: key below `/proc/sys`, and value.
 /// With `detect_duplicates` the kernel asks around for others with its IPv6 addresses before it uses them.
 pub fn container_settings(
