@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     configuration::{Detector, Follow, Settings},
     dataplane::{Dataplane, Failure},
+    drift::{CannotWatch, Drift},
     flows::Flows,
     model::{Catalogue, ObjectName},
     options::Options,
@@ -28,6 +29,9 @@ use crate::{
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
 /// period.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How soon after a look at all that stands in the kernel the next one may follow, whoever goes on to change it.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What the daemon is to do.
 #[derive(Debug)]
@@ -76,6 +80,9 @@ pub enum Error {
         "{0}; service-proxy needs CAP_NET_ADMIN, and for iptables mode the programs of iptables"
     )]
     Dataplane(#[from] Failure),
+    /// What others change in the kernel can't be watched.
+    #[error("{0}; service-proxy needs to be told when others change its rules")]
+    Drift(#[from] CannotWatch),
     /// There are no health and metrics servers.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -106,6 +113,8 @@ struct Daemon {
     /// How many attempts have failed in a row.
     failures: u32,
     look_at: Instant,
+    /// When all that stands in the kernel was compared last.
+    looked_at: Instant,
 }
 
 // === impl Daemon ===
@@ -146,6 +155,7 @@ impl Daemon {
             failures: 0,
             free_at: Instant::now(),
             look_at: Instant::now(),
+            looked_at: Instant::now(),
         })
     }
 
@@ -256,8 +266,14 @@ impl Daemon {
         }
     }
 
+    /// Somebody else has changed a table of ours.
+    fn disturbed(&mut self) {
+        self.look_at = self.look_at.min(self.looked_at + PAUSE);
+    }
+
     fn resync(&mut self) {
         self.sync(Occasion::Resync, |dataplane, _| dataplane.resync());
+        self.looked_at = Instant::now();
     }
 
     fn sync(
@@ -311,6 +327,7 @@ pub async fn run(orders: Orders) -> Result<(), Error> {
     let (mut source, all) = open(&orders).await?;
     let mut file = orders.file;
     let mut daemon = Daemon::new(orders.options, orders.node, orders.settings)?;
+    let mut drift = daemon.dataplane.watch()?;
     daemon.learn(all);
     loop {
         let known = source.is_complete() && !daemon.waiting;
@@ -321,8 +338,9 @@ pub async fn run(orders: Orders) -> Result<(), Error> {
             _ = interrupt.recv() => break,
             text = changed(&mut file) => daemon.reload(text),
             () = sleep_until(daemon.free_at), if behind => daemon.follow(),
-            news = source.next() => daemon.learn(news),
+            () = disturbed(&mut drift) => daemon.disturbed(),
             () = sleep_until(daemon.look_at), if known => daemon.resync(),
+            news = source.next() => daemon.learn(news),
         }
     }
     tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
@@ -333,6 +351,14 @@ pub async fn run(orders: Orders) -> Result<(), Error> {
 async fn changed(file: &mut Option<Follow>) -> Result<String, String> {
     match file {
         Some(file) => file.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until somebody else has changed what is ours, for ever where that is not announced.
+async fn disturbed(drift: &mut Option<Drift>) {
+    match drift {
+        Some(drift) => drift.next().await,
         None => std::future::pending().await,
     }
 }

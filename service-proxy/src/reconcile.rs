@@ -15,6 +15,7 @@ use kernel::{
 
 use crate::{
     dataplane::Failure,
+    drift::{CannotWatch, Drift},
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
@@ -29,17 +30,36 @@ pub trait Nftables {
 
     /// Carries out a transaction, all or nothing.
     fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()>;
+
+    /// A number that every change raises by one, whoever makes it; never 0.
+    fn generation(&mut self) -> kernel::Result<u32>;
+
+    /// Watches for what others change, where that is announced.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        Ok(None)
+    }
 }
 
 /// Keeps the tables of both families as the Services want them.
 #[derive(Debug)]
 pub struct Reconciler<K> {
-    kernel: K,
+    kernel: Counted<K>,
     node: String,
     plans: [Plan; 2],
     around: Surroundings,
     /// The families whose table is known to be as the plan had it before the latest change.
     in_step: BTreeSet<Family>,
+}
+
+/// A kernel whose changes by us are counted, so that those by others show.
+#[derive(Debug)]
+struct Counted<K> {
+    kernel: K,
+    /// What the generation is if nobody else has changed anything since everything was compared.
+    generation: Option<u32>,
 }
 
 /// What came of an attempt.
@@ -100,7 +120,10 @@ impl<K: Nftables> Reconciler<K> {
         mut rules: impl FnMut(Family) -> NodeRules,
     ) -> Self {
         Self {
-            kernel,
+            kernel: Counted {
+                kernel,
+                generation: None,
+            },
             node: node.into(),
             plans: Family::ALL.map(|family| Plan::new(family, rules(family))),
             around: Surroundings::default(),
@@ -151,18 +174,39 @@ impl<K: Nftables> Reconciler<K> {
         outcome
     }
 
+    /// Watches for what others than this one change in its tables.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    pub fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        self.kernel.kernel.watch()
+    }
+
     /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
     /// kernel does not follow before the next [`Reconciler::resync`].
     pub fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
         let mut plans = self.plans.iter_mut();
-        plans
+        let changed = plans
             .find(|plan| plan.family() == family)
-            .is_some_and(|plan| plan.set_rules(rules, &self.around))
+            .is_some_and(|plan| plan.set_rules(rules, &self.around));
+        if changed {
+            self.kernel.forget();
+        }
+        changed
     }
 
-    /// Compares everything with the kernel, and puts right what differs.
+    /// Compares everything with the kernel, and puts right what differs. Nothing is read where nobody but us
+    /// has changed any rule since the last time.
     pub fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
+        let all = self.in_step.len() == self.plans.len();
+        if all && self.kernel.is_as_left() {
+            for plan in &self.plans {
+                outcome.attempted(plan.family(), Instant::now(), true);
+            }
+            return outcome;
+        }
+        self.kernel.count_from_now();
         for plan in &mut self.plans {
             let started = Instant::now();
             synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
@@ -170,6 +214,38 @@ impl<K: Nftables> Reconciler<K> {
             outcome.attempted(family, started, self.in_step.contains(&family));
         }
         outcome
+    }
+}
+
+// === impl Counted ===
+
+impl<K: Nftables> Counted<K> {
+    fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
+        let applied = self.kernel.apply(transaction);
+        let next = |generation: u32| generation.wrapping_add(1).max(1);
+        self.generation = match applied {
+            Ok(()) => self.generation.map(next),
+            Err(_) => None,
+        };
+        applied
+    }
+
+    /// Whether nobody else has changed anything. Not where that can't be said.
+    fn is_as_left(&mut self) -> bool {
+        let generation = self.kernel.generation();
+        generation.is_ok_and(|generation| self.generation == Some(generation))
+    }
+
+    /// Everything is to be read the next time.
+    fn forget(&mut self) {
+        self.generation = None;
+    }
+
+    /// To be called before everything is read. What others change between this and that is read, and is
+    /// taken for a change once more.
+    fn count_from_now(&mut self) {
+        // Without a generation, everything is read the next time too.
+        self.generation = self.kernel.generation().ok();
     }
 }
 
@@ -195,6 +271,14 @@ impl Nftables for Handle {
 
     fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
         Self::apply(self, transaction)
+    }
+
+    fn generation(&mut self) -> kernel::Result<u32> {
+        Self::generation(self)
+    }
+
+    fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        Drift::open(self).map(Some)
     }
 }
 
@@ -242,13 +326,13 @@ pub fn clean_up(kernel: &mut Handle) -> kernel::Result<Vec<Family>> {
 
 /// Reads a whole table and sends what differs from the plan.
 fn synchronise<K: Nftables>(
-    kernel: &mut K,
+    kernel: &mut Counted<K>,
     plan: &mut Plan,
     in_step: &mut BTreeSet<Family>,
     outcome: &mut Outcome,
 ) {
     let adopt = !in_step.remove(&plan.family());
-    match compare(kernel, plan, adopt)
+    match compare(&mut kernel.kernel, plan, adopt)
         .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
     {
         Ok(()) => {
@@ -269,10 +353,11 @@ pub(crate) fn compare<K: Nftables>(
         plan.adopt(have);
     }
     let mut table = plan.table();
-    if let Some(have) = &observed {
-        keep_room(have, &mut table);
-    }
-    Ok(diff(observed.as_ref(), &table))
+    let Some(have) = observed else {
+        return Ok(plan.cold_start(table));
+    };
+    keep_room(&have, &mut table);
+    Ok(diff(Some(&have), &table))
 }
 
 /// Lets a set stay that has more room than it would be made with now: to shrink it, the table would have to
@@ -286,7 +371,7 @@ fn keep_room(have: &ObservedTable, want: &mut Table) {
 }
 
 fn send<K: Nftables>(
-    kernel: &mut K,
+    kernel: &mut Counted<K>,
     transactions: &[Transaction],
     sent: &mut Sent,
 ) -> kernel::Result<()> {

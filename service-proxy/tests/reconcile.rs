@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     rc::Rc,
     sync::Arc,
@@ -57,6 +57,10 @@ struct State {
     fake: Fake,
     /// How many more transactions are refused.
     refusals: usize,
+    /// The one that is refused, counted from the first.
+    refused: Option<usize>,
+    /// Those that were carried out.
+    applied: Vec<Transaction>,
 }
 
 /// What happens.
@@ -80,9 +84,8 @@ struct Cluster {
     catalogue: Catalogue,
     kernel: Kernel,
     reconciler: Reconciler<Kernel>,
-    /// What numbers of endpoints in sessions stand for, and those that stand for nothing any more.
+    /// What numbers of endpoints in sessions stand for, or have stood for.
     numbers: BTreeMap<(TableFamily, u32), (u32, String)>,
-    used_up: BTreeSet<(TableFamily, u32)>,
 }
 
 // === impl Kernel ===
@@ -98,7 +101,17 @@ impl Nftables for Kernel {
             state.refusals -= 1;
             return Err(kernel::Error::new("as told", Errno::EBUSY));
         }
-        state.fake.apply(transaction)
+        if state.refused == Some(state.applied.len()) {
+            state.refused = None;
+            return Err(kernel::Error::new("as told", Errno::EBUSY));
+        }
+        state.fake.apply(transaction)?;
+        state.applied.push(transaction.clone());
+        Ok(())
+    }
+
+    fn generation(&mut self) -> kernel::Result<u32> {
+        Ok(self.0.borrow().fake.generation())
     }
 }
 
@@ -110,6 +123,18 @@ impl Kernel {
             .iter()
             .filter_map(|family| fake.read(*family, TABLE));
         tables.map(without_numbering).collect()
+    }
+
+    /// Somebody changes a table of their own.
+    fn disturb(&self) {
+        let other = |command| Transaction {
+            family: TableFamily::Inet,
+            table: "other".to_owned(),
+            commands: vec![command],
+        };
+        let fake = &mut self.0.borrow_mut().fake;
+        fake.apply(&other(Command::AddTable)).unwrap();
+        fake.apply(&other(Command::DeleteTable)).unwrap();
     }
 
     fn remove(&self, family: Family) {
@@ -138,7 +163,6 @@ impl Cluster {
             reconciler: Reconciler::new(kernel.clone(), "node1", rules),
             kernel,
             numbers: BTreeMap::new(),
-            used_up: BTreeSet::new(),
         }
     }
 
@@ -172,6 +196,8 @@ impl Cluster {
             renumbered(self.kernel.tables()),
             renumbered(self.cold_start())
         );
+        // Whoever has changed something: now everything is read.
+        self.kernel.disturb();
         let again = self.reconciler.resync();
         assert!(
             again.sent.is_empty() && again.failures.is_empty(),
@@ -180,30 +206,16 @@ impl Cluster {
         self.assert_numbers_are_used_once();
     }
 
-    /// A number that a session may have never comes to stand for another endpoint.
+    /// A number that a session may have never comes to stand for another endpoint. It may for its own again,
+    /// where another Service had the address for a while.
     fn assert_numbers_are_used_once(&mut self) {
-        let now: BTreeMap<_, _> = self
-            .kernel
-            .tables()
-            .iter()
-            .flat_map(|table| {
-                let family = table.family;
-                let ends = Numbering::of(table).endpoints;
-                ends.into_iter()
-                    .map(move |(number, end)| ((family, number), end))
-            })
-            .collect();
-        for (number, end) in &self.numbers {
-            match now.get(number) {
-                Some(still) => assert_eq!(still, end, "{number:?}"),
-                None => drop(self.used_up.insert(*number)),
+        for table in self.kernel.tables() {
+            for (number, end) in Numbering::of(&table).endpoints {
+                let number = (table.family, number);
+                let known = self.numbers.entry(number).or_insert(end.clone());
+                assert_eq!(*known, end, "{number:?}");
             }
         }
-        assert!(
-            now.keys().all(|number| !self.used_up.contains(number)),
-            "{now:?}"
-        );
-        self.numbers = now;
     }
 }
 
@@ -675,4 +687,136 @@ fn services_with_one_address_are_told_of_once() {
     assert_eq!(cluster.change(same(1)).contests, []);
     let more = vec![large(2, 2).remove(0)];
     assert_eq!(cluster.change(more).contests, []);
+}
+
+/// The number that the only endpoint of the only Service with sessions has.
+fn only_number(cluster: &Cluster) -> u32 {
+    let numberings = cluster
+        .kernel
+        .tables()
+        .iter()
+        .map(Numbering::of)
+        .collect::<Vec<_>>();
+    let numbers: Vec<_> = numberings
+        .iter()
+        .flat_map(|one| one.endpoints.keys())
+        .collect();
+    assert_eq!(numbers.len(), 1);
+    *numbers[0]
+}
+
+/// One endpoint whose clients keep it.
+fn kept(number: u16, affinity: bool) -> Vec<Change> {
+    let mut changes = large(number, 1);
+    if let Some(Change::Service(_, Some(service))) = changes.last_mut() {
+        let service = Arc::get_mut(service).unwrap();
+        service.cluster_ips = vec![Ipv4Addr::new(10, 96, 1, 1).into()];
+        service.affinity = affinity.then_some(Duration::from_secs(60));
+    }
+    changes
+}
+
+/// What somebody else's mistake costs a Service: nothing that lasts.
+#[test]
+fn sessions_outlive_another_service_with_their_address() {
+    let mut cluster = Cluster::new();
+    cluster.change(kept(1, true));
+    let number = only_number(&cluster);
+    cluster.change(kept(0, false));
+    cluster.change(vec![Change::Service(name("large0"), None)]);
+    assert_eq!(only_number(&cluster), number);
+    cluster.assert_settled();
+}
+
+/// A session with an endpoint that has gone leads nowhere, also when one with its address comes.
+#[test]
+fn an_endpoint_that_comes_back_is_another() {
+    let mut cluster = Cluster::new();
+    let changes = kept(1, true);
+    cluster.change(changes.clone());
+    let number = only_number(&cluster);
+    cluster.change(vec![Change::EndpointSlice(name("large1-0"), None)]);
+    cluster.change(vec![changes[0].clone()]);
+    assert_ne!(only_number(&cluster), number);
+    cluster.assert_settled();
+}
+
+/// The same Service under another name.
+fn renamed(mut changes: Vec<Change>, to: &ObjectName) -> Vec<Change> {
+    for change in &mut changes {
+        match change {
+            Change::Service(name, Some(service)) => {
+                Arc::get_mut(service).unwrap().name = to.clone();
+                *name = to.clone();
+            }
+            Change::EndpointSlice(name, Some(slice)) => {
+                let slice = Arc::get_mut(slice).unwrap();
+                slice.service = to.clone();
+                slice.name.namespace.clone_from(&to.namespace);
+                *name = slice.name.clone();
+            }
+            _ => {}
+        }
+    }
+    changes
+}
+
+/// The addresses of Services that a transaction makes work.
+fn started(transaction: &Transaction) -> Vec<Value> {
+    let elements: Vec<_> = transaction
+        .commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::AddElements(set, elements) if set == "services" => Some(elements.clone()),
+            Command::AddSet(name, set) if name == "services" => {
+                Some(set.elements.clone().into_iter().collect())
+            }
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    elements
+        .into_iter()
+        .map(|(key, _)| key[0].clone())
+        .collect()
+}
+
+#[test]
+fn a_cold_start_begins_with_what_others_wait_for() {
+    let mut cluster = Cluster::new();
+    let mut all: Vec<_> = (0..1000).flat_map(|number| large(number, 10)).collect();
+    all.extend(renamed(
+        large(2000, 2),
+        &ObjectName::new("default", "kubernetes"),
+    ));
+    all.extend(renamed(
+        large(2001, 2),
+        &ObjectName::new("kube-system", "kube-dns"),
+    ));
+    let outcome = cluster.change(all);
+    assert!(outcome.failures.is_empty(), "{:?}", outcome.failures);
+
+    let applied = std::mem::take(&mut cluster.kernel.0.borrow_mut().applied);
+    let v4 = applied.iter().filter(|one| one.family == TableFamily::Ip);
+    let started: Vec<_> = v4.map(started).collect();
+    let address = |number: u16| {
+        let base = u32::from(Ipv4Addr::new(10, 96, 0, 0));
+        Value::Address(Ipv4Addr::from(base + u32::from(number)).into())
+    };
+    // The first commit, then ten thousand endpoints in two, then what leads to them.
+    assert_eq!(started[0], [address(2000), address(2001)]);
+    assert_eq!((started[1].len(), started[2].len()), (0, 0));
+    assert_eq!(started.iter().map(Vec::len).sum::<usize>(), 1002);
+    cluster.assert_settled();
+    assert!(cluster.kernel.0.borrow().applied.is_empty());
+}
+
+#[test]
+fn a_cold_start_that_fails_half_way_is_finished() {
+    let mut cluster = Cluster::new();
+    let all: Vec<_> = (0..1000).flat_map(|number| large(number, 10)).collect();
+    cluster.kernel.0.borrow_mut().refused = Some(2);
+    assert_eq!(cluster.change(all).failures.len(), 1);
+    assert!(cluster.reconciler.resync().failures.is_empty());
+    cluster.assert_settled();
 }

@@ -44,6 +44,8 @@ pub(super) struct Received<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
+    /// `nlmsg_pid`: the port of the socket that asked, or made the change that is announced.
+    pub port: u32,
     pub body: &'a [u8],
 }
 
@@ -86,6 +88,7 @@ impl<'a> Received<'a> {
             kind: u16::from_ne_bytes(array_at(message, 4).ok_or_else(malformed)?),
             flags: u16::from_ne_bytes(array_at(message, 6).ok_or_else(malformed)?),
             sequence: u32::from_ne_bytes(array_at(message, 8).ok_or_else(malformed)?),
+            port: u32::from_ne_bytes(array_at(message, 12).ok_or_else(malformed)?),
             body: &message[HEADER_LEN..],
         };
         *bytes = bytes.get(align(len)..).unwrap_or_default();

@@ -8,7 +8,7 @@ use nix::{
 };
 
 use super::{
-    Error, Protocol, Reply, Result,
+    Error, Protocol, Reply, Result, Socket,
     descriptor::{self, RECEIVE_BYTES},
     message::Received,
 };
@@ -22,6 +22,8 @@ use crate::netns::Namespace;
 pub struct Monitor {
     fd: OwnedFd,
     receive: Vec<u8>,
+    /// The port whose own changes are left out.
+    besides: Option<u32>,
 }
 
 /// What has arrived since the last time.
@@ -46,7 +48,14 @@ impl Monitor {
         Ok(Self {
             fd,
             receive: vec![0; RECEIVE_BYTES],
+            besides: None,
         })
+    }
+
+    /// Leaves out from now on what is announced of the changes that a socket makes itself.
+    pub fn leave_out(&mut self, socket: &Socket) -> Result<()> {
+        self.besides = Some(socket.port()?);
+        Ok(())
     }
 
     /// Joins multicast groups of another network namespace.
@@ -98,7 +107,9 @@ impl Monitor {
             ))
         })?;
         while let Some(received) = Received::take_first(&mut rest)? {
-            messages.push(received.into());
+            if self.besides != Some(received.port) {
+                messages.push(received.into());
+            }
         }
         Ok(())
     }

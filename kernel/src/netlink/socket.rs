@@ -61,6 +61,12 @@ impl Socket {
         })
     }
 
+    /// The number that the kernel knows the socket by in its network namespace (`nl_pid`).
+    pub(super) fn port(&self) -> Result<u32> {
+        let address: NetlinkAddr = socket::getsockname(self.fd.as_raw_fd())?;
+        Ok(address.pid())
+    }
+
     /// How many changing requests were sent so far: a reconcile that finds nothing to do leaves it as it is.
     pub fn sent(&self) -> u64 {
         self.sent

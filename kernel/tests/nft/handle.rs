@@ -2,7 +2,9 @@
 
 use kernel::{
     Family,
-    nft::{Chain, Command, Data, DataType, Element, Handle, Set, Table, Transaction, Value, diff},
+    nft::{
+        self, Chain, Command, Data, DataType, Element, Handle, Set, Table, Transaction, Value, diff,
+    },
 };
 use nix::errno::Errno;
 
@@ -215,4 +217,53 @@ fn a_batch_that_does_not_fit_the_send_buffer_says_so() {
             .contains("bytes do not fit the socket's buffers"),
         "{error}"
     );
+}
+
+/// Whoever changes a table: the change is announced, and raises the generation by one.
+#[test]
+fn changes_are_announced_and_counted() {
+    let mut sandbox = Sandbox::new();
+    let mut monitor = sandbox.namespace.run(nft::Monitor::open).unwrap().unwrap();
+    let before = sandbox.handle.generation().unwrap();
+    for (family, command, changed) in [
+        (Family::V4, "add table ip watched", true),
+        (Family::V4, "add chain ip watched c", true),
+        (Family::V6, "add table ip6 watched", true),
+        (Family::V4, "add table ip other", false),
+        (Family::V4, "add table inet watched", false),
+        (Family::V4, "delete table ip watched", true),
+    ] {
+        let generation = sandbox.handle.generation().unwrap();
+        sandbox.nft(&[command], "").unwrap();
+        assert_eq!(
+            sandbox.handle.generation().unwrap(),
+            generation + 1,
+            "{command}"
+        );
+        let families = monitor.changed("watched").unwrap();
+        let expected = changed.then_some(family).into_iter().collect();
+        assert_eq!(families, expected, "{command}");
+    }
+    assert_eq!(sandbox.handle.generation().unwrap(), before + 6);
+    assert!(monitor.changed("watched").unwrap().is_empty());
+}
+
+/// One's own changes are no news.
+#[test]
+fn changes_by_way_of_a_handle_are_left_out() {
+    let mut sandbox = Sandbox::new();
+    let open = || nft::Monitor::open_besides(&sandbox.handle);
+    let mut monitor = sandbox.namespace.run(open).unwrap().unwrap();
+    let transaction = Transaction {
+        family: Family::V4.into(),
+        table: "watched".into(),
+        commands: vec![
+            Command::AddTable,
+            Command::AddChain("c".into(), Chain::default()),
+        ],
+    };
+    sandbox.handle.apply(&transaction).unwrap();
+    assert!(monitor.changed("watched").unwrap().is_empty());
+    sandbox.nft(&["delete table ip watched"], "").unwrap();
+    assert_eq!(monitor.changed("watched").unwrap(), [Family::V4].into());
 }

@@ -8,6 +8,7 @@ use kernel::{Family, nft};
 use nix::errno::Errno;
 
 use crate::{
+    drift::{CannotWatch, Drift},
     model::{Catalogue, ObjectName},
     plan::nftables::{NodeRules, Surroundings},
     reconcile::{self, Nftables, Outcome, Reconciler},
@@ -20,6 +21,14 @@ pub trait Dataplane: fmt::Debug {
 
     /// Compares with the kernel, and puts right what differs. To be called now and then, and after a failure.
     fn resync(&mut self) -> Outcome;
+
+    /// Watches for what others change, if that is announced. To be called before the first look at the kernel.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        Ok(None)
+    }
 
     /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
     /// kernel does not follow before the next [`Dataplane::resync`].
@@ -148,6 +157,10 @@ impl<K: Nftables + fmt::Debug> Dataplane for Reconciler<K> {
 
     fn resync(&mut self) -> Outcome {
         Self::resync(self)
+    }
+
+    fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        Self::watch(self)
     }
 
     fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {

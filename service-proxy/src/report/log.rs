@@ -134,6 +134,11 @@ pub fn not_reloaded(wrong: &str) {
     );
 }
 
+/// Tells that it is not known what others have changed.
+pub fn not_watched(error: &kernel::Error) {
+    tracing::error!("{error}; everything is compared with the kernel now");
+}
+
 /// Tells how many tracked flows were forgotten, if any.
 pub fn forgot(outcome: &kernel::Result<usize>) {
     match outcome {

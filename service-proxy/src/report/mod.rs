@@ -9,6 +9,7 @@ mod process;
 mod progress;
 
 pub use log::{
-    Occasion, forgot, no_primary_address, not_reloaded, reloaded, synced, waits, warnings,
+    Occasion, forgot, no_primary_address, not_reloaded, not_watched, reloaded, synced, waits,
+    warnings,
 };
 pub use progress::Progress;

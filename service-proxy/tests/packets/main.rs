@@ -239,7 +239,14 @@ fn drift_is_repaired_and_others_are_left_alone() {
     let service = web(Family::V4);
     network.write(&service);
     network.nft("add table ip kube-proxy; add chain ip kube-proxy theirs; add table inet tweed");
-    let mut proxy = Proxy::start(&network);
+    // Long enough for a full sync not to be what repairs.
+    let options = [
+        "--cluster-cidr",
+        network::CLUSTER_CIDR,
+        "--sync-period",
+        "1h",
+    ];
+    let mut proxy = Proxy::start_with(&network, &options);
     assert_served(&network, Place::Client, service.socket(), false);
     for drift in [
         "delete table ip tweed-proxy",
@@ -369,8 +376,14 @@ fn datagrams_find_another_endpoint(family: Family) {
     eventually("another endpoint", || {
         client.ask().is_ok_and(|answer| answer.name != first)
     });
-    let second = || client.ask().unwrap().name;
-    assert_eq!(second(), second());
+    // A datagram may be lost where the machine is busy.
+    let second = || {
+        let mut asked = (0..3).map(|_| client.ask());
+        asked.find_map(Result::ok).map(|answer| answer.name)
+    };
+    let known = second();
+    assert!(known.is_some());
+    assert_eq!(known, second());
 
     service.endpoints.clear();
     network.write(&service);

@@ -125,12 +125,19 @@ fn pods_are_those_of_the_nodes_networks(family: Family) {
     write_node(&network, &of(Place::Outside));
     eventually("the other network", || masqueraded(Place::Client));
     assert!(!masqueraded(Place::Outside));
-    // A Node that names none for a while changes nothing.
+    // Networks that were known once stay in force while the Node names none.
     write_node(&network, "");
-    assert!(masqueraded(Place::Client));
-    write_node(&network, &of(Place::Client));
-    eventually("the first network", || !masqueraded(Place::Client));
-    assert!(masqueraded(Place::Outside));
+    let later = Service::new(
+        "later",
+        manifest::cluster_ip(family, 11),
+        [Listed::ready(PODS[0], family)],
+    );
+    network.write(&later);
+    eventually("what comes after that", || {
+        let answer = network.ask(Place::Outside, Transport::Tcp, later.socket());
+        answer.is_ok()
+    });
+    assert!(masqueraded(Place::Client) && !masqueraded(Place::Outside));
 }
 
 #[test]

@@ -178,9 +178,11 @@ fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
         .arg(network.manifests())
         .args(["--hostname-override", "node"])
         .args(mode.options())
-        .args(["--sync-period", "500ms"])
         .args(options)
         .stdin(Stdio::null());
+    if !options.contains(&"--sync-period") {
+        command.args(["--sync-period", "500ms"]);
+    }
     command
 }
 

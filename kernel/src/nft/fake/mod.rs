@@ -74,6 +74,11 @@ impl Fake {
         Ok(())
     }
 
+    /// A number that every change raises by one.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Reads a table; `None` if it does not exist.
     pub fn read(&self, family: impl Into<TableFamily>, table: &str) -> Option<ObservedTable> {
         let table = self.tables.get(&(family.into(), table.to_owned()))?;

@@ -119,6 +119,17 @@ impl Handle {
         }
     }
 
+    /// The generation of the network namespace's whole rule set: a number that every change raises by one, to
+    /// whatever table, and that is never 0.
+    pub fn generation(&mut self) -> Result<u32> {
+        self.read_generation()
+            .map_err(|error| Error::new("read the generation of the nftables rule set", error))
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// How many changing messages were sent so far.
     pub fn sent(&self) -> u64 {
         self.socket.sent()

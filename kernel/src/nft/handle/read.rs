@@ -19,10 +19,10 @@ impl Handle {
         family: TableFamily,
         table: &str,
     ) -> Result<Option<ObservedTable>> {
-        let mut before = self.generation()?;
+        let mut before = self.read_generation()?;
         for _ in 0..ATTEMPTS {
             let read = self.read_once(family, table, before);
-            let after = self.generation()?;
+            let after = self.read_generation()?;
             if before == after {
                 return read;
             }
@@ -31,7 +31,7 @@ impl Handle {
         Err(Error::KeepsChanging)
     }
 
-    fn generation(&mut self) -> Result<u32> {
+    pub(super) fn read_generation(&mut self) -> Result<u32> {
         let replies = self.socket.get(&wire::get_generation()?)?;
         wire::decode_generation(&replies)
     }

@@ -23,7 +23,10 @@ pub(super) use table::{decode_generation, decode_table, get_generation, get_tabl
 pub(super) use value::{decode_verdict, encode_values, encode_verdict, values_len};
 
 use super::{Invalid, TableFamily};
-use crate::netlink::{Error, Reply, Request, Result};
+use crate::{
+    Family,
+    netlink::{Error, Reply, Request, Result},
+};
 
 /// `NFNL_SUBSYS_NFTABLES`, in both places where nfnetlink wants it.
 const SUBSYSTEM: u16 = 10;
@@ -92,6 +95,20 @@ fn attributes_of<'a>(
     wanted.then(|| View::new(attributes))
 }
 
+/// The family of a message about a table of a name, or about something in it; `None` for other tables and
+/// families.
+pub(super) fn family_of_table(reply: &Reply, table: &str) -> Option<Family> {
+    /// The first attribute of all that is in a table, and of the table itself (`NFTA_*_TABLE`).
+    const TABLE: u16 = 1;
+    let (header, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
+    let about_tables = reply.kind >> 8 == SUBSYSTEM && reply.kind != Message::NewGeneration.kind();
+    let family = Family::ALL
+        .into_iter()
+        .find(|family| header.first() == Some(&TableFamily::from(*family).number()))?;
+    let named = View::new(attributes).text(TABLE)? == table;
+    (about_tables && named).then_some(family)
+}
+
 /// A text attribute that the kernel always sends.
 fn required_text(view: View<'_>, kind: u16, what: &str) -> Result<String> {
     view.text(kind).ok_or_else(|| missing(what))
@@ -127,6 +144,7 @@ mod tests {
 
     fn decode_all(reply: &Reply, set: &Set) {
         let family = TableFamily::Ip;
+        assert_ne!(family_of_table(reply, ""), Some(Family::V6));
         drop(decode_table(family, "", reply));
         drop(decode_chain(family, "", reply));
         drop(decode_rule(family, "", reply));

@@ -15,6 +15,7 @@ mod sessions;
 mod shared;
 mod slots;
 mod sources;
+mod start;
 mod sticky;
 
 use std::collections::{BTreeMap, BTreeSet};

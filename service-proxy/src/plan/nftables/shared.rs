@@ -146,7 +146,7 @@ impl Shared {
 }
 
 /// What a frontend needs, each once.
-fn needs(frontend: &Frontend, claim: &Claim) -> BTreeSet<Need> {
+pub fn needs(frontend: &Frontend, claim: &Claim) -> BTreeSet<Need> {
     let balance = &claim.balance;
     let both = || balance.backends.iter().chain(&balance.local);
     let here = both().filter(|backend| backend.here);

@@ -1,0 +1,70 @@
+//! What others change in our tables, to be repaired at once.
+
+use std::io;
+
+use kernel::{Family, nft};
+use tokio::io::unix::AsyncFd;
+
+use crate::{plan::nftables::TABLE, report};
+
+/// Tells when somebody else changes a table of ours.
+#[derive(Debug)]
+pub struct Drift {
+    monitor: AsyncFd<nft::Monitor>,
+}
+
+/// The kernel's announcements can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotWatch {
+    /// The kernel refuses them.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The runtime can't wait for them.
+    #[error("wait for announced changes of nftables: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+// === impl Drift ===
+
+impl Drift {
+    /// Watches for what others than `ours` change; to be opened before the tables are read.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe; a monitor keeps its descriptor as long as it lives"
+    )]
+    pub fn open(ours: &nft::Handle) -> Result<Self, CannotWatch> {
+        let monitor = nft::Monitor::open_besides(ours)?;
+        Ok(Self {
+            monitor: AsyncFd::new(monitor)?,
+        })
+    }
+
+    /// Waits for a change of one of our tables, or for more changes than could be looked at. May be dropped
+    /// while it waits.
+    pub async fn next(&mut self) {
+        loop {
+            match self.monitor.readable_mut().await {
+                Ok(mut guard) => guard.clear_ready(),
+                // Only when the runtime ends.
+                Err(_) => std::future::pending().await,
+            }
+            if !self.take().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// What can't be received counts as changed.
+    fn take(&mut self) -> Vec<Family> {
+        match self.monitor.get_mut().changed(TABLE) {
+            Ok(families) => families.into_iter().collect(),
+            Err(error) => {
+                report::not_watched(&error);
+                Family::ALL.into()
+            }
+        }
+    }
+}
