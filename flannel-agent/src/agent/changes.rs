@@ -8,7 +8,7 @@ use std::{
 use ipnetwork::IpNetwork;
 use kernel::Family;
 
-use crate::plan::Peer;
+use crate::plan::{ChangedPeers, Peer};
 
 /// The other nodes as they were known last, each with when that began.
 #[derive(Debug, Default)]
@@ -23,14 +23,29 @@ impl PeerChanges {
     pub fn note(&mut self, family: Family, peers: &BTreeMap<IpNetwork, Peer>) {
         self.since
             .retain(|subnet, _| Family::of_network(subnet) != family || peers.contains_key(subnet));
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = now();
         for (subnet, peer) in peers {
-            let known = self.since.entry(*subnet).or_insert((*peer, now));
-            if known.0 != *peer {
-                *known = (*peer, now);
+            self.set(*subnet, *peer, now);
+        }
+    }
+
+    /// Notes peers that may have changed.
+    pub fn note_changed(&mut self, changed: &ChangedPeers) {
+        let now = now();
+        for (subnet, peer) in changed {
+            match peer {
+                Some(peer) => self.set(*subnet, *peer, now),
+                None => {
+                    self.since.remove(subnet);
+                }
             }
+        }
+    }
+
+    fn set(&mut self, subnet: IpNetwork, peer: Peer, now: Duration) {
+        let known = self.since.entry(subnet).or_insert((peer, now));
+        if known.0 != peer {
+            *known = (peer, now);
         }
     }
 
@@ -39,4 +54,9 @@ impl PeerChanges {
         let known = self.since.get(subnet);
         known.map_or(Duration::ZERO, |(_, since)| *since)
     }
+}
+
+fn now() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
 }

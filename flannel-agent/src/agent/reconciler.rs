@@ -1,6 +1,7 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
 mod status;
+mod touched;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,7 @@ use super::{Drift, Site, changes::PeerChanges};
 use crate::{
     model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
+    plan::{self, Device, Peers, Place, Standing, Tables, Tunnels, Watched},
     report::{self, CannotWrite, Health, Metrics, Notices, StatusRequest},
     source,
 };
@@ -56,6 +57,10 @@ pub struct Reconciler {
     own: watch::Sender<Attributes>,
     conf: watch::Receiver<NetConf>,
     watched: Watched,
+    /// The position in the snapshot up to which all of it stands in the kernel, if it does.
+    position: Option<u64>,
+    /// How many entries were invalid there.
+    invalid: usize,
     cleaned: bool,
     subnet_file: PathBuf,
     ip_masq: bool,
@@ -120,6 +125,8 @@ impl Reconciler {
             own,
             conf,
             watched: Watched::default(),
+            position: None,
+            invalid: 0,
             cleaned: false,
             subnet_file: options.subnet_file.clone(),
             ip_masq: options.ip_masq,
@@ -148,11 +155,15 @@ impl Reconciler {
         let mut due: Option<Instant> = None;
         let mut earliest = Instant::now();
         loop {
+            let mut leases_alone = false;
             // The senders live as long as the agent; without them the others go on.
             tokio::select! {
                 Ok(()) = held.changed() => self.repairs = false,
                 Ok(()) = self.conf.changed() => self.repairs = false,
-                Ok(()) = snapshots.changed() => self.repairs = false,
+                Ok(()) = snapshots.changed() => {
+                    self.repairs = false;
+                    leases_alone = !held.has_changed().is_ok_and(|it| it);
+                }
                 Some(question) = self.questions.recv() => {
                     let snapshot = snapshots.borrow().clone();
                     self.answer(question, *held.borrow(), snapshot);
@@ -167,11 +178,16 @@ impl Reconciler {
                     earliest = Instant::now() + PAUSE;
                 }
             }
+            let snapshot = snapshots.borrow_and_update();
+            let now = *held.borrow();
+            if let (true, Some(held), Some(snapshot)) = (leases_alone, now, snapshot.as_ref())
+                && self.follow_touched(&held, snapshot)
+            {
+                continue;
+            }
             due = None;
             drift.forget();
-            let held = *held.borrow_and_update();
-            let snapshot = snapshots.borrow_and_update();
-            if let (Some(held), Some(snapshot)) = (held, snapshot.as_ref()) {
+            if let (Some(held), Some(snapshot)) = (*held.borrow_and_update(), snapshot.as_ref()) {
                 self.run_once(&held, snapshot);
             }
         }
@@ -181,6 +197,7 @@ impl Reconciler {
     fn run_once(&mut self, held: &Held, snapshot: &Snapshot) {
         let before = self.kernel.sent();
         let outcome = self.reconcile(held, snapshot);
+        self.position = outcome.is_ok().then(|| snapshot.position());
         let changes = self.kernel.sent() - before;
         if changes > 0 {
             tracing::info!("reconciled: {changes} changes");
@@ -207,8 +224,8 @@ impl Reconciler {
                 format!("{prefix}{name} in {store} is ignored: {fault}")
             })
             .collect();
-        self.metrics
-            .leases(snapshot.leases().count(), snapshot.invalid().count());
+        self.invalid = snapshot.invalid().count();
+        self.metrics.leases(snapshot.leases().count(), self.invalid);
         let conf = self.conf.borrow_and_update().clone();
         match self.site.follow(&mut self.kernel, &conf) {
             Ok(true) => {
@@ -260,6 +277,7 @@ impl Reconciler {
             devices: Vec::new(),
             link: self.site.routes_directly().then_some(underlay),
             networks: overlays.iter().map(|(_, it)| it.network).collect(),
+            standing: ByFamily::default(),
         };
         let mut places = ByFamily::default();
         for (family, overlay) in overlays.iter() {
@@ -375,13 +393,15 @@ impl Reconciler {
         }
         let have = self.standing(place)?;
         let diff = plan::diff(&have, &want, place);
-        notices.extend(peers.skipped);
+        notices.append(&mut peers.skipped);
         notices.extend(diff.conflicts.iter().map(|route| {
             format!("route {route} is not this agent's and stays, though a lease has its destination; remove it")
         }));
         let programmed = peers.by_subnet.len().saturating_sub(diff.conflicts.len());
         self.apply(&diff.changes, notices)?;
         self.metrics.programmed(place.family, programmed);
+        let standing = Standing::new(*place, subnet, peers, want, &have.routes);
+        self.watched.standing.insert(place.family, standing);
         Ok(())
     }
 

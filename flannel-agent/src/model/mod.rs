@@ -24,5 +24,5 @@ pub use net_conf::{InvalidNetConf, NetConf};
 pub use node::{NoSubnet, Node, annotation};
 pub use owner::{Owner, Owners};
 pub use pool::{InvalidPool, Pool};
-pub use snapshot::{Entry, Held, Snapshot};
+pub use snapshot::{ChangeLog, Entry, Held, Snapshot, Touched};
 pub use subnet_env::SubnetEnv;

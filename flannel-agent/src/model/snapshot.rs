@@ -1,11 +1,14 @@
 //! All leases as they stand in etcd, and the one that this node holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use super::{InvalidLease, Lease, LeaseKey};
+
+/// How many changed entries are remembered: more than come together, and little memory.
+const REMEMBERED: usize = 4096;
 
 /// Everything below `<prefix>/subnets/` at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,26 @@ pub struct Snapshot {
     pub entries: BTreeMap<String, Entry>,
     /// Entries that are not there any more, but whose nodes may be about to write them again.
     pub lingering: BTreeMap<String, Entry>,
+    /// What changed lately.
+    pub log: ChangeLog,
+}
+
+/// What changed lately in a [`Snapshot`], so that who has seen it before need not look at all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangeLog {
+    /// The latest last.
+    touched: VecDeque<Touched>,
+    /// How many there have been.
+    changes: u64,
+}
+
+/// An entry that was put, or is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Its name.
+    pub name: String,
+    /// The lease that it was before; the error if it was none.
+    pub before: Option<Result<LeaseKey, InvalidLease>>,
 }
 
 /// One entry.
@@ -74,8 +97,71 @@ impl Snapshot {
             .filter_map(|(name, entry)| Some((name.as_str(), entry.lease.as_ref().err()?)))
     }
 
+    /// An entry of a name, also one that lingers.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name).or_else(|| self.lingering.get(name))
+    }
+
+    /// Takes over a written entry.
+    pub fn put(&mut self, name: String, entry: Entry) {
+        let lingering = self.lingering.remove(&name);
+        let before = self.entries.insert(name.clone(), entry).or(lingering);
+        self.touch(name, before);
+    }
+
+    /// Takes over that an entry is gone. Answers whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.entries.remove(name);
+        let was_there = before.is_some();
+        if was_there {
+            self.touch(name.to_owned(), before);
+        }
+        was_there
+    }
+
+    /// Nothing lingers any more. Answers with the names of what did.
+    pub fn end_lingering(&mut self) -> Vec<String> {
+        let lingering = std::mem::take(&mut self.lingering);
+        let names = lingering.keys().cloned().collect();
+        for (name, entry) in lingering {
+            self.touch(name, Some(entry));
+        }
+        names
+    }
+
+    /// How far its changes are, for [`Snapshot::touched_since`].
+    pub const fn position(&self) -> u64 {
+        self.log.changes
+    }
+
+    /// What changed since a position; `None` if that isn't known, and all may have.
+    pub fn touched_since(&self, position: u64) -> Option<impl Iterator<Item = &Touched>> {
+        let new = usize::try_from(self.log.changes.checked_sub(position)?).ok()?;
+        let known = self.log.touched.len().checked_sub(new)?;
+        Some(self.log.touched.range(known..))
+    }
+
+    /// Comes after an earlier snapshot, of which nothing is known but that all may have changed since.
+    pub fn follow(&mut self, earlier: &Self) {
+        self.log.changes = earlier.log.changes + 1;
+        self.log.touched.clear();
+    }
+
+    fn touch(&mut self, name: String, before: Option<Entry>) {
+        let key = |entry: Entry| entry.lease.map(|lease| lease.key);
+        if self.log.touched.len() == REMEMBERED {
+            self.log.touched.pop_front();
+        }
+        self.log.touched.push_back(Touched {
+            name,
+            before: before.map(key),
+        });
+        self.log.changes += 1;
+    }
+
     /// Keeps the entries of an earlier snapshot that this one does not have. Answers whether there are any.
     pub fn keep_lingering(&mut self, earlier: Self) -> bool {
+        self.follow(&earlier);
         self.lingering = earlier.lingering;
         self.lingering.extend(earlier.entries);
         self.lingering
@@ -140,5 +226,44 @@ mod tests {
         assert_eq!(names(&later).len(), 3);
         let mut back = snapshot(&["10.5.1.0-24", "10.5.2.0-24"]);
         assert!(!back.keep_lingering(now));
+    }
+
+    #[test]
+    fn what_was_touched_is_told_since_a_position() {
+        let entry = |name: &str| Entry::parse(name, br#"{"PublicIP":"1.2.3.4"}"#, 7, 9);
+        let names = |it: &Snapshot, since: u64| {
+            let touched = it.touched_since(since)?;
+            Some(
+                touched
+                    .map(|it| (it.name.clone(), it.before.clone()))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let mut now = snapshot(&["10.5.1.0-24"]);
+        let begin = now.position();
+        assert_eq!(names(&now, begin), Some(Vec::new()));
+        now.put("10.5.2.0-24".into(), entry("10.5.2.0-24"));
+        assert!(now.remove("10.5.1.0-24") && !now.remove("10.5.1.0-24"));
+        let before = Ok("10.5.1.0-24".parse().unwrap());
+        assert_eq!(
+            names(&now, begin).unwrap(),
+            [
+                ("10.5.2.0-24".into(), None),
+                ("10.5.1.0-24".into(), Some(before))
+            ]
+        );
+        assert_eq!(names(&now, begin + 1).unwrap().len(), 1);
+        let end = now.position();
+        let mut later = snapshot(&[]);
+        later.keep_lingering(now);
+        assert_eq!(names(&later, end), None);
+        let position = later.position();
+        assert_eq!(later.end_lingering(), ["10.5.2.0-24"]);
+        assert_eq!(names(&later, position).unwrap().len(), 1);
+        for _ in 0..=REMEMBERED {
+            later.put("10.5.2.0-24".into(), entry("10.5.2.0-24"));
+        }
+        assert_eq!(names(&later, position), None);
+        assert_eq!(names(&later, later.position() + 1), None);
     }
 }

@@ -40,6 +40,9 @@ pub struct Peers {
     pub by_subnet: BTreeMap<IpNetwork, Peer>,
     /// Leases that are left out, and why: one line each, for the log.
     pub skipped: Vec<String>,
+    /// Subnets of leases that no peer comes from, other than that of this node. Whether a peer has such a
+    /// subnet depends on several leases.
+    pub unclear: BTreeSet<IpNetwork>,
 }
 
 // === impl Peers ===
@@ -53,9 +56,18 @@ impl Peers {
     /// Has those whose address is `on_link` reached without a tunnel.
     pub fn route_directly(&mut self, on_link: &BTreeSet<IpAddr>) {
         for peer in self.by_subnet.values_mut() {
-            if on_link.contains(&peer.address) {
-                peer.way = Way::Direct;
-            }
+            peer.route_directly(on_link);
+        }
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    /// Has it reached without a tunnel if its address is `on_link`.
+    pub fn route_directly(&mut self, on_link: &BTreeSet<IpAddr>) {
+        if on_link.contains(&self.address) {
+            self.way = Way::Direct;
         }
     }
 }
@@ -69,11 +81,7 @@ pub fn peers(
     snapshot: &Snapshot,
 ) -> Peers {
     let mut peers = Peers::default();
-    for lease in snapshot.leases() {
-        // A lease of this node from before, which is not ended yet, is no peer.
-        if lease.key == *held || lease.attributes.is_same_node(own) {
-            continue;
-        }
+    for lease in snapshot.leases().filter(|lease| lease.key != *held) {
         let Some(subnet) = lease.key.subnet(family) else {
             continue;
         };
@@ -86,18 +94,21 @@ pub fn peers(
             }
             Ok(Some(peer)) => {
                 peers.by_subnet.insert(subnet, peer);
+                continue;
             }
             Ok(None) => {}
             Err(why) => peers
                 .skipped
                 .push(format!("lease {} is ignored: {why}", lease.key)),
         }
+        peers.unclear.insert(subnet);
     }
     peers
 }
 
-/// `None` for a reservation that its node has not taken yet, and where nothing carries packets.
-fn peer(
+/// `None` for a lease of this node from before, which is not ended yet, for a reservation that its node has
+/// not taken yet, and where nothing carries packets.
+pub fn peer(
     family: Family,
     backend: &Backend,
     own: &Attributes,
@@ -105,7 +116,8 @@ fn peer(
     held: &LeaseKey,
 ) -> Result<Option<Peer>, String> {
     let its = &lease.attributes;
-    if own.backend.name().is_empty() || its.backend.name().is_empty() {
+    let carries_none = |attributes: &Attributes| attributes.backend.name().is_empty();
+    if carries_none(own) || carries_none(its) || its.is_same_node(own) {
         return Ok(None);
     }
     let peer = match (backend, &its.backend) {
@@ -193,6 +205,8 @@ mod tests {
         assert_eq!(peer.address, "192.168.64.2".parse::<IpAddr>().unwrap());
         assert_eq!(peer.way, Way::Vxlan(Mac([2, 0, 0, 0, 0, 2])));
         assert_eq!(peers.skipped, Vec::<String>::new());
+        let unclear: Vec<_> = peers.unclear.iter().map(IpNetwork::to_string).collect();
+        assert_eq!(unclear, ["10.5.5.0/24", "10.5.9.0/24"]);
     }
 
     #[test]

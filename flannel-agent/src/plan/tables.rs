@@ -50,7 +50,8 @@ pub struct Tables {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableDiff {
     /// What to change, in this order: first what is added, neighbours before forwarding entries before
-    /// routes, so that a route never leads nowhere; then what is removed, the other way round.
+    /// routes, so that a route never leads nowhere; then what is removed, the other way round. An address that
+    /// is another node's now goes before its route comes.
     pub changes: Vec<Change>,
     /// Routes of others that stand where one of ours should; they are not touched.
     pub conflicts: Vec<Route>,
@@ -58,40 +59,22 @@ pub struct TableDiff {
 
 /// What should stand in a place where the node holds a subnet.
 pub fn wanted(place: &Place, subnet: IpNetwork, peers: &BTreeMap<IpNetwork, Peer>) -> Tables {
-    let mut tables = Tables {
-        routes: peers
-            .iter()
-            .filter_map(|(subnet, peer)| place.route_to(*subnet, peer))
-            .collect(),
-        ..Tables::default()
-    };
-    let Some(interface) = place.device else {
-        return tables;
-    };
-    if place.whole_network {
-        let route = place.route(place.network, NextHop::Link(interface));
-        tables.routes.push(route);
-    }
-    tables.addresses = vec![Address::global(interface, Device::address(subnet))];
+    let mut tables = Tables::default();
     // Two nodes with one Ethernet address can't both be reached; the first by subnet wins.
     let mut destinations = BTreeMap::<Mac, IpAddr>::new();
     for (subnet, peer) in peers {
-        let Way::Vxlan(mac) = peer.way else { continue };
-        destinations.entry(mac).or_insert(peer.address);
-        tables.neighbours.push(Neighbour {
-            interface,
-            address: subnet.network(),
-            mac: Some(mac),
-            permanent: true,
-        });
+        tables.routes.extend(place.route_to(*subnet, peer));
+        tables.neighbours.extend(place.neighbour_of(*subnet, peer));
+        if let Way::Vxlan(mac) = peer.way {
+            destinations.entry(mac).or_insert(peer.address);
+        }
     }
-    let entry = |(mac, destination)| FdbEntry {
-        interface,
-        mac,
-        destination,
-        permanent: true,
-    };
-    tables.fdb = destinations.into_iter().map(entry).collect();
+    tables.routes.extend(place.route_to_all());
+    tables.addresses = place.address_of(subnet).into_iter().collect();
+    let entries = destinations.into_iter();
+    tables.fdb = entries
+        .filter_map(|(mac, destination)| place.entry_of(mac, destination))
+        .collect();
     tables
 }
 
@@ -101,6 +84,12 @@ pub fn diff(have: &Tables, want: &Tables, place: &Place) -> TableDiff {
     let mut diff = TableDiff::default();
     let mut removals = Vec::new();
     diff.addresses(have, want, place.network, &mut removals);
+    // The kernel takes no route by a gateway that is an address of its own.
+    let gateways: BTreeSet<_> = want.routes.iter().filter_map(Route::gateway).collect();
+    let (in_the_way, mut removals): (Vec<_>, Vec<_>) = removals.into_iter().partition(
+        |it| matches!(it, Change::DeleteAddress(it) if gateways.contains(&it.address.ip())),
+    );
+    diff.changes.extend(in_the_way);
     diff.neighbours(have, want, &mut removals);
     diff.fdb(have, want, &mut removals);
     diff.routes(have, want, place, &mut removals);
@@ -118,8 +107,42 @@ pub fn leftover_routes(have: &[Route]) -> Vec<Change> {
 // === impl Place ===
 
 impl Place {
+    /// The device's address where the node holds a subnet.
+    fn address_of(&self, subnet: IpNetwork) -> Option<Address> {
+        Some(Address::global(self.device?, Device::address(subnet)))
+    }
+
+    /// The neighbour that is a node's gateway, where it has an Ethernet address.
+    pub(super) fn neighbour_of(&self, subnet: IpNetwork, peer: &Peer) -> Option<Neighbour> {
+        let Way::Vxlan(mac) = peer.way else {
+            return None;
+        };
+        Some(Neighbour {
+            interface: self.device?,
+            address: subnet.network(),
+            mac: Some(mac),
+            permanent: true,
+        })
+    }
+
+    /// The forwarding entry of an Ethernet address.
+    pub(super) fn entry_of(&self, mac: Mac, destination: IpAddr) -> Option<FdbEntry> {
+        Some(FdbEntry {
+            interface: self.device?,
+            mac,
+            destination,
+            permanent: true,
+        })
+    }
+
+    /// The route for the whole network, if there is to be one.
+    pub(super) fn route_to_all(&self) -> Option<Route> {
+        let device = self.device.filter(|_| self.whole_network)?;
+        Some(self.route(self.network, NextHop::Link(device)))
+    }
+
     /// The route to a node's subnet, if it needs one of its own.
-    fn route_to(&self, subnet: IpNetwork, peer: &Peer) -> Option<Route> {
+    pub(super) fn route_to(&self, subnet: IpNetwork, peer: &Peer) -> Option<Route> {
         let gateway = match peer.way {
             Way::Vxlan(_) => subnet.network(),
             Way::Ipip | Way::Direct => peer.address,
@@ -152,7 +175,7 @@ impl Place {
 
     /// Whether a route is ours: it carries our number, or it is of the form that flannel gives its routes
     /// on the device, which it numbers as everybody does.
-    fn is_ours(&self, route: &Route) -> bool {
+    pub(super) fn is_ours(&self, route: &Route) -> bool {
         let is_flannels = match route.next_hop {
             NextHop::Gateway {
                 gateway,
@@ -515,6 +538,20 @@ mod tests {
             [
                 "ip address replace 10.5.2.0/32 dev if7",
                 "ip address delete 10.5.1.0/32 dev if7"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_lost_to_a_peer_goes_before_its_route_comes() {
+        assert_eq!(
+            texts(&want(1, &[]), &want(2, &[(1, 3, 9)])),
+            [
+                "ip address replace 10.5.2.0/32 dev if7",
+                "ip address delete 10.5.1.0/32 dev if7",
+                "ip neigh replace 10.5.1.0 lladdr 02:00:00:00:00:09 dev if7 nud permanent",
+                "bridge fdb replace 02:00:00:00:00:09 dev if7 dst 192.168.64.3 self permanent",
+                "ip route replace 10.5.1.0/24 via 10.5.1.0 dev if7 onlink proto 84",
             ]
         );
     }

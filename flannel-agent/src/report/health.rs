@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` (spec 1.3) and `/metrics`, and readiness told to systemd.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, thread};
 
 use super::Metrics;
 use axum::{
@@ -40,9 +40,9 @@ impl Health {
             return;
         }
         tracing::info!("ready");
-        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-            tracing::warn!("can't tell systemd that the agent is ready: {error}");
-        }
+        // A socket that nobody reads blocks for ever once it is full.
+        let telling = thread::Builder::new().spawn(tell_systemd).map(drop);
+        warn_of(telling);
     }
 
     /// Whether it is.
@@ -74,6 +74,16 @@ impl Health {
             .with_state(self)
             .route("/metrics", get(serve_metrics).with_state(metrics));
         axum::serve(listener, router).await
+    }
+}
+
+fn tell_systemd() {
+    warn_of(sd_notify::notify(&[NotifyState::Ready]));
+}
+
+fn warn_of(telling: io::Result<()>) {
+    if let Err(error) = telling {
+        tracing::warn!("can't tell systemd that the agent is ready: {error}");
     }
 }
 

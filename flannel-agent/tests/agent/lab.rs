@@ -456,6 +456,14 @@ impl Node {
         self.systemd.set_nonblocking(false).unwrap();
     }
 
+    /// Fills the socket of a systemd that hears nothing.
+    pub fn deafen_systemd(&self) {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let path = self.directory.path().join("systemd");
+        while sender.send_to(b"noise", &path).is_ok() {}
+    }
+
     /// Waits until the agent tells systemd that it is ready.
     pub fn wait_until_ready(&self) {
         let mut message = [0; 64];

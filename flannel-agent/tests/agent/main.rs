@@ -9,6 +9,7 @@ mod faults;
 mod flannel;
 mod healing;
 mod history;
+mod increments;
 mod interface;
 mod kube_mode;
 mod kube_source;

@@ -74,6 +74,14 @@ impl Route {
         }
     }
 
+    /// The node that packets are handed to.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        match self.next_hop {
+            NextHop::Gateway { gateway, .. } => Some(gateway),
+            NextHop::Link(_) | NextHop::Blackhole => None,
+        }
+    }
+
     pub(super) fn to_message(&self) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header.address_family = family(Family::of_network(&self.destination));

@@ -82,11 +82,11 @@ async fn follow_until_failure(
 
 /// Whether there was something to end.
 fn end_lingering(snapshot: &mut Snapshot) -> bool {
-    let lingering = std::mem::take(&mut snapshot.lingering);
-    for name in lingering.keys() {
+    let names = snapshot.end_lingering();
+    for name in &names {
         tracing::info!("lease {name} is gone, and was not written again");
     }
-    !lingering.is_empty()
+    !names.is_empty()
 }
 
 /// Whether there was something to apply.
@@ -97,14 +97,13 @@ fn apply(registry: &Registry, snapshot: &mut Snapshot, response: &WatchResponse)
         match event.event_type() {
             EventType::Put => {
                 if let Some((name, entry)) = registry.entry(kv) {
-                    snapshot.lingering.remove(&name);
-                    snapshot.entries.insert(name, entry);
+                    snapshot.put(name, entry);
                 }
             }
             EventType::Delete => {
-                registry
-                    .name(kv)
-                    .and_then(|name| snapshot.entries.remove(&name));
+                if let Some(name) = registry.name(kv) {
+                    snapshot.remove(&name);
+                }
             }
         }
     }

@@ -100,7 +100,7 @@ impl Followed {
         let (own, others): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|node| node.name == nodes.own_name);
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             entries: others
                 .into_iter()
                 .filter_map(|node| Some((node.name.clone(), entry(&node)?)))
@@ -109,7 +109,16 @@ impl Followed {
         };
         set(&self.own, own.into_iter().next());
         nodes.metrics().received();
-        set(&self.others, Some(snapshot));
+        self.others.send_if_modified(|before| {
+            if let Some(before) = before {
+                if before.entries == snapshot.entries {
+                    return false;
+                }
+                snapshot.follow(before);
+            }
+            *before = Some(snapshot);
+            true
+        });
     }
 
     /// Takes over what happens, until the watch ends; `revision` is that of the last event.
@@ -172,9 +181,11 @@ impl Followed {
             }
             nodes.metrics().received();
             match entry {
-                Some(entry) => snapshot.entries.insert(node.name, entry),
-                None => snapshot.entries.remove(&node.name),
-            };
+                Some(entry) => snapshot.put(node.name, entry),
+                None => {
+                    snapshot.remove(&node.name);
+                }
+            }
             true
         });
     }
@@ -186,7 +197,7 @@ impl Followed {
         }
         self.others.send_if_modified(|snapshot| {
             let snapshot = snapshot.as_mut();
-            let is_gone = snapshot.is_some_and(|it| it.entries.remove(name).is_some());
+            let is_gone = snapshot.is_some_and(|it| it.remove(name));
             if is_gone {
                 nodes.metrics().received();
             }
