@@ -8,7 +8,7 @@ mod lab;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -30,8 +30,6 @@ use nix::{
 
 const CONFLIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/10-flannel.conflist");
 const SOCKET: &str = "/run/tweed-test/containerd.sock";
-/// containerd's namespace, and the cgroup that it makes for it in each hierarchy and does not remove.
-const NAMESPACE: &str = "tweed-test";
 const BUSYBOX: &str = "/bin/busybox";
 /// So that a container ends also where nobody is left to end it.
 const LONGEST: &str = "60";
@@ -86,7 +84,7 @@ impl Runtime {
     fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
         command
-            .args(["--address", SOCKET, "--namespace", NAMESPACE])
+            .args(["--address", SOCKET, "--namespace", &namespace()])
             .args(arguments)
             .stdin(Stdio::null());
         command
@@ -125,12 +123,32 @@ impl Drop for Runtime {
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
         let roots = hierarchies.map(|entry| entry.unwrap().path());
         for root in roots.chain([PathBuf::from("/sys/fs/cgroup")]) {
-            let cgroup = root.join(NAMESPACE);
-            if cgroup.exists() {
-                fs::remove_dir(cgroup).unwrap();
-            }
+            remove_cgroup(&root.join(namespace()));
         }
     }
+}
+
+/// containerd's namespace, which its control groups are named by: the tests of another checkout may run at once.
+fn namespace() -> String {
+    format!("tweed-test-{}", std::process::id())
+}
+
+/// Removes a control group once the kernel is done with the processes that were in it.
+fn remove_cgroup(path: &Path) {
+    for _ in 0..300 {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(()) => return,
+            // Not every hierarchy is used, and beside them are files.
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => return,
+                _ => panic!("{path:?}: {error}"),
+            },
+        }
+    }
+    panic!("{path:?} stays busy");
 }
 
 /// Has the calling thread see empty directories where the runtime and the plugin keep things. Answers with
