@@ -10,7 +10,7 @@ use std::{
 
 use kernel::{
     Family,
-    nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, diff},
+    nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, create, diff},
 };
 
 use crate::{
@@ -132,13 +132,17 @@ impl<K: Nftables> Reconciler<K> {
                 let frontends = service.map(|it| frontends(it, slices, family, here));
                 (name.clone(), frontends.unwrap_or_default())
             });
-            let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
-            outcome.contests.append(&mut delta.contests);
             let settled = !plan.settle(&self.around);
-            let known = self.in_step.contains(&family) && settled && !delta.outgrown;
-            // What the kernel refuses is compared with all that it has; that can only be drift.
-            let followed =
-                known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
+            let followed = if settled && self.in_step.contains(&family) {
+                let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
+                outcome.contests.append(&mut delta.contests);
+                // What the kernel refuses is compared with all that it has; that can only be drift.
+                let transactions = delta.transactions();
+                !delta.outgrown && send(&mut self.kernel, &transactions, &mut outcome.sent).is_ok()
+            } else {
+                outcome.contests.extend(plan.load(now));
+                false
+            };
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
@@ -258,10 +262,11 @@ pub(crate) fn compare<K: Nftables>(
         plan.adopt(have);
     }
     let mut table = plan.table();
-    if let Some(have) = &observed {
-        keep_room(have, &mut table);
-    }
-    Ok(diff(observed.as_ref(), &table))
+    let Some(have) = &observed else {
+        return Ok(vec![create(table)]);
+    };
+    keep_room(have, &mut table);
+    Ok(diff(Some(have), &table))
 }
 
 /// Lets a set stay that has more room than it would be made with now: to shrink it, the table would have to

@@ -98,9 +98,9 @@ impl Resource {
     }
 
     /// The name of an object in the model.
-    pub fn name(self, namespace: String, name: String) -> ObjectName {
+    pub fn name(self, namespace: &str, name: &str) -> ObjectName {
         match self {
-            Self::Services | Self::EndpointSlices => ObjectName { namespace, name },
+            Self::Services | Self::EndpointSlices => ObjectName::new(namespace, name),
             Self::Node => ObjectName::new("", name),
         }
     }
