@@ -92,8 +92,10 @@ impl Resource {
     }
 
     fn typed<T: DeserializeOwned>(self, object: &Object<'_>) -> Result<T, String> {
-        let mut text = serde_json::Deserializer::from_str(object.text.get());
-        object::typed(&mut text)
+        let text = object.text.get();
+        // To keep track of the field takes as long again: it is sought once there is something wrong with one.
+        serde_json::from_str(text)
+            .or_else(|_| object::typed(&mut serde_json::Deserializer::from_str(text)))
             .map_err(|wrong| format!("{} {}: {wrong}", self.kind(), object.name))
     }
 
