@@ -3,13 +3,18 @@
 use std::{env, process::ExitCode};
 
 use anyhow::Context;
-use flannel_agent::{agent, options::Options, report};
+use clap::Parser;
+use flannel_agent::{agent, command::Look, options::Options, report};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let arguments = env::args_os()
         .skip(1)
         .map(|it| it.to_string_lossy().into_owned());
+    let arguments: Vec<_> = arguments.collect();
+    if Look::is_asked_for(&arguments) {
+        return look(&Look::parse());
+    }
     let options =
         Options::parse_arguments(arguments, env::vars_os()).unwrap_or_else(|error| error.exit());
     if options.version {
@@ -24,6 +29,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A command of somebody who looks at the agent.
+fn look(look: &Look) -> ExitCode {
+    match look.run() {
+        Ok(outcome) => {
+            print!("{}", outcome.text);
+            ExitCode::from(u8::from(!outcome.is_well))
+        }
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

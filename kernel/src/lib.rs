@@ -15,6 +15,7 @@ mod mac;
 mod vni;
 
 pub mod conntrack;
+pub mod icmp;
 pub mod iptables;
 pub mod memory;
 pub mod netlink;

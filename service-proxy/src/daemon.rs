@@ -6,16 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack, memory, nft::Handle};
+use kernel::{Family, conntrack, memory};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     configuration::{Detector, Follow, Settings},
+    dataplane::{Dataplane, Failure},
     flows::Flows,
     model::{Catalogue, ObjectName},
     options::Options,
     plan::{HealthCheck, nftables::NodePortAddresses},
-    reconcile::{Outcome, Reconciler},
+    reconcile::Outcome,
     report::{self, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
         Kube, Manifests, News, Source,
@@ -70,6 +71,11 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// The way into the kernel that the mode takes is not there.
+    #[error(
+        "{0}; service-proxy needs CAP_NET_ADMIN, and for iptables mode the programs of iptables"
+    )]
+    Dataplane(#[from] Failure),
     /// There are no health and metrics servers.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -82,7 +88,7 @@ pub enum Error {
 #[derive(Debug)]
 struct Daemon {
     catalogue: Catalogue,
-    reconciler: Reconciler<Handle>,
+    dataplane: Box<dyn Dataplane>,
     flows: Flows,
     /// Services that are not in the kernel as they are in the catalogue.
     pending: BTreeSet<ObjectName>,
@@ -107,12 +113,11 @@ struct Daemon {
 impl Daemon {
     /// Knows nothing yet. Health and metrics are served from now on.
     fn new(options: Options, node: String, settings: Settings) -> Result<Self, Error> {
-        let kernel = Handle::open()?;
         let progress = Progress::new(&node, settings.sync_period);
         let subject = http::Subject {
             health: progress.health.clone(),
             metrics: progress.metrics.clone(),
-            mode: "nftables",
+            mode: settings.mode.name(),
         };
         let rules = |family| settings.rules(family);
         let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
@@ -124,7 +129,7 @@ impl Daemon {
         }
         Ok(Self {
             catalogue: Catalogue::default(),
-            reconciler: Reconciler::new(kernel, &node, rules),
+            dataplane: settings.mode.open(&node, &rules)?,
             flows: Flows::new(
                 conntrack::Handle::open()?,
                 progress.metrics.clone(),
@@ -162,7 +167,7 @@ impl Daemon {
         if self.starting {
             return self.failures == 0;
         }
-        !self.pending.is_empty() || !self.reconciler.is_settled(&self.catalogue)
+        !self.pending.is_empty() || !self.dataplane.is_settled(&self.catalogue)
     }
 
     /// Follows a new text of the configuration's file, or what kept it from being read.
@@ -188,6 +193,9 @@ impl Daemon {
 
     /// Puts new settings in the place of the old ones.
     fn adopt(&mut self, settings: Settings) {
+        // What works goes on to; another mode takes a restart.
+        let mode = self.settings.mode;
+        let settings = Settings { mode, ..settings };
         let before = std::mem::replace(&mut self.settings, settings);
         if before.tuning != self.settings.tuning {
             self.settings.tuning.protect();
@@ -196,7 +204,7 @@ impl Daemon {
             }
         }
         for family in Family::ALL {
-            self.reconciler
+            self.dataplane
                 .set_rules(family, self.settings.rules(family));
         }
         self.settle();
@@ -211,11 +219,11 @@ impl Daemon {
         self.free_at = Instant::now() + self.settings.min_sync_period;
         let services = std::mem::take(&mut self.pending);
         self.flows.note(&services);
-        let settled = self.reconciler.is_settled(&self.catalogue);
+        let settled = self.dataplane.is_settled(&self.catalogue);
         if self.starting || !services.is_empty() || !settled {
             let occasion = Occasion::Change(services.len());
-            self.sync(occasion, |reconciler, catalogue| {
-                reconciler.update(catalogue, &services)
+            self.sync(occasion, |dataplane, catalogue| {
+                dataplane.update(catalogue, &services)
             });
         }
         if !settled {
@@ -226,7 +234,7 @@ impl Daemon {
 
     /// Follows the addresses of the node with what is served by this program itself.
     fn settle(&mut self) {
-        let around = self.reconciler.surroundings();
+        let around = self.dataplane.surroundings();
         for family in Family::ALL {
             let options = self.settings.rules(family).node_ports;
             let addresses = options.settled(family, around);
@@ -249,13 +257,13 @@ impl Daemon {
     }
 
     fn resync(&mut self) {
-        self.sync(Occasion::Resync, |reconciler, _| reconciler.resync());
+        self.sync(Occasion::Resync, |dataplane, _| dataplane.resync());
     }
 
     fn sync(
         &mut self,
         occasion: Occasion,
-        work: impl FnOnce(&mut Reconciler<Handle>, &Catalogue) -> Outcome,
+        work: impl FnOnce(&mut dyn Dataplane, &Catalogue) -> Outcome,
     ) {
         let occasion = if self.starting {
             Occasion::First
@@ -264,7 +272,7 @@ impl Daemon {
         };
         self.progress.queued();
         let started = Instant::now();
-        let outcome = work(&mut self.reconciler, &self.catalogue);
+        let outcome = work(&mut *self.dataplane, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
         self.progress.synced(occasion, &outcome.attempts);
@@ -280,6 +288,7 @@ impl Daemon {
         if self.starting {
             // Not before: the kernel's module for tracked flows comes with the first rules that need it.
             self.settings.tuning.apply();
+            self.settings.mode.remove_others();
             self.starting = false;
         }
         self.failures = 0;

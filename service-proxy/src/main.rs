@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kernel::nft::Handle;
 use service_proxy::{
     configuration::{self, Configuration, Follow},
     daemon::{self, Orders},
+    dataplane,
     inspect::{self, Finding, Inspection},
     options::{Options, normalized},
-    reconcile, report,
+    report,
 };
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -48,7 +48,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     report::warnings(&loaded.warnings);
     report::warnings(&notes);
     if options.cleanup == Some(true) {
-        return clean_up();
+        return Ok(dataplane::clean_up()?);
     }
     configuration::check_kernel(&loaded.configuration.mode)?;
     if options.init_only == Some(true) {
@@ -103,13 +103,6 @@ fn log(verbosity: u32) -> anyhow::Result<()> {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
-    Ok(())
-}
-
-fn clean_up() -> anyhow::Result<()> {
-    for family in reconcile::clean_up(&mut Handle::open()?)? {
-        tracing::info!("removed everything of {family}");
-    }
     Ok(())
 }
 

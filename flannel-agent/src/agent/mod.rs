@@ -1,5 +1,6 @@
 //! The agent as a whole: from its options to the loops that never end.
 
+mod changes;
 mod configuration;
 mod drift;
 mod keeper;
@@ -9,10 +10,10 @@ mod registrar;
 mod site;
 mod wireguard;
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use kernel::{Mac, route::Handle};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
@@ -30,7 +31,7 @@ use crate::{
     },
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
-    report::{self, CannotListen, Health, Metrics, Notices},
+    report::{self, CannotListen, Health, Metrics, Notices, StatusRequest},
     source::{
         self, InvalidFile, NoBridgeNetfilter,
         etcd::{self, InvalidCredentials, Registry},
@@ -113,6 +114,8 @@ struct Dataplane {
     own: watch::Receiver<Attributes>,
     node: String,
     owner: Owner,
+    subnet_file: PathBuf,
+    asker: mpsc::Sender<StatusRequest>,
 }
 
 /// Runs until it is dropped or can't go on.
@@ -299,6 +302,7 @@ impl Dataplane {
             metrics.clone(),
         )?;
         let (own_sender, own) = watch::channel(site.own());
+        let (asker, questions) = mpsc::channel(1);
         Ok(Self {
             drift,
             packet_filter,
@@ -309,12 +313,18 @@ impl Dataplane {
                 conf_receiver.clone(),
                 options,
                 leases,
-                report::Told { health, metrics },
+                report::Told {
+                    health,
+                    metrics,
+                    questions,
+                },
             ),
             conf: conf_receiver,
             own,
             node,
             owner,
+            subnet_file: options.subnet_file.clone(),
+            asker,
         })
     }
 
@@ -325,6 +335,7 @@ impl Dataplane {
         snapshots: watch::Receiver<Option<Snapshot>>,
     ) -> Infallible {
         tokio::select! {
+            never = report::serve_status(&self.subnet_file, self.asker.clone()) => never,
             never = self.packet_filter.run(held.clone(), self.conf.clone()) => never,
             never = self.reconciler.run(&mut self.drift, held, snapshots) => never,
         }

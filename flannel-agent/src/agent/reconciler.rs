@@ -1,5 +1,7 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
+mod status;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
@@ -15,16 +17,16 @@ use kernel::{
 };
 use nix::errno::Errno;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Drift, Site};
+use super::{Drift, Site, changes::PeerChanges};
 use crate::{
     model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
     plan::{self, Device, Peers, Place, Tables, Tunnels, Watched},
-    report::{self, CannotWrite, Health, Metrics, Notices},
+    report::{self, CannotWrite, Health, Metrics, Notices, StatusRequest},
     source,
 };
 
@@ -60,6 +62,8 @@ pub struct Reconciler {
     blackhole: bool,
     leases: LeasePlace,
     health: Health,
+    peer_changes: PeerChanges,
+    questions: mpsc::Receiver<StatusRequest>,
     metrics: Metrics,
     /// Whether nothing but the kernel has changed since all was right.
     repairs: bool,
@@ -103,8 +107,13 @@ impl Reconciler {
         conf: watch::Receiver<NetConf>,
         options: &Options,
         leases: LeasePlace,
-        report::Told { health, metrics }: report::Told,
+        told: report::Told,
     ) -> Self {
+        let report::Told {
+            health,
+            metrics,
+            questions,
+        } = told;
         Self {
             kernel,
             site,
@@ -117,6 +126,8 @@ impl Reconciler {
             blackhole: options.ip_blackhole_route,
             leases,
             health,
+            peer_changes: PeerChanges::default(),
+            questions,
             metrics,
             repairs: false,
             notices: Notices::default(),
@@ -142,6 +153,11 @@ impl Reconciler {
                 Ok(()) = held.changed() => self.repairs = false,
                 Ok(()) = self.conf.changed() => self.repairs = false,
                 Ok(()) = snapshots.changed() => self.repairs = false,
+                Some(question) = self.questions.recv() => {
+                    let snapshot = snapshots.borrow().clone();
+                    self.answer(question, *held.borrow(), snapshot);
+                    continue;
+                }
                 _ = timer.tick() => {}
                 () = drift.next(&self.watched), if due.is_none() => {
                     due = Some(earliest.max(Instant::now() + DEBOUNCE));
@@ -352,6 +368,7 @@ impl Reconciler {
         if self.site.routes_directly() {
             peers.route_directly(&self.on_link(peers.addresses(), place.underlay)?);
         }
+        self.peer_changes.note(place.family, &peers.by_subnet);
         let mut want = plan::wanted(place, subnet, &peers.by_subnet);
         if self.blackhole {
             want.routes.push(plan::blackhole_route(subnet));

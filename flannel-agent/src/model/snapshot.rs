@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
+use kernel::Family;
+
 use super::{InvalidLease, Lease, LeaseKey};
 
 /// Everything below `<prefix>/subnets/` at one revision.
@@ -46,6 +49,15 @@ impl Snapshot {
             .values()
             .chain(self.lingering.values())
             .filter_map(|entry| entry.lease.as_ref().ok())
+    }
+
+    /// The names of the valid leases, by their subnets of a family.
+    pub fn names(&self, family: Family) -> BTreeMap<IpNetwork, String> {
+        let name = |(name, entry): (&String, &Entry)| {
+            let subnet = entry.lease.as_ref().ok()?.key.subnet(family)?;
+            Some((subnet, name.clone()))
+        };
+        self.entries.iter().filter_map(name).collect()
     }
 
     /// Every entry whose key is that of a lease, also if its value is none: its subnets are taken.

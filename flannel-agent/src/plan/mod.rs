@@ -10,6 +10,7 @@ mod hash;
 mod interface;
 mod iptables;
 mod loss;
+mod missing;
 mod nftables;
 mod outdated;
 mod overlay;
@@ -30,6 +31,7 @@ pub use interface::{
 };
 pub use iptables::{OwnChain, iptables_chains, no_iptables_chains};
 pub use loss::Loss;
+pub use missing::missing;
 pub use nftables::{nft_table, nft_table_name};
 pub use outdated::outdated_devices;
 pub use overlay::{NoOverlay, Overlay};

@@ -18,6 +18,11 @@ impl Notices {
         }
     }
 
+    /// What holds now.
+    pub fn current(&self) -> Vec<String> {
+        self.current.iter().cloned().collect()
+    }
+
     /// Nothing holds any more. Answers whether something did.
     pub fn clear(&mut self) -> bool {
         !std::mem::take(&mut self.current).is_empty()

@@ -1,9 +1,14 @@
 //! What the agent tells of itself.
 
-use kernel::Family;
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+
+use kernel::{
+    Family,
+    route::{Change, LinkSettings},
+};
 
 use crate::{
-    lab::{Lab, Node, eventually},
+    lab::{Lab, Node, agent_command, eventually, index},
     nodes::wait_for_peers,
     program::http,
 };
@@ -60,4 +65,103 @@ fn metrics_count_leases_repairs_and_failures() {
     eventually("it is followed again", || {
         metric(&one, "source_lag_seconds") == 0.0
     });
+}
+
+/// A command that looks at the node's agent: its exit code and what it prints.
+fn look(node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = agent_command();
+    command
+        .args(arguments)
+        .arg("--subnet-file")
+        .arg(node.subnet_file())
+        .stdout(Stdio::piped());
+    let output = node.host.namespace.run(|| command.output().unwrap());
+    let output = output.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn status_tells_every_peer_and_what_is_missing_for_it() {
+    let lab = Lab::new("status", CONF);
+    let [mut one, mut two] = [lab.node(1), lab.node(2)];
+    let (code, text) = look(&one, &["status"]);
+    assert!(
+        code == Some(1) && text.contains("the agent does not answer at"),
+        "{text}"
+    );
+    one.start_ready(&[]);
+    two.start_ready(&[]);
+    wait_for_peers(&[&one, &two], Family::V4, "flannel.1");
+    let socket = one.subnet_file().with_file_name("flannel-agent.sock");
+    let mode = fs::metadata(socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let (name, value) = lab.etcd.lease_of("192.168.64.2").unwrap();
+    let mac = value.split("VtepMAC\":\"").nth(1).unwrap()[..17].to_owned();
+    let subnet = name.replace('-', "/");
+    let (code, text) = look(&one, &["status"]);
+    assert_eq!(code, Some(0), "{text}");
+    let row = text.lines().last().unwrap();
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(cells[..5], [&*name, &*subnet, "192.168.64.2", &*mac, "ok"]);
+
+    // Another program's route is not touched, so this node is not reached.
+    one.ip("ip", &["link", "add", "other", "up", "type", "bridge"]);
+    one.ip("ip", &["route", "replace", &subnet, "dev", "other"]);
+    let missing = |text: &str| {
+        let status: serde_json::Value = serde_json::from_str(text).unwrap();
+        status["peers"][0]["missing"].as_array().unwrap().len()
+    };
+    let (code, text) = look(&one, &["status", "--json"]);
+    assert_eq!((code, missing(&text)), (Some(1), 1), "{text}");
+    let (_, text) = look(&one, &["status"]);
+    let expected = format!("missing for {name}: route {subnet}");
+    assert!(text.contains(&expected), "{text}");
+    one.ip("ip", &["route", "delete", &subnet, "dev", "other"]);
+    eventually("it is put right", || {
+        look(&one, &["status", "--json"]).0 == Some(0)
+    });
+}
+
+#[test]
+fn check_tells_who_answers_and_what_size_passes() {
+    let lab = Lab::new("check", CONF);
+    let [mut one, mut two] = [lab.node(1), lab.node(2)];
+    one.start_ready(&[]);
+    two.start_ready(&[]);
+    wait_for_peers(&[&one, &two], Family::V4, "flannel.1");
+    let result = |expected: (i32, u64, serde_json::Value)| {
+        let (code, text) = look(&one, &["check", "--json", "--count=2"]);
+        let check: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let peer = &check["peers"][0];
+        let lost = peer["lost"].as_u64().unwrap();
+        assert_eq!(
+            (code.unwrap(), lost, peer["mtu"].clone()),
+            expected,
+            "{text}"
+        );
+    };
+    result((0, 0, 1450.into()));
+    let (code, text) = look(&one, &["check"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.starts_with("NODE ") && text.contains(" 0/5 "),
+        "{text}"
+    );
+
+    // The network between the nodes passes less than their interfaces. What a veth device takes in may be
+    // longer by a VLAN tag, so 1304 bytes pass, 50 of them VXLAN's.
+    lab.hub.kernel().apply(&[mtu(&lab, "veth2", 1300)]).unwrap();
+    result((1, 0, 1254.into()));
+    two.ip("ip", &["link", "set", "eth0", "down"]);
+    result((1, 2, serde_json::Value::Null));
+}
+
+fn mtu(lab: &Lab, name: &str, bytes: u32) -> Change {
+    let settings = LinkSettings {
+        mtu: Some(bytes),
+        ..LinkSettings::default()
+    };
+    Change::SetLink(index(&mut lab.hub.kernel(), name), settings)
 }

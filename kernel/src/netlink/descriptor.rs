@@ -41,13 +41,23 @@ pub(super) fn enable(fd: &OwnedFd, option: libc::c_int) {
 }
 
 /// Sets an option of netlink(7).
-#[allow(unsafe_code)]
 pub(super) fn set_option(fd: &OwnedFd, option: libc::c_int, value: libc::c_int) -> Result<()> {
+    set_int(fd, libc::SOL_NETLINK, option, value)
+}
+
+/// Sets an option that is a number.
+#[allow(unsafe_code)]
+pub(crate) fn set_int(
+    fd: &OwnedFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> Result<()> {
     // SAFETY: `fd` is open, and `value` lives through the call and has the length that is passed.
     let outcome = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_NETLINK,
+            level,
             option,
             (&raw const value).cast(),
             size_of_val(&value) as libc::socklen_t,

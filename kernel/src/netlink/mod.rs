@@ -10,6 +10,7 @@ mod message;
 mod monitor;
 mod socket;
 
+pub(crate) use descriptor::set_int;
 pub use error::{Error, Result};
 pub use message::{Reply, Request};
 pub(crate) use message::{align, array_at};

@@ -6,6 +6,7 @@
 pub mod explain;
 mod frontend;
 mod health_check;
+pub mod iptables;
 pub mod nftables;
 mod stale;
 mod tuning;

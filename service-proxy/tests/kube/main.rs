@@ -11,8 +11,8 @@ use lab::apiserver::{ApiServer, Fault, Server, Verb};
 use serde_json::json;
 
 use node::{
-    NAMESPACE, NODE, Proxy, Traffic, eventually_served_by, eventually_unserved, on_node, service,
-    slice,
+    NAMESPACE, NODE, Proxy, Traffic, eventually, eventually_served_by, eventually_silent,
+    eventually_unserved, nft, on_node, service, slice,
 };
 
 const SLICE: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
@@ -288,5 +288,48 @@ fn a_node_that_may_not_be_read_is_done_without() {
             complaints[0].contains("system:node-proxier"),
             "{complaints:?}"
         );
+    });
+}
+
+#[test]
+fn addresses_of_no_service_are_dropped_as_service_cidrs_say() {
+    on_node(|| {
+        let (server, proxy) = running(true);
+        let dropped = |network: &str| {
+            let family = if network.contains(':') { "ip6" } else { "ip" };
+            eventually(
+                || format!("{network} to be dropped"),
+                || nft(&format!("list table {family} tweed-proxy")).contains(network),
+            );
+        };
+        dropped("10.96.0.0/16");
+        dropped("fd00:10:96::/112");
+        let more = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": "more"}, "spec": {"cidrs": ["10.100.0.0/16"]},
+        });
+        server.apply(more).unwrap();
+        dropped("10.100.0.0/16");
+        eventually_silent([10, 100, 7, 7]);
+        assert_eq!(proxy.complaints(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_server_that_has_no_service_cidrs_is_told_of_once() {
+    on_node(|| {
+        let server = Server::StandIn(ApiServer::start().unwrap());
+        let unknown = Fault::answer(404)
+            .on(Verb::Watch, "servicecidrs")
+            .times(100);
+        stand_in(&server).faults().add(unknown);
+        server.apply(service(1)).unwrap();
+        server.apply(slice(1, &[1])).unwrap();
+        let proxy = Proxy::start(&server, &[]);
+        eventually_served_by(1, &[1]);
+        let log = proxy.log();
+        let told = log.matches("it has no servicecidrs.networking.k8s.io");
+        assert_eq!(told.count(), 1, "{log}");
+        assert_eq!(proxy.complaints(), [""; 0]);
     });
 }

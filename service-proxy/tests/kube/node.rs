@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::symlink,
     path::Path,
@@ -258,6 +258,18 @@ pub fn eventually_unserved(service: u8) {
     eventually(
         || format!("Service {service} to be served by nobody"),
         || ask(service, SHORT).is_err(),
+    );
+}
+
+/// Waits until connections to an address are neither answered nor refused.
+pub fn eventually_silent(address: [u8; 4]) {
+    let to = SocketAddr::from((address, 80));
+    eventually(
+        || format!("silence at {to}"),
+        || {
+            let answer = TcpStream::connect_timeout(&to, SHORT);
+            answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+        },
     );
 }
 

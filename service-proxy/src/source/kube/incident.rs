@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn each_sort_of_trouble_is_told_once_until_it_is_over() {
         let mut open = Open::default();
-        let [services, slices, node] = Resource::ALL;
+        let [services, slices, node, _] = Resource::ALL;
         for (resource, sort, is_new) in [
             (services, Sort::Connection, true),
             (slices, Sort::Connection, false),

@@ -23,6 +23,8 @@ pub enum Resource {
     EndpointSlices,
     /// This Node.
     Node,
+    /// ServiceCIDRs; servers before Kubernetes 1.33 have none.
+    ServiceCidrs,
 }
 
 /// What of a collection is asked for.
@@ -41,7 +43,12 @@ const PAGE: u32 = 100;
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Services, Self::EndpointSlices, Self::Node];
+    pub const ALL: [Self; 4] = [
+        Self::Services,
+        Self::EndpointSlices,
+        Self::Node,
+        Self::ServiceCidrs,
+    ];
 
     /// The kind of its objects.
     pub fn kind(self) -> ObjectKind {
@@ -49,6 +56,7 @@ impl Resource {
             Self::Services => ObjectKind::Service,
             Self::EndpointSlices => ObjectKind::EndpointSlice,
             Self::Node => ObjectKind::Node,
+            Self::ServiceCidrs => ObjectKind::ServiceCidr,
         }
     }
 
@@ -71,6 +79,7 @@ impl Resource {
                 None,
             ),
             Self::Node => ("/api/v1/nodes", None, Some(format!("metadata.name={node}"))),
+            Self::ServiceCidrs => ("/apis/networking.k8s.io/v1/servicecidrs", None, None),
         };
         Selection {
             request: Request::new(path),
@@ -88,6 +97,7 @@ impl Resource {
             Self::Services => object::service(&self.typed(object)?),
             Self::EndpointSlices => object::endpoint_slice(&self.typed(object)?),
             Self::Node => object::node(&self.typed(object)?),
+            Self::ServiceCidrs => object::service_cidr(&self.typed(object)?),
         }
     }
 
@@ -103,7 +113,7 @@ impl Resource {
     pub fn name(self, namespace: &str, name: &str) -> ObjectName {
         match self {
             Self::Services | Self::EndpointSlices => ObjectName::new(namespace, name),
-            Self::Node => ObjectName::new("", name),
+            Self::Node | Self::ServiceCidrs => ObjectName::new("", name),
         }
     }
 }
@@ -114,6 +124,7 @@ impl fmt::Display for Resource {
             Self::Services => "services",
             Self::EndpointSlices => "endpointslices.discovery.k8s.io",
             Self::Node => "nodes",
+            Self::ServiceCidrs => "servicecidrs.networking.k8s.io",
         })
     }
 }
