@@ -159,13 +159,17 @@ impl<K: Nftables> Reconciler<K> {
                 let frontends = service.map(|it| frontends(it, slices, family, here));
                 (name.clone(), frontends.unwrap_or_default())
             });
-            let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
-            outcome.contests.append(&mut delta.contests);
             let settled = !plan.settle(&self.around);
-            let known = self.in_step.contains(&family) && settled && !delta.outgrown;
-            // What the kernel refuses is compared with all that it has; that can only be drift.
-            let followed =
-                known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
+            let followed = if settled && self.in_step.contains(&family) {
+                let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
+                outcome.contests.append(&mut delta.contests);
+                // What the kernel refuses is compared with all that it has; that can only be drift.
+                let transactions = delta.transactions();
+                !delta.outgrown && send(&mut self.kernel, &transactions, &mut outcome.sent).is_ok()
+            } else {
+                outcome.contests.extend(plan.load(now));
+                false
+            };
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }

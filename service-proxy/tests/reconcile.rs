@@ -356,7 +356,7 @@ fn renumbered(mut tables: Vec<ObservedTable>) -> (Vec<ObservedTable>, Vec<Vec<St
     (tables, sessions)
 }
 
-fn name(text: impl Into<String>) -> ObjectName {
+fn name(text: impl AsRef<str>) -> ObjectName {
     ObjectName::new("default", text)
 }
 
@@ -452,7 +452,7 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
                 ready,
                 serving,
                 terminating,
-                node,
+                node: node.map(Into::into),
                 hints: hints.map(|nodes| {
                     Box::new(Hints {
                         nodes,
@@ -543,7 +543,7 @@ proptest! {
 fn large(number: u16, endpoints: u32) -> Vec<Change> {
     let service = name(format!("large{number}"));
     let port = |port| ServicePort {
-        name: String::new(),
+        name: "".into(),
         protocol: Protocol::Tcp,
         port,
         node_port: None,
@@ -559,7 +559,7 @@ fn large(number: u16, endpoints: u32) -> Vec<Change> {
         service: service.clone(),
         family: Family::V4,
         ports: vec![SlicePort {
-            name: String::new(),
+            name: "".into(),
             protocol: Protocol::Tcp,
             port: 80,
         }],

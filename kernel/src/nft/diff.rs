@@ -15,9 +15,9 @@ use crate::Family;
 /// A table whose sets or base chains have the wrong shape is replaced as a whole, in one transaction too.
 pub fn diff(have: Option<&ObservedTable>, want: &Table) -> Vec<Transaction> {
     let batches = match have {
-        None => vec![make(want)],
+        None => return vec![create(want.clone())],
         Some(have) if is_misshapen(have, want) => {
-            vec![[vec![Command::DeleteTable], make(want)].concat()]
+            vec![[vec![Command::DeleteTable], make(want.clone())].concat()]
         }
         Some(have) => vec![change(have, want), clean(have, want)],
     };
@@ -30,6 +30,16 @@ pub fn diff(have: Option<&ObservedTable>, want: &Table) -> Vec<Transaction> {
             commands,
         })
         .collect()
+}
+
+/// The transaction that makes a table where there is none. It takes the elements as they are, where
+/// [`diff`] would need as much memory again for copies.
+pub fn create(want: Table) -> Transaction {
+    Transaction {
+        family: want.family.into(),
+        table: want.name.clone(),
+        commands: make(want),
+    }
 }
 
 /// The commands that turn the elements of a set into the wanted ones; none if they are those already.
@@ -61,16 +71,16 @@ pub fn elements_delta(
 }
 
 /// Everything of a table, each object after those that it names.
-fn make(want: &Table) -> Vec<Command> {
+fn make(want: Table) -> Vec<Command> {
     let chains = want
         .chains
         .iter()
         .map(|(name, chain)| add_empty(name, chain));
-    let sets = want.sets.iter().map(|(name, set)| add_set(name, set));
     let rules = want
         .chains
         .iter()
         .flat_map(|(name, chain)| add_rules(name, chain));
+    let sets = want.sets.into_iter().map(|(name, set)| add_set(name, set));
     [Command::AddTable]
         .into_iter()
         .chain(chains)
@@ -96,7 +106,7 @@ fn change(have: &ObservedTable, want: &Table) -> Vec<Command> {
             Some(ObservedSet::Known(have)) => {
                 commands.extend(elements_delta(name, &have.elements, &canonical(set)));
             }
-            _ => commands.push(add_set(name, set)),
+            _ => commands.push(add_set(name.clone(), set.clone())),
         }
     }
     for (name, chain) in &want.chains {
@@ -199,16 +209,11 @@ fn canonical(set: &Set) -> Cow<'_, BTreeMap<Key, Element>> {
     )
 }
 
-fn add_set(name: &str, set: &Set) -> Command {
-    let elements = canonical(set).into_owned();
-    let set = Set {
-        key: set.key.clone(),
-        data: set.data.clone(),
-        comment: set.comment.clone(),
-        elements,
-        ..*set
-    };
-    Command::AddSet(name.to_owned(), set)
+fn add_set(name: String, mut set: Set) -> Command {
+    if set.interval {
+        set.elements = canonical(&set).into_owned();
+    }
+    Command::AddSet(name, set)
 }
 
 /// Whether rules that were read are the wanted ones. A rule that can't be lowered is not there.

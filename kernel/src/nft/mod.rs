@@ -26,7 +26,7 @@ mod transaction;
 mod wire;
 
 pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
-pub use diff::{diff, elements_delta};
+pub use diff::{create, diff, elements_delta};
 pub use expr::{CtKey, DynSetOperation, Expr, Header, LookupTarget, MetaKey, Register};
 pub use fake::Fake;
 pub use handle::Handle;

@@ -58,6 +58,15 @@ pub struct Catalogue {
     slices_of: BTreeMap<ObjectName, Vec<ObjectName>>,
     nodes: BTreeMap<ObjectName, Arc<Node>>,
     service_cidrs: BTreeMap<ObjectName, Arc<ServiceCidr>>,
+    node_names: NodeNames,
+}
+
+/// The names of the nodes that endpoints are on, each once: there are many more endpoints than nodes.
+#[derive(Debug, Default)]
+struct NodeNames {
+    known: BTreeSet<Arc<str>>,
+    /// How many there were when those that no endpoint has were last left out.
+    in_use: usize,
 }
 
 /// What an object was and what it is.
@@ -141,6 +150,24 @@ impl<T> Difference<T> {
     /// Whether a part of the object is another.
     fn differs<'a, U: PartialEq>(&'a self, part: impl Fn(&'a T) -> U) -> bool {
         self.before.as_deref().map(&part) != self.after.as_deref().map(&part)
+    }
+}
+
+// === impl NodeNames ===
+
+impl NodeNames {
+    /// Lets the endpoints of a slice share the names of their nodes with all others.
+    fn share(&mut self, slice: &mut EndpointSlice) {
+        for node in slice.endpoints.iter_mut().filter_map(|it| it.node.as_mut()) {
+            match self.known.get(node) {
+                Some(known) => *node = Arc::clone(known),
+                None => drop(self.known.insert(Arc::clone(node))),
+            }
+        }
+        if self.known.len() > 2 * self.in_use.max(32) {
+            self.known.retain(|name| Arc::strong_count(name) > 1);
+            self.in_use = self.known.len();
+        }
     }
 }
 
@@ -229,8 +256,12 @@ impl Catalogue {
     fn apply_slice(
         &mut self,
         name: ObjectName,
-        slice: Option<Arc<EndpointSlice>>,
+        mut slice: Option<Arc<EndpointSlice>>,
     ) -> BTreeSet<ObjectName> {
+        // Nobody else has it yet; if somebody has, it stays as it is.
+        if let Some(slice) = slice.as_mut().and_then(Arc::get_mut) {
+            self.node_names.share(slice);
+        }
         let Some(Difference { before, after }) = replace(&mut self.slices, name.clone(), slice)
         else {
             return BTreeSet::new();
@@ -280,6 +311,7 @@ mod tests {
     use kernel::Family;
 
     use super::*;
+    use crate::model::Endpoint;
 
     fn name(name: &str) -> ObjectName {
         ObjectName::new("default", name)
@@ -353,6 +385,43 @@ mod tests {
             1
         );
         assert_eq!(catalogue.zone("n1"), None);
+    }
+
+    #[test]
+    fn the_name_of_a_node_is_kept_once_and_not_for_ever() {
+        let mut catalogue = Catalogue::default();
+        let on = |slice: u32, node: u32| {
+            let endpoint = Endpoint {
+                address: [10, 0, 0, 1].into(),
+                ready: true,
+                serving: true,
+                terminating: false,
+                node: Some(format!("n{node}").into()),
+                hints: None,
+            };
+            let slice = EndpointSlice {
+                triggered: None,
+                name: name(&format!("web-{slice}")),
+                service: name("web"),
+                family: Family::V4,
+                ports: Vec::new(),
+                endpoints: vec![endpoint; 2],
+            };
+            Change::EndpointSlice(slice.name.clone(), Some(Arc::new(slice)))
+        };
+        for change in [on(1, 0), on(2, 0)] {
+            catalogue.apply(change);
+        }
+        let web = name("web");
+        let endpoints = catalogue.slices_of(&web).flat_map(|slice| &slice.endpoints);
+        let nodes: Vec<_> = endpoints.filter_map(|it| it.node.as_ref()).collect();
+        assert_eq!(nodes.len(), 4);
+        assert!(nodes.iter().all(|node| Arc::ptr_eq(node, nodes[0])));
+        for node in 1..1000 {
+            catalogue.apply(on(1, node));
+        }
+        assert!(catalogue.node_names.known.len() < 100);
+        assert!(catalogue.node_names.known.contains("n999"));
     }
 
     #[test]

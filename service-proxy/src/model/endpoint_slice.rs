@@ -1,6 +1,6 @@
 //! EndpointSlices: parts of the list of a Service's endpoints.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use kernel::Family;
@@ -28,7 +28,7 @@ pub struct EndpointSlice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {
     /// The name of the Service's port.
-    pub name: String,
+    pub name: Arc<str>,
     /// The protocol of the Service's port.
     pub protocol: Protocol,
     /// The port number that the endpoints listen on; can differ from slice to slice.
@@ -46,8 +46,8 @@ pub struct Endpoint {
     pub serving: bool,
     /// It is on its way out.
     pub terminating: bool,
-    /// The node that it is on, where that is known.
-    pub node: Option<String>,
+    /// The node that it is on, where that is known. A catalogue has each name once.
+    pub node: Option<Arc<str>>,
     /// Whom it should serve, where the control plane has said so (F13). Boxed, as most have none.
     pub hints: Option<Box<Hints>>,
 }

@@ -1,16 +1,16 @@
 //! Names of objects and of ports of Services.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::Protocol;
 
-/// The name of a namespaced object.
+/// The name of a namespaced object. Whatever is kept by name has a copy of it, so copies share the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its name within the namespace.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 /// What names one port of one Service.
@@ -19,7 +19,7 @@ pub struct ServicePortName {
     /// The Service.
     pub service: ObjectName,
     /// The port's name; empty for the only port of a Service, if it has none.
-    pub port: String,
+    pub port: Arc<str>,
     /// The port's protocol.
     pub protocol: Protocol,
 }
@@ -28,10 +28,10 @@ pub struct ServicePortName {
 
 impl ObjectName {
     /// A name of two parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl AsRef<str>, name: impl AsRef<str>) -> Self {
         Self {
-            namespace: namespace.into(),
-            name: name.into(),
+            namespace: namespace.as_ref().into(),
+            name: name.as_ref().into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Services.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnetwork::IpNetwork;
 use kernel::Family;
@@ -64,7 +64,7 @@ pub enum TrafficPolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// Its name; empty for the only port, if it has none.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its protocol.
     pub protocol: Protocol,
     /// The port number that clients connect to.
@@ -101,7 +101,7 @@ impl Service {
     pub fn port_name(&self, port: &ServicePort) -> ServicePortName {
         ServicePortName {
             service: self.name.clone(),
-            port: port.name.clone(),
+            port: Arc::clone(&port.name),
             protocol: port.protocol,
         }
     }

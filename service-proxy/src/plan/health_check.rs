@@ -76,7 +76,7 @@ mod tests {
             ready: text.starts_with('r'),
             serving: true,
             terminating: text.starts_with('t'),
-            node: Some(format!("n{}", &text[1..])),
+            node: Some(format!("n{}", &text[1..]).into()),
             hints: None,
         }
     }

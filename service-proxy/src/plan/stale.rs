@@ -211,7 +211,7 @@ mod tests {
         let service = Service {
             cluster_ips: vec!["10.96.0.10".parse().unwrap()],
             ports: vec![ServicePort {
-                name: String::new(),
+                name: "".into(),
                 protocol: Protocol::Tcp,
                 port: 80,
                 node_port: Some(22),

@@ -51,7 +51,7 @@ impl Progress {
                     self.triggers.extend(trigger.map(|at| (slice.family, at)));
                 }
                 Change::EndpointSlice(_, None) => self.count(Kind::Endpoints, &Family::ALL),
-                Change::Node(name, node) if name.name == self.node => {
+                Change::Node(name, node) if *name.name == *self.node => {
                     let eligible = node.as_ref().is_some_and(|node| !node.leaving);
                     self.health.set_node_eligible(eligible);
                 }

@@ -3,7 +3,7 @@
 //! Objects that the proxy does not serve are `Ok(None)`: those with the label of another proxy (F1), slices
 //! of headless Services (F2), Services without cluster IP (F3, F9), slices of host names (F4).
 
-use std::{fmt::Display, net::IpAddr, time::Duration};
+use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
@@ -58,13 +58,16 @@ impl Invalid {
 
 /// The name of an object.
 pub fn name(metadata: &ObjectMeta) -> Result<ObjectName, Invalid> {
-    let part = |field, value: &Option<String>| match value.as_deref() {
+    let part = |field, value: Option<&str>| match value {
         None | Some("") => Err(Invalid::new(field, "is missing")),
-        Some(value) => name_part(value).map_err(|problem| Invalid::new(field, problem)),
+        Some(value) => match name_part(value) {
+            Ok(value) => Ok(value.into()),
+            Err(problem) => Err(Invalid::new(field, problem)),
+        },
     };
     Ok(ObjectName {
-        namespace: part("metadata.namespace", &metadata.namespace)?,
-        name: part("metadata.name", &metadata.name)?,
+        namespace: part("metadata.namespace", metadata.namespace.as_deref())?,
+        name: part("metadata.name", metadata.name.as_deref())?,
     })
 }
 
@@ -224,7 +227,7 @@ fn triggered(metadata: &ObjectMeta) -> Option<Timestamp> {
 }
 
 /// Letters of DNS names only, so that the name can stand in a comment or a log line as it is.
-fn name_part(text: &str) -> Result<String, String> {
+fn name_part(text: &str) -> Result<&str, String> {
     let allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     if text.len() > 253 || !text.bytes().all(allowed) {
@@ -232,7 +235,7 @@ fn name_part(text: &str) -> Result<String, String> {
             "{text:?} is no DNS name of lower case letters, digits, '-' and '.'"
         ));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
@@ -403,7 +406,7 @@ fn endpoint(index: usize, item: &Endpoint, family: Family) -> Result<model::Endp
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: item.node_name.clone(),
+        node: item.node_name.as_deref().map(Into::into),
         hints: item.hints.as_ref().map(hints),
     })
 }
@@ -422,8 +425,10 @@ fn address(field: &str, text: &str) -> Result<IpAddr, Invalid> {
 }
 
 /// A port name is an IANA service name: at most 15 lower case letters, digits and '-'.
-fn port_name(field: &str, text: &str) -> Result<String, Invalid> {
-    name_part(text).map_err(|problem| Invalid::new(field, problem))
+fn port_name(field: &str, text: &str) -> Result<Arc<str>, Invalid> {
+    name_part(text)
+        .map(Into::into)
+        .map_err(|problem| Invalid::new(field, problem))
 }
 
 /// TCP where none is named, as the API server fills in.
@@ -584,7 +589,7 @@ mod tests {
         let ports: Vec<_> = decode_service(spec, json!({})).unwrap().unwrap().ports;
         let ports: Vec<_> = ports
             .iter()
-            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .map(|p| (&*p.name, p.protocol, p.port))
             .collect();
         assert_eq!(
             ports,
@@ -809,7 +814,7 @@ mod tests {
         let ports = decoded.unwrap().unwrap().ports;
         let ports: Vec<_> = ports
             .iter()
-            .map(|p| (p.name.as_str(), p.protocol, p.port))
+            .map(|p| (&*p.name, p.protocol, p.port))
             .collect();
         assert_eq!(ports, [("", Protocol::Udp, 80)]);
     }

@@ -92,7 +92,7 @@ fn endpoint(number: u8) -> Endpoint {
         ready: true,
         serving: true,
         terminating: false,
-        node: Some(format!("n{}", number % 2)),
+        node: Some(format!("n{}", number % 2).into()),
         hints: None,
     }
 }

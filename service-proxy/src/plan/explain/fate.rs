@@ -61,7 +61,7 @@ pub fn fates<'a>(
     };
     let fate = |candidate: Candidate<'_>| Fate {
         address: SocketAddr::new(candidate.endpoint.address, candidate.port),
-        node: candidate.endpoint.node.clone(),
+        node: candidate.endpoint.node.as_deref().map(Into::into),
         out: (!takes(&candidate)).then(|| out(candidate.endpoint, here, wants_local)),
         here: candidate
             .endpoint

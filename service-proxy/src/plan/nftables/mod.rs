@@ -18,7 +18,7 @@ mod sources;
 mod start;
 mod sticky;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kernel::{
     Family,
@@ -45,9 +45,11 @@ pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, Surroundings, loo
 #[derive(Debug)]
 pub struct Plan {
     skeleton: Skeleton,
-    services: BTreeMap<ObjectName, BTreeSet<Frontend>>,
-    /// Who claims a frontend. Two Services with one address are a mistake; the first by name has it.
-    claims: BTreeMap<Frontend, BTreeMap<ObjectName, Claim>>,
+    /// The frontends of each, in order.
+    services: BTreeMap<ObjectName, Box<[Frontend]>>,
+    /// Who claims a frontend, by name. Two Services with one address are a mistake; the first has it. Nearly
+    /// always there is one, for which a map would take ten times the memory.
+    claims: BTreeMap<Frontend, Vec<Claim>>,
     sessions: Sessions,
     shared: Shared,
     /// How many elements each set has.
@@ -58,13 +60,18 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
     balance: Balance,
-    /// Where clients keep their endpoints.
-    numbers: Option<Numbers>,
+    /// Where clients keep their endpoints. Boxed, as most don't.
+    numbers: Option<Box<Numbers>>,
 }
 
 // === impl Claim ===
 
 impl Claim {
+    /// The Service that claims.
+    fn service(&self) -> &ObjectName {
+        &self.balance.name.service
+    }
+
     /// The chain for some of its endpoints, if clients keep theirs.
     fn sticky(&self, pool: Pool, local: bool, backends: &[Backend]) -> Option<Sticky> {
         let timeout = self.balance.affinity?;
@@ -107,6 +114,17 @@ impl Plan {
     /// has to be compared.
     pub fn settle(&mut self, around: &Surroundings) -> bool {
         self.skeleton.settle(around)
+    }
+
+    /// Takes in what Services are now where everything will be compared with the kernel anyway; answers with
+    /// what several claim. What a delta says of a whole cluster takes several times the memory that stays.
+    pub fn load(
+        &mut self,
+        services: impl Iterator<Item = (ObjectName, BTreeMap<Frontend, Balance>)>,
+    ) -> Vec<Contest> {
+        services
+            .flat_map(|service| self.update(BTreeMap::from([service])).contests)
+            .collect()
     }
 
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
@@ -171,20 +189,20 @@ impl Plan {
     /// Numbers of all that have sessions change at once; what they are shared by changes with them.
     fn adopt_sessions(&mut self, observed: &ObservedTable) {
         let holders = self.claims.iter().filter_map(|(frontend, claims)| {
-            let claim = claims.values().next()?;
+            let claim = claims.first()?;
             claim.numbers.as_ref()?;
             Some((frontend, &claim.balance))
         });
         self.sessions.adopt(observed, holders);
         let mut needs = shared::Changes::default();
         for (frontend, claims) in &mut self.claims {
-            for (place, claim) in claims.values_mut().enumerate() {
+            for (place, claim) in claims.iter_mut().enumerate() {
                 if claim.numbers.is_none() {
                     continue;
                 }
                 let before = claim.clone();
                 self.sessions.order(&mut claim.balance);
-                claim.numbers = self.sessions.numbers(&claim.balance);
+                claim.numbers = self.sessions.numbers(&claim.balance).map(Box::new);
                 if place == 0 {
                     needs.remove(frontend, &before);
                     needs.add(frontend, claim);
@@ -204,7 +222,7 @@ impl Plan {
         }
         for (frontend, slots) in slots {
             let claims = self.claims.get_mut(&frontend).into_iter().flatten();
-            for (_, Claim { balance, numbers }) in claims {
+            for Claim { balance, numbers } in claims {
                 if numbers.is_some() {
                     continue;
                 }
@@ -236,7 +254,7 @@ impl Plan {
 
     /// Where connections to a frontend go.
     fn claim(&self, frontend: &Frontend) -> Option<&Claim> {
-        self.claims.get(frontend)?.values().next()
+        self.claims.get(frontend)?.first()
     }
 
     /// Puts all that a Service claims in the place of what it claimed; answers with what others claim too
@@ -249,7 +267,7 @@ impl Plan {
         let before = self.services.remove(&service).unwrap_or_default();
         for frontend in &before {
             if let Some(claims) = self.claims.get_mut(frontend) {
-                claims.remove(&service);
+                claims.retain(|claim| *claim.service() != service);
                 if claims.is_empty() {
                     self.claims.remove(frontend);
                 }
@@ -264,13 +282,14 @@ impl Plan {
             .copied()
             .collect();
         self.services
-            .insert(service.clone(), frontends.keys().copied().collect());
+            .insert(service, frontends.keys().copied().collect());
         for (frontend, balance) in frontends {
-            let numbers = self.sessions.numbers(&balance);
-            self.claims
-                .entry(frontend)
-                .or_default()
-                .insert(service.clone(), Claim { balance, numbers });
+            let numbers = self.sessions.numbers(&balance).map(Box::new);
+            let claim = Claim { balance, numbers };
+            let claims = self.claims.entry(frontend).or_default();
+            let place = claims.partition_point(|other| other.service() < claim.service());
+            claims.reserve_exact(1);
+            claims.insert(place, claim);
         }
         new.into_iter()
             .filter_map(|frontend| self.contest(frontend))
@@ -282,7 +301,7 @@ impl Plan {
         let claims = self.claims.get(&frontend)?;
         (claims.len() > 1).then(|| Contest {
             frontend,
-            services: claims.keys().cloned().collect(),
+            services: claims.iter().map(Claim::service).cloned().collect(),
         })
     }
 

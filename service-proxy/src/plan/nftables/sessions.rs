@@ -4,7 +4,10 @@
 //! alike, to an endpoint. The number of an endpoint is never used again once that endpoint can no longer be
 //! used, so that a session with it leads nowhere and is made anew, without anybody looking for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kernel::nft::{Data, Element, Key, ObservedSet, ObservedTable, Value};
 
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// A port of a Service: by name and protocol.
-type PortName = (String, Protocol);
+type PortName = (Arc<str>, Protocol);
 
 /// The numbers of all Service ports whose clients keep their endpoints.
 #[derive(Debug, Default)]

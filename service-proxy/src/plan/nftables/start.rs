@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kernel::nft::{Command, Element, Key, Table, Transaction, diff};
+use kernel::nft::{Command, Element, Key, Table, Transaction, create};
 
 use super::{
     Plan, elements,
@@ -28,10 +28,10 @@ impl Plan {
     pub fn cold_start(&self, mut table: Table) -> Vec<Transaction> {
         let length: usize = table.sets.values().map(|set| set.elements.len()).sum();
         if length <= PIECE {
-            return diff(None, &table);
+            return vec![create(table)];
         }
         let later = self.take_later(&mut table);
-        let mut transactions = diff(None, &table);
+        let mut transactions = vec![create(table)];
         let pieces = later.into_iter().flat_map(|(set, all)| pieces(set, all));
         transactions.extend(pieces.map(|command| Transaction {
             family: self.family().into(),
@@ -75,8 +75,8 @@ impl Plan {
 
 /// Whether other programs wait for a Service when they start: the API server and the cluster's DNS.
 fn is_first(service: &ObjectName) -> bool {
-    match service.namespace.as_str() {
-        "default" => service.name == "kubernetes",
+    match &*service.namespace {
+        "default" => &*service.name == "kubernetes",
         "kube-system" => service.name.contains("dns"),
         _ => false,
     }

@@ -325,8 +325,7 @@ impl Follower {
     }
 
     fn name_of(&self, object: &Object<'_>) -> ObjectName {
-        self.resource
-            .name(object.namespace.clone(), object.name.clone())
+        self.resource.name(&object.namespace, &object.name)
     }
 }
 

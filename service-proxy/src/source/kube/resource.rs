@@ -102,15 +102,17 @@ impl Resource {
     }
 
     fn typed<T: DeserializeOwned>(self, object: &Object<'_>) -> Result<T, String> {
-        let mut text = serde_json::Deserializer::from_str(object.text.get());
-        object::typed(&mut text)
+        let text = object.text.get();
+        // To keep track of the field takes as long again: it is sought once there is something wrong with one.
+        serde_json::from_str(text)
+            .or_else(|_| object::typed(&mut serde_json::Deserializer::from_str(text)))
             .map_err(|wrong| format!("{} {}: {wrong}", self.kind(), object.name))
     }
 
     /// The name of an object in the model.
-    pub fn name(self, namespace: String, name: String) -> ObjectName {
+    pub fn name(self, namespace: &str, name: &str) -> ObjectName {
         match self {
-            Self::Services | Self::EndpointSlices => ObjectName { namespace, name },
+            Self::Services | Self::EndpointSlices => ObjectName::new(namespace, name),
             Self::Node | Self::ServiceCidrs => ObjectName::new("", name),
         }
     }

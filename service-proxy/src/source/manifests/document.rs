@@ -302,10 +302,7 @@ ports: [{port: 8080}]
         let Some(Change::EndpointSlice(_, Some(slice))) = parsed.objects.values().next() else {
             panic!("{parsed:?}");
         };
-        assert_eq!(
-            (slice.ports[0].name.as_str(), slice.ports[0].port),
-            ("", 8080)
-        );
+        assert_eq!((&*slice.ports[0].name, slice.ports[0].port), ("", 8080));
     }
 
     #[test]

@@ -270,7 +270,7 @@ mod tests {
                 ObjectKey::Service(name)
                 | ObjectKey::EndpointSlice(name)
                 | ObjectKey::Node(name)
-                | ObjectKey::ServiceCidr(name) => (name.name, known(change)),
+                | ObjectKey::ServiceCidr(name) => (name.name.to_string(), known(change)),
             })
             .collect()
     }
