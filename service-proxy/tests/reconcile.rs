@@ -830,7 +830,6 @@ fn a_cold_start_that_fails_half_way_is_finished() {
 fn nothing_is_read_where_nobody_else_has_changed_anything() {
     let mut cluster = Cluster::new();
     cluster.change(large(1, 2));
-    cluster.reconciler.resync();
     let reads = |cluster: &Cluster| cluster.kernel.0.borrow().reads;
     let before = reads(&cluster);
     for endpoints in 3..9 {
