@@ -145,6 +145,9 @@ impl<K: Nftables> Reconciler<K> {
     pub fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
         self.around = self.around.now(catalogue, &self.node);
+        if self.in_step.is_empty() {
+            self.kernel.count_from_now();
+        }
         let here = Here {
             node: &self.node,
             zone: catalogue.zone(&self.node),

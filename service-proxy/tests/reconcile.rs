@@ -59,6 +59,8 @@ struct State {
     refusals: usize,
     /// The one that is refused, counted from the first.
     refused: Option<usize>,
+    /// How often a table was read.
+    reads: usize,
     /// Those that were carried out.
     applied: Vec<Transaction>,
 }
@@ -92,7 +94,9 @@ struct Cluster {
 
 impl Nftables for Kernel {
     fn read(&mut self, family: Family, table: &str) -> kernel::Result<Option<ObservedTable>> {
-        Ok(self.0.borrow().fake.read(family, table))
+        let mut state = self.0.borrow_mut();
+        state.reads += 1;
+        Ok(state.fake.read(family, table))
     }
 
     fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
@@ -818,5 +822,26 @@ fn a_cold_start_that_fails_half_way_is_finished() {
     cluster.kernel.0.borrow_mut().refused = Some(2);
     assert_eq!(cluster.change(all).failures.len(), 1);
     assert!(cluster.reconciler.resync().failures.is_empty());
+    cluster.assert_settled();
+}
+
+/// What only this proxy has changed is as it left it.
+#[test]
+fn nothing_is_read_where_nobody_else_has_changed_anything() {
+    let mut cluster = Cluster::new();
+    cluster.change(large(1, 2));
+    let reads = |cluster: &Cluster| cluster.kernel.0.borrow().reads;
+    let before = reads(&cluster);
+    for endpoints in 3..9 {
+        cluster.change(large(1, endpoints));
+        assert!(cluster.reconciler.resync().sent.is_empty());
+    }
+    assert_eq!(reads(&cluster), before);
+
+    cluster.kernel.disturb();
+    assert!(cluster.reconciler.resync().sent.is_empty());
+    assert_eq!(reads(&cluster), before + 2);
+    cluster.kernel.remove(Family::V4);
+    assert!(!cluster.reconciler.resync().sent.is_empty());
     cluster.assert_settled();
 }

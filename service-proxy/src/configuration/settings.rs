@@ -156,6 +156,7 @@ impl Settings {
             node_ports: self.node_ports.of(family),
             mark: self.mark,
             service_networks: Vec::new(),
+            keep_invalid: self.tuning.conntrack.tcp_be_liberal,
         }
     }
 }

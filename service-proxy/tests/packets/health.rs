@@ -89,7 +89,8 @@ impl Owner {
                 .spawn()
         };
         let mut child = network.namespace(Place::Node).run(nft).unwrap().unwrap();
-        let commands = format!("delete table {table}\nadd table {table} {{ flags owner; }}\n");
+        // In one transaction: what is deleted alone is there again at once.
+        let commands = format!("delete table {table}; add table {table} {{ flags owner; }}\n");
         child
             .stdin
             .as_mut()

@@ -8,6 +8,7 @@ mod external;
 mod health;
 mod http;
 mod inspect;
+mod invalid;
 mod iptables;
 mod manifest;
 mod modes;
@@ -15,6 +16,7 @@ mod network;
 mod node;
 mod proxy;
 mod removed;
+mod restart;
 mod server;
 mod tuning;
 

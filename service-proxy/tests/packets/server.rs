@@ -90,6 +90,11 @@ impl Connection {
         })
     }
 
+    /// The client's own end.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().local_addr()
+    }
+
     /// Sends a line and fails unless it is answered.
     pub fn assert_echoes(&mut self) {
         self.exchange().unwrap();

@@ -16,6 +16,7 @@ use super::{
     node_rules::{Mark, NodePortAddresses, NodeRules, Surroundings, loopback},
     pool::{PORT, Pool, SOCKET},
 };
+use crate::model::Protocol;
 
 /// The table, one of each family. Not `kube-proxy`, so that both can run while one takes over.
 pub const TABLE: &str = "tweed-proxy";
@@ -132,12 +133,11 @@ impl Skeleton {
     fn chains(&self) -> BTreeMap<String, Chain> {
         let nat = |hook, priority, rules| base(ChainKind::Nat, hook, priority, rules);
         let filter = |hook, priority, to| {
-            let new = has_any(Field::CtState, Field::CT_NEW);
             base(
                 ChainKind::Filter,
                 hook,
                 priority,
-                vec![rule([new, jump(to)])],
+                vec![rule([is_new(), jump(to)])],
             )
         };
         let look_up = || vec![rule([jump(LOOK_UP)])];
@@ -157,7 +157,7 @@ impl Skeleton {
                 nat(Hook::Postrouting, SRCNAT, postrouting(self.node.mark)),
             ),
             ("filter-input", filter(Hook::Input, FILTER, UNSERVED)),
-            ("filter-forward", filter(Hook::Forward, FILTER, UNSERVED)),
+            ("filter-forward", self.forward()),
             ("filter-output", filter(Hook::Output, FILTER, UNSERVED)),
             (
                 CHECK_SOURCES,
@@ -185,6 +185,24 @@ impl Skeleton {
             (REFUSE, regular(vec![rule([Statement::Reject])])),
         ];
         chains.map(|(name, chain)| (name.to_owned(), chain)).into()
+    }
+
+    /// What an endpoint sends that fits no connection is not translated back (F35): the client would take it for
+    /// a stranger's and answer with a reset, which does fit.
+    fn forward(&self) -> Chain {
+        const TCP: Value = Value::Protocol(Protocol::Tcp.number());
+        let invalid = commented(
+            "it would reset the connection",
+            [
+                matches(Field::Protocol, Operator::Is(TCP)),
+                has_any(Field::CtState, Field::CT_INVALID),
+                Statement::Verdict(Verdict::Drop),
+            ],
+        );
+        let invalid = (!self.node.keep_invalid).then_some(invalid);
+        let unserved = rule([is_new(), jump(UNSERVED)]);
+        let rules = invalid.into_iter().chain([unserved]).collect();
+        base(ChainKind::Filter, Hook::Forward, FILTER, rules)
     }
 
     /// Marks what has to be masqueraded, then goes where the Service's endpoints are drawn from.
@@ -478,6 +496,10 @@ fn jump(chain: &str) -> Statement {
 
 fn matches(field: Field, operator: Operator) -> Statement {
     Statement::Match(Match { field, operator })
+}
+
+fn is_new() -> Statement {
+    has_any(Field::CtState, Field::CT_NEW)
 }
 
 fn has_any(field: Field, bits: u32) -> Statement {

@@ -23,6 +23,8 @@ pub struct NodeRules {
     pub mark: Mark,
     /// The networks that cluster IPs are taken from, as far as objects say (F15).
     pub service_networks: Vec<IpNetwork>,
+    /// TCP packets that fit no connection are forwarded, as the kernel is told to let more of them fit (F35).
+    pub keep_invalid: bool,
 }
 
 /// What objects say of the node and of the cluster's networks.
@@ -145,6 +147,7 @@ impl NodeRules {
             node_ports: self.node_ports.settled(family, around),
             mark: self.mark,
             service_networks: of_family(family, around.service_networks.iter().copied()).collect(),
+            keep_invalid: self.keep_invalid,
         }
     }
 
