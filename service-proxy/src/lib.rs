@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod daemon;
 pub mod flows;
 pub mod inspect;
+pub mod localhost;
 pub mod model;
 pub mod options;
 pub mod plan;

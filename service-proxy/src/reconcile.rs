@@ -52,6 +52,8 @@ pub struct Outcome {
     pub contests: Vec<Contest>,
     /// How it went, family by family.
     pub attempts: Vec<Attempt>,
+    /// The families in which what is needed no longer could not be removed.
+    pub left_over: Vec<Family>,
 }
 
 /// How it went in one family.
@@ -137,8 +139,14 @@ impl<K: Nftables> Reconciler<K> {
             let settled = !plan.settle(&self.around);
             let known = self.in_step.contains(&family) && settled && !delta.outgrown;
             // What the kernel refuses is compared with all that it has; that can only be drift.
-            let followed =
-                known && send(&mut self.kernel, &delta.transactions(), &mut outcome.sent).is_ok();
+            let followed = known
+                && send(
+                    &mut self.kernel,
+                    family,
+                    &delta.transactions(),
+                    &mut outcome,
+                )
+                .is_ok();
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
@@ -238,7 +246,7 @@ fn synchronise<K: Nftables>(
 ) {
     let adopt = !in_step.remove(&plan.family());
     match compare(kernel, plan, adopt)
-        .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
+        .and_then(|differences| send(kernel, plan.family(), &differences, outcome))
     {
         Ok(()) => {
             in_step.insert(plan.family());
@@ -276,12 +284,23 @@ fn keep_room(have: &ObservedTable, want: &mut Table) {
 
 fn send<K: Nftables>(
     kernel: &mut K,
+    family: Family,
     transactions: &[Transaction],
-    sent: &mut Sent,
+    outcome: &mut Outcome,
 ) -> kernel::Result<()> {
     for transaction in transactions {
-        kernel.apply(transaction)?;
-        sent.count(transaction);
+        let applied = kernel.apply(transaction);
+        if applied.is_err() && only_removes(transaction) {
+            outcome.left_over.push(family);
+        }
+        applied?;
+        outcome.sent.count(transaction);
     }
     Ok(())
+}
+
+/// Whether a transaction does nothing but remove chains and sets that are needed no longer.
+fn only_removes(transaction: &Transaction) -> bool {
+    let removes = |it: &Command| matches!(it, Command::DeleteChain(_) | Command::DeleteSet(_));
+    transaction.commands.iter().all(removes)
 }

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod cost;
+mod events;
 mod node;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};

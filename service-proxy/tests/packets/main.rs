@@ -8,6 +8,7 @@ mod external;
 mod health;
 mod http;
 mod inspect;
+mod localhost;
 mod manifest;
 mod network;
 mod node;
