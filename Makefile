@@ -1,12 +1,15 @@
 # Everything a developer or CI runs. Needs the Rust toolchain and, for what is missing, apt-get and root.
 
-.PHONY: help test demo lint build dist-cni packages clean-lab
+.PHONY: help test demo lint build dist dist-cni image image-check debian-kernel packages clean-lab
 
 help:
 	@echo "make test         formatting, lints, all tests (as root: they make network namespaces)"
 	@echo "make demo         three nodes, six pods, a Service: shows that it works, then takes it down"
 	@echo "make demo KEEP=1  the same, but leaves it up"
-	@echo "make dist-cni     the CNI plugin as it is installed on nodes: optimized, static"
+	@echo "make dist         the programs as they are installed on nodes: optimized, static"
+	@echo "make dist-cni     the CNI plugin alone"
+	@echo "make image        the container image, an OCI archive; make image-check runs the programs from it"
+	@echo "make debian-kernel  tests that need dummy, ipip, WireGuard or VLANs, under Debian's kernel in qemu"
 	@echo "make clean-lab    takes down a demo that was left up"
 
 test: packages lint
@@ -24,9 +27,20 @@ lint:
 build:
 	cargo build --workspace
 
-dist-cni:
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist -p cni-plugin \
+dist: programs = cni-plugin flannel-agent service-proxy
+dist-cni: programs = cni-plugin
+dist dist-cni:
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist $(addprefix -p ,$(programs)) \
 		--target $$(rustc -vV | sed -n 's/^host: //p')
+
+image:
+	deploy/image/build.sh
+
+image-check:
+	deploy/image/check.sh
+
+debian-kernel:
+	kernel/tests/debian-kernel.sh
 
 packages:
 	@tests/install-packages.sh

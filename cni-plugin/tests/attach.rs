@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use kernel::{
     Family,
-    route::{Address, LinkKind},
+    route::{Address, AddressState, LinkKind},
     sysctl,
 };
 use lab::{Host, Netns, SUBNET_ENV, address, talk};
@@ -149,6 +149,25 @@ fn the_kernel_has_what_the_result_says() {
     for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
         assert_eq!(host.netns.run(|| sysctl::get(key).unwrap()), "1", "{key}");
     }
+}
+
+#[test]
+fn a_new_bridge_can_ask_for_its_containers_at_once() {
+    let host = Host::new();
+    let container = Netns::new();
+    host.add(&host.flannel_conf(), "c1", &container);
+    let bridge = host.netns.link("cni0").unwrap();
+    let mut handle = host.netns.handle();
+    let link_local = loop {
+        let states = handle.address_states(Some(bridge.index)).unwrap();
+        let is_it =
+            |state: &AddressState| state.address.link_local && state.address.address.is_ipv6();
+        if let Some(state) = states.into_iter().find(is_it) {
+            break state;
+        }
+        thread::yield_now();
+    };
+    assert!(!link_local.tentative, "{link_local:?}");
 }
 
 #[test]

@@ -201,6 +201,61 @@ fn each_break_is_named() {
 }
 
 #[test]
+fn a_route_of_another_mtu_is_told_and_two_of_one_destination_are_two() {
+    let mut scene = Scene::new("1.1.0");
+    scene.conf["ipam"]["routes"] = json!([
+        {"dst": "10.7.0.0/16", "mtu": 1300, "advmss": 1000},
+        {"dst": "fd07::/48", "mtu": 1400},
+        {"dst": "10.8.0.0/16", "gw": "10.1.17.8"},
+        {"dst": "10.8.0.0/16", "gw": "10.1.17.9"},
+        {"dst": "10.8.0.0/16", "gw": "10.1.17.9"},
+        {"dst": "fd08::/48", "gw": "fd00:0:0:17::8"},
+        {"dst": "fd08::/48", "gw": "fd00:0:0:17::9"},
+    ]);
+    scene.host.del(&scene.conf, "c1", &scene.container);
+    scene.conf["prevResult"] = scene.host.add(&scene.conf, "c1", &scene.container);
+    scene.check().silent_success();
+    for (arguments, told) in [
+        (
+            "route change 10.7.0.0/16 via 10.1.17.1 dev eth0 mtu 1300 advmss 900",
+            "route to 10.7.0.0/16 has advmss 900, not 1000",
+        ),
+        (
+            "route change 10.7.0.0/16 via 10.1.17.1 dev eth0",
+            "route to 10.7.0.0/16 has mtu 0, not 1300",
+        ),
+        (
+            "route delete 10.8.0.0/16 via 10.1.17.9",
+            "route to 10.7.0.0/16 has mtu 0, not 1300",
+        ),
+        (
+            "route change 10.7.0.0/16 via 10.1.17.1 dev eth0 mtu 1300 advmss 1000",
+            "route to 10.8.0.0/16 is missing",
+        ),
+        ("route append 10.8.0.0/16 via 10.1.17.9", ""),
+        (
+            "-6 route delete fd08::/48 via fd00:0:0:17::8",
+            "route to fd08::/48 is missing",
+        ),
+    ] {
+        let words = arguments.split(' ');
+        let run = || std::process::Command::new("ip").args(words).status();
+        assert!(
+            scene.container.run(|| run().unwrap()).success(),
+            "{arguments}"
+        );
+        let outcome = scene.check();
+        match told {
+            "" => outcome.silent_success(),
+            told => assert!(
+                outcome.error().1.ends_with(told),
+                "{arguments}: {outcome:?}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn reservations_have_to_be_the_containers_own() {
     let scene = Scene::new("1.1.0");
     let file = scene.host.path("networks/cbr0/fd00:0:0:17::2");

@@ -9,11 +9,15 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    os::unix::fs::symlink,
+    os::{fd::AsRawFd, unix::fs::symlink},
     path::Path,
     time::{Duration, Instant},
 };
 
+use kernel::{
+    netns::Namespace,
+    route::{Change, NewLink, NewLinkKind, VethPeer},
+};
 use lab::Netns;
 use proptest::{
     prelude::*,
@@ -23,14 +27,25 @@ use proptest::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PLUGINS: [&str; 3] = ["flannel", "bridge", "host-local"];
+const PLUGINS: [&str; 7] = [
+    "flannel",
+    "bridge",
+    "host-local",
+    "portmap",
+    "bandwidth",
+    "tuning",
+    "loopback",
+];
 const VERBS: [&str; 7] = ["ADD", "ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
 const VERSIONS: [&str; 7] = [
     "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
 ];
 
+/// The host's end of a pair for the chained plugins.
+const HOST_VETH: &str = "veth0";
+
 /// Words that mean something somewhere, and what is just outside of it.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 54] = [
     "",
     " ",
     "0",
@@ -70,6 +85,20 @@ const WORDS: [&str; 40] = [
     "02:00:00:00:00:01",
     "02:00:00",
     "IP=10.1.2.9",
+    "MAC=02:00:00:00:00:09",
+    "tcp",
+    "sctp",
+    "iptables",
+    "nftables",
+    "dport",
+    "! -s",
+    "net.ipv4.conf.IFNAME.arp_filter",
+    "net/ipv6/conf/IFNAME/../../../../kernel/pid_max",
+    "kernel.pid_max",
+    "c1_eth0.json",
+    r#"{"mac": "02:00:00:00:00:07", "promisc": true, "mtu": 1500}"#,
+    "CNI-DN-x; flush ruleset",
+    "a b\n-A POSTROUTING -j DROP",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
@@ -166,7 +195,7 @@ fn case() -> impl Strategy<Value = Case> {
     let call = (
         select(&PLUGINS[..]),
         select(&VERBS[..]),
-        select(&VERSIONS[..]),
+        prop_oneof![select(&VERSIONS[..]), Just("1.1.0")],
         prop::collection::vec(mutation(), 0..5),
         prop::collection::vec((any::<usize>(), any::<u8>()), 0..3),
         prop_oneof![3 => Just(String::new()), 1 => word(), 1 => word().prop_map(|it| format!("IP={it}"))],
@@ -199,7 +228,7 @@ fn case() -> impl Strategy<Value = Case> {
 // === impl Case ===
 
 impl Case {
-    fn conf(&self, dir: &Path) -> Value {
+    fn conf(&self, dir: &Path, netns: &Path) -> Value {
         let mut conf = json!({
             "name": "net",
             "cniVersion": self.version,
@@ -217,12 +246,39 @@ impl Case {
             "delegate": {"isDefaultGateway": true},
             "dns": {"nameservers": ["10.96.0.10"], "search": ["a.b"]},
             "args": {"cni": {"ips": ["10.1.2.7"], "mac": "02:00:00:00:00:07"}},
-            "runtimeConfig": {"ips": ["10.1.2.7/24"], "ipRanges": [[{"subnet": "10.1.2.0/24"}]], "mac": "02:00:00:00:00:07"},
+            "runtimeConfig": {"ips": ["10.1.3.7/24"], "ipRanges": [[{"subnet": "10.1.3.0/24"}]], "mac": "02:00:00:00:00:07",
+                "bandwidth": {"ingressRate": 1_000_000, "ingressBurst": 80_000},
+                "portMappings": [
+                    {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "192.0.2.1"},
+                    {"hostPort": 8080, "containerPort": 80, "protocol": "udp"},
+                ]},
             "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}],
+            "backend": "nftables",
+            "snat": true,
+            "masqAll": false,
+            "markMasqBit": 13,
+            "externalSetMarkChain": null,
+            "conditionsV4": ["ip", "saddr", "10.0.0.0/8"],
+            "conditionsV6": [],
+            "ingressRate": 1_000_000,
+            "ingressBurst": 80_000,
+            "egressRate": 1_000_000,
+            "egressBurst": 80_000,
+            "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"},
+            "mac": "02:00:00:00:00:08",
+            "promisc": true,
+            "allmulti": true,
+            "txQLen": 100,
             "prevResult": {
                 "cniVersion": self.version,
-                "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:07", "sandbox": "/nowhere"}],
-                "ips": [{"version": "4", "address": "10.1.2.7/24", "gateway": "10.1.2.1", "interface": 0}],
+                "interfaces": [
+                    {"name": "eth0", "mac": "02:00:00:00:00:07", "sandbox": netns},
+                    {"name": HOST_VETH, "sandbox": ""},
+                ],
+                "ips": [
+                    {"version": "4", "address": "10.1.2.7/24", "gateway": "10.1.2.1", "interface": 0},
+                    {"version": "6", "address": "fd00::7/64", "interface": 0},
+                ],
                 "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.2.1"}],
                 "dns": {},
             },
@@ -266,8 +322,8 @@ impl Case {
         fs::write(dir.join("subnet.env"), &self.subnet_env).unwrap();
     }
 
-    fn stdin(&self, dir: &Path) -> Vec<u8> {
-        let mut stdin = self.conf(dir).to_string().into_bytes();
+    fn stdin(&self, dir: &Path, netns: &Path) -> Vec<u8> {
+        let mut stdin = self.conf(dir, netns).to_string().into_bytes();
         if self.verb != "ADD" {
             for (place, byte) in &self.damage {
                 let place = place % stdin.len();
@@ -277,12 +333,20 @@ impl Case {
         stdin
     }
 
-    fn variable(&self, name: &str) -> Option<OsString> {
+    /// The plugins that make a container's interface are kept from making one: the next call would meet it.
+    fn netns<'a>(&self, container: &'a Path) -> &'a Path {
+        match self.plugin {
+            "flannel" | "bridge" => Path::new("/nowhere"),
+            _ => container,
+        }
+    }
+
+    fn variable(&self, name: &str, netns: &Path) -> Option<OsString> {
         let value = match name {
             "CNI_COMMAND" => self.verb,
             "CNI_CONTAINERID" => "c1",
             "CNI_IFNAME" => "eth0",
-            "CNI_NETNS" => "/nowhere",
+            "CNI_NETNS" => return Some(netns.into()),
             "CNI_PATH" => "/nowhere/bin",
             "CNI_ARGS" => &self.args,
             _ => return None,
@@ -290,16 +354,17 @@ impl Case {
         Some(value.into())
     }
 
-    fn run(&self) {
+    fn run(&self, container: &Path) {
+        let netns = self.netns(container);
         let dir = TempDir::new().unwrap();
         self.prepare(dir.path());
-        let stdin = self.stdin(dir.path());
+        let stdin = self.stdin(dir.path(), netns);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         // Exit codes can't be compared.
         let code = cni_plugin::run(
             OsStr::new(self.plugin),
             &[],
-            |name| self.variable(name),
+            |name| self.variable(name, netns),
             &mut stdin.as_slice(),
             &mut stdout,
             &mut stderr,
@@ -378,12 +443,33 @@ fn is_file_name(name: &str) -> bool {
         && name.len() < 200
 }
 
+/// A pair for the chained plugins.
+fn attach(host: &Netns, container: &Netns) {
+    let namespace = Namespace::open(container.path()).unwrap();
+    let pair = NewLink {
+        name: HOST_VETH.parse().unwrap(),
+        kind: NewLinkKind::Veth(VethPeer {
+            name: "eth0".parse().unwrap(),
+            namespace: Some(namespace.as_raw_fd()),
+            mac: None,
+            mtu: None,
+        }),
+        mac: None,
+        mtu: None,
+        up: true,
+        master: None,
+    };
+    host.handle().apply(&[Change::AddLink(pair)]).unwrap();
+}
+
 #[test]
 fn every_call_ends_with_a_result_or_an_error() {
     let seconds = env::var("TWEED_FUZZ_SECONDS").map_or(0, |text| text.parse().unwrap());
     let end = Instant::now() + Duration::from_secs(seconds);
     // What is made all the same is made in there.
     let netns = Netns::new();
+    let container = Netns::new();
+    attach(&netns, &container);
     netns.run(|| {
         let mut cases = 0;
         loop {
@@ -392,7 +478,7 @@ fn every_call_ends_with_a_result_or_an_error() {
                 ..Config::default()
             });
             match runner.run(&case(), |case| {
-                case.run();
+                case.run(&container.path());
                 Ok(())
             }) {
                 Ok(()) => {}

@@ -21,7 +21,8 @@ use kernel::{
 };
 use lab::{Host, Netns, Outcome, address};
 use serde_json::{Value, json};
-use std::os::fd::AsRawFd;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::os::{fd::AsRawFd, unix::fs::symlink};
 
 const BACKENDS: [&str; 2] = ["iptables", "nftables"];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,6 +36,8 @@ const CLIENT: [&str; 2] = ["192.0.2.2/24", "2001:db8::2/64"];
 struct Site {
     host: Host,
     client: Netns,
+    /// Where the node's programs are.
+    path: String,
 }
 
 /// A container that answers on port 80 by TCP and by UDP with where a call came from.
@@ -70,7 +73,37 @@ impl Site {
         set_up(&host.netns, "lo", &[]);
         set_up(&host.netns, "uplink", &NODE);
         set_up(&client, "eth0", &CLIENT);
-        Self { host, client }
+        let path = PATH.to_owned();
+        Self { host, client, path }
+    }
+
+    /// A node with the iptables that know nothing of nftables.
+    fn with_legacy_iptables() -> Self {
+        let mut site = Self::new();
+        let programs = site.host.path("legacy");
+        std::fs::create_dir(&programs).unwrap();
+        for family in ["iptables", "ip6tables"] {
+            for infix in ["", "-save", "-restore"] {
+                let program = format!("/usr/sbin/{family}-legacy{infix}");
+                symlink(program, programs.join(format!("{family}{infix}"))).unwrap();
+            }
+        }
+        site.path = format!("{}:{PATH}", programs.display());
+        site
+    }
+
+    /// Runs a program of the node there; answers with what it prints.
+    fn run(&self, command: &str) -> String {
+        let mut words = command.split(' ');
+        let program = words.next().unwrap();
+        let run = || {
+            let mut run = Command::new("/usr/bin/env");
+            run.env("PATH", &self.path).arg(program).args(words);
+            run.output().unwrap()
+        };
+        let output = self.host.netns.run(run);
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn conf(&self, backend: &str, mappings: &Value) -> Value {
@@ -96,7 +129,7 @@ impl Site {
         let call = self
             .host
             .call("portmap", verb)
-            .env("PATH", PATH)
+            .env("PATH", &self.path)
             .id(server.id);
         call.netns(&server.netns).conf(&conf).make()
     }
@@ -109,24 +142,15 @@ impl Site {
 
     /// The rules of both families and both backends.
     fn rules(&self) -> String {
-        self.host.netns.run(|| {
-            let commands = [
-                ["iptables-save", "-t", "nat"],
-                ["ip6tables-save", "-t", "nat"],
-                ["nft", "list", "ruleset"],
-            ];
-            let text = commands.map(|[program, one, two]| {
-                let output = Command::new(program)
-                    .env("PATH", PATH)
-                    .args([one, two])
-                    .output();
-                String::from_utf8(output.unwrap().stdout).unwrap()
-            });
-            let text = text.concat();
-            // Comments say when it was printed.
-            let lines = text.lines().filter(|line| !line.starts_with('#'));
-            lines.collect::<Vec<_>>().join("\n")
-        })
+        let commands = [
+            "iptables-save -t nat",
+            "ip6tables-save -t nat",
+            "nft list ruleset",
+        ];
+        let text = commands.map(|command| self.run(command)).concat();
+        // Comments say when it was printed.
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -209,48 +233,67 @@ fn web() -> Value {
 #[test]
 fn a_host_port_is_reached_from_everywhere() {
     for backend in BACKENDS {
-        let site = Site::new();
-        let server = site.server("c1");
-        let conf = site.conf(backend, &web());
-        let result = site.call("ADD", &server, &conf).result();
-        assert_eq!(result, server.result);
-        site.call("CHECK", &server, &conf).silent_success();
-        for (family, (node, client)) in NODE.iter().zip(CLIENT).enumerate() {
-            let to = SocketAddr::new(ip(node), 8080);
-            for (from, seen) in [
-                (&site.client, Some(ip(client))),
-                (&site.host.netns, None),
-                (&server.netns, None),
-            ] {
-                let tcp = ask_tcp(from, to);
-                let udp = ask_udp(&udp_socket(from, to), to);
-                assert!(
-                    tcp.is_some() && udp.is_some(),
-                    "{backend} {to} {tcp:?} {udp:?}\n{}",
-                    site.rules()
+        is_reached_from_everywhere(&Site::new(), backend);
+    }
+}
+
+#[test]
+fn the_older_iptables_serve_as_well_and_the_newer_ones_rules_stay() {
+    let site = Site::with_legacy_iptables();
+    site.run("iptables-nft -t nat -A POSTROUTING -s 198.51.100.1/32 -j MASQUERADE");
+    site.run("iptables-legacy -t nat -A POSTROUTING -s 198.51.100.2/32 -j MASQUERADE");
+    is_reached_from_everywhere(&site, "iptables");
+    for (program, address) in [
+        ("iptables-nft", "198.51.100.1"),
+        ("iptables-legacy", "198.51.100.2"),
+    ] {
+        let rules = site.run(&format!("{program}-save -t nat"));
+        assert!(rules.contains(address), "{program}: {rules}");
+        assert!(!rules.contains("8080"), "{program}: {rules}");
+    }
+}
+
+fn is_reached_from_everywhere(site: &Site, backend: &str) {
+    let server = site.server("c1");
+    let conf = site.conf(backend, &web());
+    let result = site.call("ADD", &server, &conf).result();
+    assert_eq!(result, server.result);
+    site.call("CHECK", &server, &conf).silent_success();
+    for (family, (node, client)) in NODE.iter().zip(CLIENT).enumerate() {
+        let to = SocketAddr::new(ip(node), 8080);
+        for (from, seen) in [
+            (&site.client, Some(ip(client))),
+            (&site.host.netns, None),
+            (&server.netns, None),
+        ] {
+            let tcp = ask_tcp(from, to);
+            let udp = ask_udp(&udp_socket(from, to), to);
+            assert!(
+                tcp.is_some() && udp.is_some(),
+                "{backend} {to} {tcp:?} {udp:?}\n{}",
+                site.rules()
+            );
+            if seen.is_some() {
+                assert_eq!(
+                    (tcp, udp),
+                    (seen, seen),
+                    "{backend}: the client is seen as it is"
                 );
-                if seen.is_some() {
-                    assert_eq!(
-                        (tcp, udp),
-                        (seen, seen),
-                        "{backend}: the client is seen as it is"
-                    );
-                }
-            }
-            if family == 0 {
-                let to = "127.0.0.1:8080".parse().unwrap();
-                let seen = ask_tcp(&site.host.netns, to);
-                assert_eq!(seen, Some("10.1.17.1".parse().unwrap()), "{backend}");
             }
         }
-        site.call("DEL", &server, &conf).silent_success();
-        let text = site.rules();
-        assert!(
-            !text.contains("8080") && !text.contains("c1"),
-            "{backend}: {text}"
-        );
-        site.del_without_result(&server, &conf).silent_success();
+        if family == 0 {
+            let to = "127.0.0.1:8080".parse().unwrap();
+            let seen = ask_tcp(&site.host.netns, to);
+            assert_eq!(seen, Some("10.1.17.1".parse().unwrap()), "{backend}");
+        }
     }
+    site.call("DEL", &server, &conf).silent_success();
+    let text = site.rules();
+    assert!(
+        !text.contains("8080") && !text.contains("c1"),
+        "{backend}: {text}"
+    );
+    site.del_without_result(&server, &conf).silent_success();
 }
 
 #[test]
@@ -286,6 +329,166 @@ fn a_port_that_is_held_is_refused_by_name() {
             "{backend}: the first one is still there"
         );
         site.call("CHECK", &one, &first).silent_success();
+    }
+}
+
+#[test]
+fn who_is_masqueraded_is_for_the_configuration_to_say() {
+    for backend in BACKENDS {
+        for (keys, seen, rule) in [
+            (
+                json!({"masqAll": true}),
+                ["10.1.17.1", "fd00:0:0:17::1"],
+                true,
+            ),
+            (
+                json!({"snat": false}),
+                CLIENT.map(|it| it.split('/').next().unwrap()),
+                false,
+            ),
+        ] {
+            let site = Site::new();
+            let server = site.server("c1");
+            let mut conf = site.conf(backend, &web());
+            conf.as_object_mut()
+                .unwrap()
+                .extend(keys.as_object().unwrap().clone());
+            site.call("ADD", &server, &conf).result();
+            for (node, seen) in NODE.iter().zip(seen) {
+                let to = SocketAddr::new(ip(node), 8080);
+                let seen: Option<IpAddr> = seen.parse().ok();
+                assert_eq!(ask_tcp(&site.client, to), seen, "{backend} {keys}");
+                let udp = ask_udp(&udp_socket(&site.client, to), to);
+                assert_eq!(udp, seen, "{backend} {keys}");
+            }
+            let rules = site.rules().to_lowercase();
+            assert_eq!(
+                rules.contains("masquerade"),
+                rule,
+                "{backend} {keys}: {rules}"
+            );
+            site.call("CHECK", &server, &conf).silent_success();
+            site.call("DEL", &server, &conf).silent_success();
+            assert!(!site.rules().contains("8080"), "{backend} {keys}");
+        }
+    }
+}
+
+#[test]
+fn conditions_are_for_their_family_alone() {
+    let [v4, v6] = CLIENT.map(|it| it.split('/').next().unwrap());
+    let words = |backend: &str, family: &str, address: &str| match backend {
+        "iptables" => json!(["!", "-s", address]),
+        _ => json!([family, "saddr", "!=", address]),
+    };
+    for backend in BACKENDS {
+        for (key, condition, reached) in [
+            ("conditionsV4", words(backend, "ip", v4), [false, true]),
+            ("conditionsV6", words(backend, "ip6", v6), [true, false]),
+        ] {
+            let site = Site::new();
+            let server = site.server("c1");
+            let mut conf = site.conf(backend, &web());
+            conf[key] = condition;
+            site.call("ADD", &server, &conf).result();
+            let got = NODE.map(|node| {
+                let to = SocketAddr::new(ip(node), 8080);
+                ask_tcp(&site.client, to).is_some()
+            });
+            assert_eq!(got, reached, "{backend} {key}: {}", site.rules());
+            site.call("CHECK", &server, &conf).silent_success();
+        }
+    }
+}
+
+#[test]
+fn somebody_elses_chain_can_mark_what_is_to_be_masqueraded() {
+    let site = Site::new();
+    for program in ["iptables", "ip6tables"] {
+        for rule in [
+            "-N KUBE-MARK-MASQ",
+            "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
+            "-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
+        ] {
+            site.run(&format!("{program} -t nat {rule}"));
+        }
+    }
+    let server = site.server("c1");
+    let mut conf = site.conf("iptables", &web());
+    conf["externalSetMarkChain"] = "KUBE-MARK-MASQ".into();
+    site.call("ADD", &server, &conf).result();
+    for node in NODE {
+        let to = SocketAddr::new(ip(node), 8080);
+        // Without masquerading the container would answer itself directly.
+        assert!(ask_tcp(&server.netns, to).is_some(), "{to}");
+    }
+    let rules = site.rules();
+    assert!(!rules.contains("CNI-HOSTPORT-SETMARK"), "{rules}");
+    site.call("CHECK", &server, &conf).silent_success();
+    site.call("DEL", &server, &conf).silent_success();
+    let rules = site.rules();
+    assert!(
+        rules.contains("KUBE-MARK-MASQ") && !rules.contains("CNI-DN-"),
+        "{rules}"
+    );
+}
+
+/// An INIT of SCTP (RFC 9260, 3.3.2): there need be no SCTP in the kernel for translating its ports.
+fn sctp_init(to_port: u16) -> Vec<u8> {
+    let mut packet = vec![0; 32];
+    packet[..2].copy_from_slice(&40_000u16.to_be_bytes());
+    packet[2..4].copy_from_slice(&to_port.to_be_bytes());
+    // The chunk's kind, length, initiate tag, window, streams both ways.
+    packet[12] = 1;
+    packet[15] = 20;
+    packet[19] = 1;
+    packet[22] = 0xff;
+    packet[25] = 1;
+    packet[27] = 1;
+    let mut crc = u32::MAX;
+    for byte in &packet {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            // CRC32c, reflected.
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
+        }
+    }
+    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+    packet
+}
+
+#[test]
+fn sctp_packets_are_led_to_the_containers_port() {
+    for backend in BACKENDS {
+        let site = Site::new();
+        let server = site.server("c1");
+        let mapping = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "sctp"}]);
+        let conf = site.conf(backend, &mapping);
+        site.call("ADD", &server, &conf).result();
+        for (node, client) in NODE.iter().zip(CLIENT) {
+            let to = SocketAddr::new(ip(node), 0);
+            let raw = |netns: &Netns| {
+                let open = || Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::SCTP));
+                let socket = netns.run(|| open().unwrap());
+                socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+                socket
+            };
+            let (mut inside, outside) = (raw(&server.netns), raw(&site.client));
+            outside.send_to(&sctp_init(8080), &to.into()).unwrap();
+            let mut buffer = [0; 128];
+            let len = inside.read(&mut buffer).unwrap();
+            // An IPv4 socket shows the header as well.
+            let header = if to.is_ipv4() { 20 } else { 0 };
+            let port = u16::from_be_bytes([buffer[header + 2], buffer[header + 3]]);
+            assert_eq!((len - header, port), (32, 80), "{backend} {client}");
+        }
+        site.call("CHECK", &server, &conf).silent_success();
+        site.call("DEL", &server, &conf).silent_success();
+        assert!(!site.rules().contains("8080"), "{backend}");
     }
 }
 
@@ -439,6 +642,17 @@ fn two_interfaces_of_a_container_have_ports_of_their_own() {
             let call = call.env("CNI_IFNAME", if_name).netns(&server.netns);
             call.conf(&conf).make()
         };
+        call("ADD", "eth0", 8081, &server.result).result();
+        let (code, message, _) = call("ADD", "eth1", 8081, &result).error();
+        let want = format!(
+            "host port 8081/tcp is held by container c1, which it leads to at {}:80",
+            address(&server.result, 0)
+        );
+        assert!(
+            code == 7 && message.starts_with(&want),
+            "{backend}: {message}"
+        );
+        // The same once more is no other.
         call("ADD", "eth0", 8081, &server.result).result();
         call("ADD", "eth1", 8082, &result).result();
         call("CHECK", "eth0", 8081, &server.result).silent_success();

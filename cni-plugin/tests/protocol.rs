@@ -203,6 +203,77 @@ fn input_is_checked_before_the_verb_and_the_verb_before_the_version() {
 }
 
 #[test]
+fn a_configuration_that_can_not_be_read_is_an_io_error() {
+    let host = Host::new();
+    for verb in ["ADD", "DEL", "CHECK", "GC", "STATUS", "FOO"] {
+        let directory = std::fs::File::open(host.path(".")).unwrap();
+        let call = host.call("bridge", verb).env("CNI_NETNS", "/nowhere");
+        let (code, message, details) = call.make_from(directory).error();
+        assert_eq!((code, &*details), (5, ""), "{verb}");
+        let start = "error reading from stdin: ";
+        assert!(message.starts_with(start), "{verb}: {message}");
+        assert!(
+            message.to_lowercase().contains("is a directory"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn arguments_are_pairs_of_known_keys() {
+    let host = Host::new();
+    let container = Netns::new();
+    let conf = host.flannel_conf();
+    for (args, message) in [
+        ("FOO=1", r#"ARGS: unknown args ["FOO=1"]"#),
+        ("A=1;B=2", r#"ARGS: unknown args ["A=1" "B=2"]"#),
+        ("x", r#"ARGS: invalid pair "x""#),
+        ("IgnoreUnknown=1;x", r#"ARGS: invalid pair "x""#),
+        ("IP=1=2", r#"ARGS: invalid pair "IP=1=2""#),
+        (
+            "IgnoreUnknown=maybe",
+            r#"ARGS: error parsing value of pair "IgnoreUnknown=maybe": boolean unmarshal error: invalid input maybe"#,
+        ),
+    ] {
+        let add = host.call("flannel", "ADD").netns(&container).conf(&conf);
+        let error = add.env("CNI_ARGS", args).make().error();
+        assert_eq!(error, (4, message.into(), String::new()), "{args}");
+        assert_eq!(host.files("networks/cbr0").len(), 0, "{args}");
+    }
+    // As kubelet's runtimes do.
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;K8S_POD_UID=x";
+    let add = host.call("flannel", "ADD").netns(&container).conf(&conf);
+    add.env("CNI_ARGS", args).make().result();
+}
+
+#[test]
+fn no_version_is_the_first() {
+    let host = Host::new();
+    let container = Netns::new();
+    let mut conf = host.flannel_conf();
+    for version in [json!(""), json!(null)] {
+        conf["cniVersion"] = version;
+        let result = host.add(&conf, "c1", &container);
+        assert_eq!(result["cniVersion"], "0.1.0");
+        assert_eq!(result["ip4"]["ip"], "10.1.17.2/24");
+        host.del(&conf, "c1", &container);
+        std::fs::remove_dir_all(host.path("networks")).unwrap();
+    }
+}
+
+#[test]
+fn an_error_that_has_no_code_of_its_own_is_999() {
+    let host = Host::new();
+    let add = host.call("flannel", "ADD").env("CNI_NETNS", "/nowhere");
+    let (code, message, _) = add.conf(&host.flannel_conf()).make().error();
+    assert_eq!(code, 999);
+    assert!(
+        message.starts_with("failed to open netns \"/nowhere\": "),
+        "{message}"
+    );
+}
+
+#[test]
 fn where_nothing_was_made_status_and_gc_make_nothing() {
     let host = Host::new();
     let mut conf = host.flannel_conf();
@@ -305,6 +376,14 @@ fn the_plugins_own_namespace_is_refused() {
         .netns(&host.netns)
         .conf(&host.flannel_conf());
     assert_eq!(del.make().error().0, 8);
+    // A runtime may know better.
+    let loopback = || {
+        let call = host.call("loopback", "ADD").netns(&host.netns);
+        call.conf(&json!({"name": "lo", "cniVersion": "1.1.0"}))
+    };
+    assert_eq!(loopback().make().error().0, 8);
+    let overridden = loopback().env("CNI_NETNS_OVERRIDE", "1").make();
+    assert_eq!(overridden.result()["ips"][0]["address"], "127.0.0.1/8");
 }
 
 #[test]

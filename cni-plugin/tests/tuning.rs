@@ -171,6 +171,13 @@ fn what_can_not_be_set_is_refused_and_undone() {
         add("sysctl", json!({"kernel.hostname": "x"})),
         "invalid net sysctl key: \"kernel/hostname\""
     );
+    assert_eq!(
+        add(
+            "sysctl",
+            json!({"net.ipv4.ip_forward": "1", "net/ipv4/ip_forward": "0"})
+        ),
+        "sysctl: \"net/ipv4/ip_forward\" names /proc/sys/net/ipv4/ip_forward, which another key names as well: give it one value"
+    );
     let message = add("sysctl", json!({"net.ipv4.no_such": "1"}));
     assert!(message.starts_with("sysctl net/ipv4/no_such"), "{message}");
     let message = add("mac", json!("x"));

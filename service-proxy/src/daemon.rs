@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack, memory, nft::Handle};
+use kernel::{Family, conntrack, memory};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -14,12 +14,13 @@ use tokio::{
 
 use crate::{
     configuration::{Configuration, Detector, Follow, Settings},
+    dataplane::{Dataplane, Failure},
     flows::Flows,
-    localhost::LoopbackPorts,
+    localhost::{Elsewhere, LoopbackPorts},
     model::{Catalogue, ObjectName},
     options::Options,
     plan::{Gaps, HealthCheck, LocalGaps, loopback_ports, nftables::NodePortAddresses},
-    reconcile::{Outcome, Reconciler},
+    reconcile::Outcome,
     report::{self, Events, Happening, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
         Kube, Manifests, News, Source,
@@ -77,6 +78,11 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
+    /// The way into the kernel that the mode takes is not there.
+    #[error(
+        "{0}; service-proxy needs CAP_NET_ADMIN, and for iptables mode the programs of iptables"
+    )]
+    Dataplane(#[from] Failure),
     /// There are no health and metrics servers.
     #[error(transparent)]
     Http(#[from] http::Error),
@@ -89,7 +95,7 @@ pub enum Error {
 #[derive(Debug)]
 struct Daemon {
     catalogue: Catalogue,
-    reconciler: Reconciler<Handle>,
+    dataplane: Box<dyn Dataplane>,
     flows: Flows,
     /// Services that are not in the kernel as they are in the catalogue.
     pending: BTreeSet<ObjectName>,
@@ -126,21 +132,24 @@ impl Daemon {
             settings,
             ..
         } = orders;
-        let kernel = Handle::open()?;
         let progress = Progress::new(&node, settings.sync_period);
         let (configuration, in_force) = watch::channel(effective(configuration));
         let subject = http::Subject {
             configuration: in_force,
             health: progress.health.clone(),
             metrics: progress.metrics.clone(),
-            mode: "nftables",
+            mode: settings.mode.name(),
         };
         let rules = |family| settings.rules(family);
         let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
         let (check_ports, servers) =
             CheckPorts::new(progress.health.clone(), addresses.clone(), events.clone());
+        let elsewhere = addresses.map(|(family, addresses)| {
+            let primary = None;
+            (family, Elsewhere { addresses, primary })
+        });
         let (loopback_ports, listeners) =
-            LoopbackPorts::new(settings.node_ports.loopback, addresses);
+            LoopbackPorts::new(settings.node_ports.loopback.clone(), elsewhere);
         http::start(&settings.bindings, &subject, servers, listeners, &events)?;
         let waiting = settings.detector == Detector::NodeCidr;
         if waiting {
@@ -148,7 +157,7 @@ impl Daemon {
         }
         Ok(Self {
             catalogue: Catalogue::new(settings.external_ips),
-            reconciler: Reconciler::new(kernel, &node, rules),
+            dataplane: settings.mode.open(&node, &rules)?,
             flows: Flows::new(
                 conntrack::Handle::open()?,
                 progress.metrics.clone(),
@@ -190,7 +199,7 @@ impl Daemon {
         if self.starting {
             return self.failures == 0;
         }
-        !self.pending.is_empty() || !self.reconciler.is_settled(&self.catalogue)
+        !self.pending.is_empty() || !self.dataplane.is_settled(&self.catalogue)
     }
 
     /// Follows a new text of the configuration's file, or what kept it from being read.
@@ -218,6 +227,9 @@ impl Daemon {
 
     /// Puts new settings in the place of the old ones.
     fn adopt(&mut self, settings: Settings) {
+        // What works goes on to; another mode takes a restart.
+        let mode = self.settings.mode;
+        let settings = Settings { mode, ..settings };
         let before = std::mem::replace(&mut self.settings, settings);
         if before.tuning != self.settings.tuning {
             self.settings.tuning.protect();
@@ -226,9 +238,9 @@ impl Daemon {
             }
         }
         self.loopback_ports
-            .enable(self.settings.node_ports.loopback);
+            .set_families(&self.settings.node_ports.loopback);
         for family in Family::ALL {
-            self.reconciler
+            self.dataplane
                 .set_rules(family, self.settings.rules(family));
         }
         self.settle();
@@ -243,11 +255,11 @@ impl Daemon {
         self.free_at = Instant::now() + self.settings.min_sync_period;
         let services = std::mem::take(&mut self.pending);
         self.flows.note(&services);
-        let settled = self.reconciler.is_settled(&self.catalogue);
+        let settled = self.dataplane.is_settled(&self.catalogue);
         if self.starting || !services.is_empty() || !settled {
             let occasion = Occasion::Change(services.len());
-            self.sync(occasion, |reconciler, catalogue| {
-                reconciler.update(catalogue, &services)
+            self.sync(occasion, |dataplane, catalogue| {
+                dataplane.update(catalogue, &services)
             });
         }
         if !settled {
@@ -265,14 +277,19 @@ impl Daemon {
 
     /// Follows the addresses of the node with what is served by this program itself.
     fn settle(&mut self) {
-        let around = self.reconciler.surroundings();
+        let around = self.dataplane.surroundings();
         for family in Family::ALL {
             let options = self.settings.rules(family).node_ports;
             let addresses = options.settled(family, around);
             if (&options, &addresses) == (&NodePortAddresses::Primary, &NodePortAddresses::All) {
                 report::no_primary_address(&self.node, family);
             }
-            self.loopback_ports.set_addresses(family, addresses.clone());
+            let mut own = around.addresses.iter();
+            let elsewhere = Elsewhere {
+                primary: own.find(|address| Family::of(address) == family).copied(),
+                addresses: addresses.clone(),
+            };
+            self.loopback_ports.set_elsewhere(family, elsewhere);
             self.check_ports.set_addresses(family, addresses);
         }
     }
@@ -298,13 +315,13 @@ impl Daemon {
     }
 
     fn resync(&mut self) {
-        self.sync(Occasion::Resync, |reconciler, _| reconciler.resync());
+        self.sync(Occasion::Resync, |dataplane, _| dataplane.resync());
     }
 
     fn sync(
         &mut self,
         occasion: Occasion,
-        work: impl FnOnce(&mut Reconciler<Handle>, &Catalogue) -> Outcome,
+        work: impl FnOnce(&mut dyn Dataplane, &Catalogue) -> Outcome,
     ) {
         let occasion = if self.starting {
             Occasion::First
@@ -313,7 +330,7 @@ impl Daemon {
         };
         self.progress.queued();
         let started = Instant::now();
-        let outcome = work(&mut self.reconciler, &self.catalogue);
+        let outcome = work(&mut *self.dataplane, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
         self.progress.synced(occasion, &outcome);
@@ -329,6 +346,7 @@ impl Daemon {
         if self.starting {
             // Not before: the kernel's module for tracked flows comes with the first rules that need it.
             self.tune();
+            self.settings.mode.remove_others();
             self.starting = false;
         }
         self.failures = 0;

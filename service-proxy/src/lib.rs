@@ -6,6 +6,7 @@
 
 pub mod configuration;
 pub mod daemon;
+pub mod dataplane;
 pub mod flows;
 pub mod inspect;
 pub mod localhost;

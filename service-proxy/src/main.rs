@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kernel::nft::Handle;
 use service_proxy::{
     configuration::{self, Configuration, Follow, LogFormat},
     daemon::{self, Orders},
+    dataplane,
     inspect::{self, Finding, Inspection},
     options::{Options, normalized},
-    reconcile, report,
+    report,
 };
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -48,7 +48,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     report::warnings(&loaded.warnings);
     report::warnings(&notes);
     if options.cleanup == Some(true) {
-        return clean_up();
+        return Ok(dataplane::clean_up()?);
     }
     configuration::check_kernel(&loaded.configuration.mode)?;
     if options.init_only == Some(true) {
@@ -107,13 +107,6 @@ fn log(verbosity: u32, format: LogFormat) -> anyhow::Result<()> {
     match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
-}
-
-fn clean_up() -> anyhow::Result<()> {
-    for family in reconcile::clean_up(&mut Handle::open()?)? {
-        tracing::info!("removed everything of {family}");
     }
     Ok(())
 }

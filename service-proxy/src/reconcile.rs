@@ -14,6 +14,7 @@ use kernel::{
 };
 
 use crate::{
+    dataplane::Failure,
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
@@ -47,7 +48,7 @@ pub struct Outcome {
     /// What was sent.
     pub sent: Sent,
     /// What went wrong, family by family; it is put right by the next [`Reconciler::resync`].
-    pub failures: Vec<kernel::Error>,
+    pub failures: Vec<Failure>,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
     /// How it went, family by family.
@@ -76,6 +77,19 @@ pub struct Sent {
     pub deleted: usize,
     /// Other commands: about tables, chains, sets, rules.
     pub others: usize,
+    /// Chains of iptables, where that is what is kept.
+    pub rewritten: Option<Rewritten>,
+}
+
+/// How many chains of iptables were changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Those that were made or filled anew.
+    pub written: usize,
+    /// Those that were removed.
+    pub removed: usize,
+    /// Rules in chains of others that were added or deleted.
+    pub jumps: usize,
 }
 
 // === impl Reconciler ===
@@ -98,17 +112,7 @@ impl<K: Nftables> Reconciler<K> {
 
     /// Whether the rules are for the node and the networks as they are known by now.
     pub fn is_settled(&self, catalogue: &Catalogue) -> bool {
-        self.around == self.surroundings_in(catalogue)
-    }
-
-    /// What objects say now of the node and of networks. Pod networks that were known once stay in force while
-    /// the Node object names none.
-    fn surroundings_in(&self, catalogue: &Catalogue) -> Surroundings {
-        let mut around = Surroundings::of(catalogue, &self.node);
-        if around.pod_networks.is_empty() {
-            around.pod_networks.clone_from(&self.around.pod_networks);
-        }
-        around
+        self.around == self.around.now(catalogue, &self.node)
     }
 
     /// The node and the networks that the rules are for.
@@ -119,7 +123,7 @@ impl<K: Nftables> Reconciler<K> {
     /// Takes in what has become of Services, and lets the kernel follow.
     pub fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
-        self.around = self.surroundings_in(catalogue);
+        self.around = self.around.now(catalogue, &self.node);
         let here = Here {
             node: &self.node,
             zone: catalogue.zone(&self.node),
@@ -150,7 +154,7 @@ impl<K: Nftables> Reconciler<K> {
             if !followed {
                 synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
             }
-            outcome.attempted(family, started, &self.in_step);
+            outcome.attempted(family, started, self.in_step.contains(&family));
         }
         outcome
     }
@@ -170,7 +174,8 @@ impl<K: Nftables> Reconciler<K> {
         for plan in &mut self.plans {
             let started = Instant::now();
             synchronise(&mut self.kernel, plan, &mut self.in_step, &mut outcome);
-            outcome.attempted(plan.family(), started, &self.in_step);
+            let family = plan.family();
+            outcome.attempted(family, started, self.in_step.contains(&family));
         }
         outcome
     }
@@ -179,11 +184,12 @@ impl<K: Nftables> Reconciler<K> {
 // === impl Outcome ===
 
 impl Outcome {
-    fn attempted(&mut self, family: Family, started: Instant, in_step: &BTreeSet<Family>) {
+    /// Takes note of how it went in a family.
+    pub(crate) fn attempted(&mut self, family: Family, started: Instant, succeeded: bool) {
         self.attempts.push(Attempt {
             family,
             took: started.elapsed(),
-            succeeded: in_step.contains(&family),
+            succeeded,
         });
     }
 }
@@ -205,7 +211,12 @@ impl Nftables for Handle {
 impl Sent {
     /// Whether nothing was sent.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let rewritten = self.rewritten.unwrap_or_default();
+        let others = Self {
+            rewritten: None,
+            ..*self
+        };
+        others == Self::default() && rewritten == Rewritten::default()
     }
 
     fn count(&mut self, transaction: &Transaction) {
@@ -251,7 +262,7 @@ fn synchronise<K: Nftables>(
         Ok(()) => {
             in_step.insert(plan.family());
         }
-        Err(error) => outcome.failures.push(error),
+        Err(error) => outcome.failures.push(error.into()),
     }
 }
 

@@ -135,6 +135,11 @@ impl AddResult {
         gateways.find(|gateway| Family::of(gateway) == family)
     }
 
+    /// The gateway that a route leads through: its own, or that of the first address.
+    pub fn way(&self, route: &Route) -> Option<IpAddr> {
+        route.gw.or_else(|| self.gateway(route.family()))
+    }
+
     /// Whether it has an address of a family.
     pub fn has(&self, family: Family) -> bool {
         let mut ips = self.ips.iter();

@@ -29,8 +29,6 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Root {
-    #[serde(flatten)]
-    fixed: Raw,
     #[serde(default, deserialize_with = "null_is_default")]
     runtime_config: RuntimeConfig,
 }
@@ -46,8 +44,9 @@ impl BandwidthConf {
     /// Checks a configuration. Keys of the network's own come before those of the runtime, as the reference
     /// has it.
     pub fn of(conf: &NetConf) -> Result<Self, Error> {
-        let root: Root = conf.view()?;
-        let fixed = root.fixed.is_given().then_some(root.fixed);
+        // Two views, not one with the other flattened into it: errors would not name the key.
+        let (fixed, root): (Raw, Root) = (conf.view()?, conf.view()?);
+        let fixed = fixed.is_given().then_some(fixed);
         let Some(raw) = fixed.or(root.runtime_config.bandwidth) else {
             return Ok(Self::default());
         };

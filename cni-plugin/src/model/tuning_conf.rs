@@ -40,8 +40,6 @@ struct Keys {
 
 #[derive(Deserialize)]
 struct Root {
-    #[serde(flatten)]
-    keys: Keys,
     #[serde(
         rename = "runtimeConfig",
         default,
@@ -75,8 +73,9 @@ impl TuningConf {
     /// Checks a configuration. `args.cni` comes before all else; for the Ethernet address then
     /// `runtimeConfig.mac`, then `CNI_ARGS`, then the key: so the reference has it.
     pub fn of(conf: &NetConf, attachment: &Attachment) -> Result<Self, Error> {
+        // Two views, not one with the other flattened into it: errors would not name the key.
+        let keys: Keys = conf.view()?;
         let Root {
-            keys,
             runtime_config,
             args: ArgsKey { cni },
         } = conf.view()?;

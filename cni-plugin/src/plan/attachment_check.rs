@@ -3,11 +3,15 @@
 use ipnetwork::IpNetwork;
 use kernel::{
     Mac,
-    route::{Address, Link, LinkDetails, LinkKind, NextHop, PortVlans, Route},
+    route::{Address, Link, LinkDetails, LinkKind, NextHop, PortVlans, Route, RouteOptions},
 };
 
 use super::{bridge, port_vlans};
 use crate::model::{self, AddResult, Attachment, IpConfig, Vlans};
+
+/// What the kernel makes of larger values in a route (`fib_convert_metrics`).
+const MOST_MTU: u32 = 65_535 - 15;
+const MOST_ADVMSS: u32 = 65_535 - 40;
 
 /// What should be there.
 #[derive(Debug)]
@@ -58,8 +62,8 @@ pub struct InContainer {
     pub link: Option<Link>,
     /// The interface's addresses.
     pub addresses: Vec<Address>,
-    /// Routes of all interfaces.
-    pub routes: Vec<Route>,
+    /// Routes of all interfaces, one for each next hop.
+    pub routes: Vec<(Route, RouteOptions)>,
 }
 
 /// The first thing that is not as the ADD made it.
@@ -220,10 +224,10 @@ impl<'a> Expected<'a> {
             return wrong(&format!("address {} is missing", ip.address));
         }
         let mut wanted = self.result.routes.iter();
-        match wanted.find(|route| !found.routes.iter().any(|it| self.is_route(it, route))) {
-            Some(route) => wrong(&format!("route to {} is missing", route.dst)),
+        wanted.try_for_each(|route| match self.route_fault(&found.routes, route) {
+            Some(is) => wrong(&format!("route to {} {is}", route.dst)),
             None => Ok(()),
-        }
+        })
     }
 
     /// What the result says counts before the configuration: plugins that came later may have changed it.
@@ -238,8 +242,24 @@ impl<'a> Expected<'a> {
         }
     }
 
+    /// What is wrong with a route, if anything is.
+    fn route_fault(
+        &self,
+        found: &[(Route, RouteOptions)],
+        wanted: &model::Route,
+    ) -> Option<String> {
+        let candidates = found.iter().filter(|(it, _)| self.is_route(it, wanted));
+        let mut faults: Vec<_> = candidates
+            .map(|(_, options)| options_fault(options, wanted))
+            .collect();
+        if faults.contains(&None) {
+            return None;
+        }
+        faults.pop().unwrap_or(Some("is missing".into()))
+    }
+
     fn is_route(&self, found: &Route, wanted: &model::Route) -> bool {
-        let gateway = wanted.gw.or_else(|| self.result.gateway(wanted.family()));
+        let gateway = self.result.way(wanted);
         let by = match found.next_hop {
             NextHop::Gateway { gateway, .. } => Some(gateway),
             NextHop::Link(_) => None,
@@ -250,6 +270,20 @@ impl<'a> Expected<'a> {
             && found.table == bridge::table(wanted)
             && wanted.priority.is_none_or(|it| it == found.metric)
     }
+}
+
+/// What is wrong with a route's options, if anything is. 0 leaves one to the kernel, which takes none above its
+/// own limit.
+fn options_fault(found: &RouteOptions, wanted: &model::Route) -> Option<String> {
+    let options = [
+        ("mtu", wanted.mtu, MOST_MTU, found.mtu),
+        ("advmss", wanted.advmss, MOST_ADVMSS, found.advmss),
+    ];
+    options.into_iter().find_map(|(what, want, most, have)| {
+        let want = want.filter(|want| *want != 0)?.min(most);
+        let have = have.unwrap_or_default();
+        (have != want).then(|| format!("has {what} {have}, not {want}"))
+    })
 }
 
 fn mismatch(what: &'static str, name: &str, is: &str) -> Mismatch {

@@ -183,6 +183,11 @@ pub fn forwarding(result: &AddResult) -> Vec<&'static str> {
     used.map(|(_, key)| key).collect()
 }
 
+/// The setting that has an interface not look for duplicates of its IPv6 addresses.
+pub fn no_duplicate_detection(interface: &IfName) -> (String, &'static str) {
+    (format!("net/ipv6/conf/{interface}/accept_dad"), "0")
+}
+
 /// Settings of the container's interface, before it has addresses: key below `/proc/sys`, and value.
 /// With `detect_duplicates` the kernel asks around for others with its IPv6 addresses before it uses them.
 pub fn container_settings(
@@ -228,11 +233,20 @@ pub fn container(
             ..address
         })
     });
-    let routes = result.routes.iter().map(|route| {
-        let gateway = route.gw.or_else(|| result.gateway(route.family()));
+    let said_before = |(index, route): &(usize, &model::Route)| {
+        let spelt_out = |it: &model::Route| model::Route {
+            dst: it.dst.masked(),
+            gw: result.way(it),
+            ..it.clone()
+        };
+        let mut earlier = result.routes[..*index].iter();
+        earlier.any(|it| spelt_out(it) == spelt_out(route))
+    };
+    let routes = result.routes.iter().enumerate();
+    let routes = routes.filter(|it| !said_before(it)).map(|(index, route)| {
         let wanted = Route {
             destination: route.dst.masked().0,
-            next_hop: match gateway {
+            next_hop: match result.way(route) {
                 Some(gateway) => NextHop::Gateway {
                     gateway,
                     interface,
@@ -245,7 +259,12 @@ pub fn container(
             metric: route.priority.unwrap_or(0),
             source: None,
         };
-        Ok(Change::ReplaceRouteWith(wanted, options(route)?))
+        let mut others = result.routes[..index].iter();
+        let options = RouteOptions {
+            beside_others: others.any(|other| is_twin(other, route)),
+            ..options(route)?
+        };
+        Ok(Change::ReplaceRouteWith(wanted, options))
     });
     addresses
         .chain([set_up(interface)])
@@ -272,7 +291,14 @@ fn options(route: &model::Route) -> Result<RouteOptions, PlanError> {
         scope: route.scope.map(scope).transpose()?,
         mtu: route.mtu,
         advmss: route.advmss,
+        beside_others: false,
     })
+}
+
+/// Whether two routes differ in their way at the most: the kernel has both of them only where it is told so.
+fn is_twin(one: &model::Route, other: &model::Route) -> bool {
+    let place = |it: &model::Route| (it.dst.masked(), table(it), it.priority.unwrap_or(0));
+    place(one) == place(other)
 }
 
 /// The table of a route; 0 is no table's number.
@@ -480,6 +506,30 @@ mod tests {
         let other = [to("fd00::/48", None)];
         let changes = container(&result(&DUAL[..1], &other), IfIndex(2), false).unwrap();
         assert!(texts(&changes)[2].starts_with("ip route replace fd00::/48 dev if2"));
+    }
+
+    #[test]
+    fn routes_to_one_destination_stand_beside_each_other() {
+        let routes = [
+            to("10.9.0.0/16", Some("10.1.17.8")),
+            to("10.9.0.0/16", Some("10.1.17.9")),
+            to("10.9.0.0/16", None),
+            to("10.9.0.0/16", Some("10.1.17.1")),
+            to("10.9.0.0/16", Some("10.1.17.8")),
+            to("10.8.0.0/16", None),
+        ];
+        let changes = container(&result(&DUAL[..1], &routes), IfIndex(2), false).unwrap();
+        let texts = texts(&changes);
+        let starts = [
+            "ip route replace 10.9.0.0/16 via 10.1.17.8 ",
+            "ip route prepend 10.9.0.0/16 via 10.1.17.9 ",
+            "ip route prepend 10.9.0.0/16 via 10.1.17.1 ",
+            "ip route replace 10.8.0.0/16 via 10.1.17.1 ",
+        ];
+        assert_eq!(texts[2..].len(), starts.len(), "{texts:?}");
+        for (text, start) in texts[2..].iter().zip(starts) {
+            assert!(text.starts_with(start), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kernel::{
     Family,
     conntrack::{self, Protocol},
     iptables::{self, Iptables},
+    netns::Namespace,
     nft, route, sysctl,
 };
 
@@ -32,7 +33,11 @@ pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> 
         return Ok(result);
     }
     let backend = backend(&portmap)?;
-    let forwardings = forwardings(attachment, conf, &portmap, &result);
+    let siblings = siblings(attachment);
+    let mut forwardings = forwardings(attachment, conf, &portmap, &result);
+    for forwarding in &mut forwardings {
+        forwarding.siblings = &siblings;
+    }
     forward(backend, &forwardings, &portmap).map_err(|error| {
         let undone = unforward(backend, attachment, conf, &addresses(attachment, &result));
         match undone {
@@ -138,9 +143,25 @@ fn forwardings<'a>(
             network: conf.name(),
             container_id: &attachment.container_id,
             address: *address,
+            siblings: &[],
             conf: portmap,
         })
         .collect()
+}
+
+/// The addresses of the container's other interfaces; none where its namespace can't be looked into, which the
+/// rules don't need.
+fn siblings(attachment: &Attachment) -> Vec<IpAddr> {
+    let inside = Namespace::open(&attachment.netns).and_then(|it| route::Handle::open_in(&it));
+    let read = inside.and_then(|mut inside| {
+        let own = inside.link_by_name(&attachment.if_name)?;
+        Ok((own, inside.addresses(None)?))
+    });
+    let Ok((own, mut addresses)) = read else {
+        return Vec::new();
+    };
+    addresses.retain(|it| Some(it.interface) != own.as_ref().map(|link| link.index));
+    addresses.iter().map(|it| it.address.ip()).collect()
 }
 
 /// The addresses of the attachment's interface; those of no interface at all are its as well.

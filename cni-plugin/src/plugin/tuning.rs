@@ -101,13 +101,16 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
 }
 
 fn paths(tuning: &TuningConf, attachment: &Attachment) -> Result<BTreeMap<String, String>, Error> {
-    let settings = tuning.sysctl.iter();
-    settings
-        .map(|(key, value)| {
-            let path = plan::tuning::sysctl_path(key, &attachment.if_name)?;
-            Ok((path, value.clone()))
-        })
-        .collect()
+    let mut paths = BTreeMap::new();
+    for (key, value) in &tuning.sysctl {
+        let path = plan::tuning::sysctl_path(key, &attachment.if_name)?;
+        if paths.insert(path.clone(), value.clone()).is_some() {
+            return Err(Error::config(format!(
+                "sysctl: {key:?} names /proc/sys/{path}, which another key names as well: give it one value"
+            )));
+        }
+    }
+    Ok(paths)
 }
 
 fn set_all(sysctls: &BTreeMap<String, String>) -> Result<(), Error> {

@@ -210,19 +210,24 @@ impl Call<'_> {
     }
 
     pub fn make(self) -> Outcome {
+        self.make_from(Stdio::piped())
+    }
+
+    /// With something else as stdin than the text, unless it is a pipe.
+    pub fn make_from(self, stdin: impl Into<Stdio> + Send) -> Outcome {
         self.host.netns.run(|| {
             let mut child = Command::new(self.host.path(self.plugin))
                 .env_clear()
                 .envs(self.env.iter().map(|(name, value)| (name, value)))
-                .stdin(Stdio::piped())
+                .stdin(stdin)
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            // A plugin that has seen enough does not read what it is given.
-            drop(stdin.write_all(self.stdin.as_bytes()));
-            drop(stdin);
+            if let Some(mut stdin) = child.stdin.take() {
+                // A plugin that has seen enough does not read what it is given.
+                drop(stdin.write_all(self.stdin.as_bytes()));
+            }
             let output = child.wait_with_output().unwrap();
             Outcome {
                 stdout: String::from_utf8(output.stdout).unwrap(),

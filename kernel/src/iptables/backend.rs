@@ -1,5 +1,7 @@
 //! The two ways that iptables has into the kernel, and which of them a node uses.
 
+use std::fmt;
+
 use super::{Error, Iptables, Result};
 use crate::Family;
 
@@ -41,6 +43,15 @@ impl Backend {
         } else {
             Self::Legacy
         }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nft => "iptables (nf_tables)",
+            Self::Legacy => "iptables (legacy)",
+        })
     }
 }
 

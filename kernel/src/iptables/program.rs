@@ -1,6 +1,7 @@
 //! Running the programs.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     process::{Command, Output, Stdio},
     thread,
@@ -95,6 +96,27 @@ impl Iptables {
         })
     }
 
+    /// Reads those of some tables that are there, by name; makes none.
+    pub fn save_tables(&self, names: &[&str]) -> Result<BTreeMap<String, Table>> {
+        Table::parse_all(&self.save_all()?, names).map_err(|line| Error::Malformed {
+            command: self.command("-save", &[]),
+            line,
+        })
+    }
+
+    /// Whether a table has a chain.
+    ///
+    /// # Errors
+    /// If the tables can't be asked; a table that is missing has no chain.
+    pub fn has_chain(&self, table: &str, chain: &str) -> Result<bool> {
+        match self.run("", &[WAIT, "-t", table, "-S", chain], "") {
+            Ok(_) => Ok(true),
+            // It is not told apart from other refusals but by words that change from version to version.
+            Err(Error::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads every table that is there, as text.
     pub(super) fn save_all(&self) -> Result<String> {
         self.run("-save", &[], "")
@@ -114,7 +136,9 @@ impl Iptables {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let stderr = words(&output);
-        Err(if output.status.code() == Some(EXIT_BUSY) {
+        // The nf_tables programs have the same exit code for refusals.
+        let locked = || stderr.contains("lock") || stderr.contains("emporarily unavailable");
+        Err(if output.status.code() == Some(EXIT_BUSY) && locked() {
             let command = command();
             Error::Busy { command, stderr }
         } else {

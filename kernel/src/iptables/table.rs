@@ -1,5 +1,7 @@
 //! A table as `iptables-save` prints it.
 
+use std::collections::BTreeMap;
+
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
@@ -32,13 +34,40 @@ impl Table {
     /// The first line that does not belong there.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut table = Self::default();
+        let mut last = 0;
         for line in text.lines() {
-            table.read(line).ok_or_else(|| line.to_owned())?;
+            table.read(line, &mut last).ok_or_else(|| line.to_owned())?;
         }
         Ok(table)
     }
 
-    fn read(&mut self, line: &str) -> Option<()> {
+    /// Reads the output for all tables, of which only some are of interest: others are left out, also where
+    /// they are of a kind that the program can't print.
+    ///
+    /// # Errors
+    /// The first line that does not belong there.
+    pub(super) fn parse_all(text: &str, names: &[&str]) -> Result<BTreeMap<String, Self>, String> {
+        let mut tables = BTreeMap::new();
+        let mut current: Option<(&str, Self)> = None;
+        let mut last = 0;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                (current, last) = (Some((name, Self::default())), 0);
+            } else if line == "COMMIT" {
+                let ended = current.take().filter(|(name, _)| names.contains(name));
+                tables.extend(ended.map(|(name, table)| (name.to_owned(), table)));
+            } else if let Some((_, table)) = &mut current {
+                table.read(line, &mut last).ok_or_else(|| line.to_owned())?;
+            } else if is_incompatible(line) && names.iter().any(|name| line.contains(name)) {
+                return Err(line.to_owned());
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Reads a line. `last` is the chain of the rule before: the rules of a chain stand together, and chains
+    /// in the order of their declarations.
+    fn read(&mut self, line: &str, last: &mut usize) -> Option<()> {
         if let Some(declaration) = line.strip_prefix(':') {
             let mut words = declaration.split(' ');
             let name = words.next()?.to_owned();
@@ -52,16 +81,27 @@ impl Table {
         }
         if let Some(rule) = line.strip_prefix("-A ") {
             let (name, rule) = rule.split_once(' ').unwrap_or((rule, ""));
-            // The rules of a chain stand together, and mostly those of the last but few chains.
-            let mut chains = self.chains.iter_mut();
-            let chain = chains.find(|chain| chain.name == name)?;
-            chain.rules.push(rule.to_owned());
+            *last = self.position(name, *last)?;
+            self.chains[*last].rules.push(rule.to_owned());
             return Some(());
         }
-        let incompatible = line.contains("is incompatible");
         let known = line.is_empty() || line.starts_with(['#', '*']) || line == "COMMIT";
-        (known && !incompatible).then_some(())
+        (known && !is_incompatible(line)).then_some(())
     }
+
+    fn position(&self, name: &str, last: usize) -> Option<usize> {
+        let from = |start: usize| {
+            let mut rest = self.chains.iter().skip(start);
+            rest.position(|chain| chain.name == name)
+                .map(|at| start + at)
+        };
+        from(last).or_else(|| from(0))
+    }
+}
+
+/// Whether a line says that a table was made by nft in a way that iptables can't print.
+fn is_incompatible(line: &str) -> bool {
+    line.contains("is incompatible")
 }
 
 #[cfg(test)]
@@ -86,6 +126,18 @@ mod tests {
             (services.policy.as_deref(), services.rules.len()),
             (None, 1)
         );
+    }
+
+    #[test]
+    fn the_tables_that_are_asked_for_are_read() {
+        let text = "# Table `raw' is incompatible, use 'nft' tool.\n*nat\n:A - [0:0]\n:B - [0:0]\n\
+                    -A B -j A\n-A A -j DROP\nCOMMIT\n*mangle\n:C - [0:0]\nCOMMIT\n";
+        let tables = Table::parse_all(text, &["nat", "filter"]).unwrap();
+        assert_eq!(tables.keys().collect::<Vec<_>>(), ["nat"]);
+        let rules = |name| &tables["nat"].chain(name).unwrap().rules;
+        assert_eq!((rules("A").len(), rules("B").len()), (1, 1));
+        let line = "# Table `raw' is incompatible, use 'nft' tool.";
+        assert_eq!(Table::parse_all(text, &["raw"]), Err(line.to_owned()));
     }
 
     #[test]

@@ -63,7 +63,11 @@ impl Change {
             Self::ReplaceRoute(route) => (Message::NewRoute(route.to_message()), REPLACE),
             Self::ReplaceRouteWith(route, options) => {
                 let message = options.add_to(route.to_message());
-                (Message::NewRoute(message), REPLACE)
+                let flags = match options.beside_others {
+                    true => NLM_F_CREATE,
+                    false => REPLACE,
+                };
+                (Message::NewRoute(message), flags)
             }
             Self::DeleteRoute(route) => (Message::DelRoute(route.to_message()), 0),
             Self::ReplaceNeighbour(it) => (Message::NewNeighbour(it.to_message()), REPLACE),
@@ -91,7 +95,11 @@ impl fmt::Display for Change {
             }
             Self::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
             Self::ReplaceRouteWith(route, options) => {
-                write!(f, "ip route replace {route}{options}")
+                let verb = match options.beside_others {
+                    true => "prepend",
+                    false => "replace",
+                };
+                write!(f, "ip route {verb} {route}{options}")
             }
             Self::DeleteRoute(route) => write!(f, "ip route delete {route}"),
             Self::ReplaceNeighbour(it) => write!(f, "ip neigh replace {it}"),

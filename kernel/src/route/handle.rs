@@ -15,7 +15,7 @@ use nix::errno::Errno;
 
 use super::{
     Address, AddressState, Change, FdbEntry, IfIndex, Link, LinkDetails, Lookup, Neighbour,
-    PortVlanChange, PortVlans, Route, family, request,
+    PortVlanChange, PortVlans, Route, RouteOptions, family, request,
 };
 use crate::{
     Error, Family, IfName, Result,
@@ -119,6 +119,26 @@ impl Handle {
                 _ => None,
             })
             .filter(|route| route.table != TABLE_LOCAL)
+            .collect())
+    }
+
+    /// Every unicast and blackhole route of a family as the kernel shows it, with its options: one for each
+    /// next hop, in all tables but `local`.
+    pub fn next_hops(&mut self, of: Family) -> Result<Vec<(Route, RouteOptions)>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(of);
+        let messages = self.dump("ip route show", &RouteNetlinkMessage::GetRoute(message))?;
+        let routes = messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
+            _ => None,
+        });
+        Ok(routes
+            .flat_map(|message| {
+                let options = RouteOptions::from(message);
+                let each = Route::each_from_message(message).into_iter();
+                each.map(move |route| (route, options))
+            })
+            .filter(|(route, _)| route.table != TABLE_LOCAL)
             .collect())
     }
 

@@ -115,6 +115,29 @@ impl Route {
         message
     }
 
+    /// A route for each next hop; none for other types.
+    pub(super) fn each_from_message(message: &RouteMessage) -> Vec<Self> {
+        let several = message.attributes.iter().find_map(|it| match it {
+            RouteAttribute::MultiPath(next_hops) => Some(next_hops),
+            _ => None,
+        });
+        let Some(several) = several else {
+            return Self::from_message(message).into_iter().collect();
+        };
+        let mut common = message.clone();
+        common
+            .attributes
+            .retain(|it| !matches!(it, RouteAttribute::MultiPath(_)));
+        let single = several.iter().filter_map(|next_hop| {
+            let mut message = common.clone();
+            let interface = RouteAttribute::Oif(next_hop.interface_index);
+            message.attributes.push(interface);
+            message.attributes.extend(next_hop.attributes.clone());
+            Self::from_message(&message)
+        });
+        single.collect()
+    }
+
     /// `None` for routes of other types, with several next hops, or with a gateway of the other family.
     pub(super) fn from_message(message: &RouteMessage) -> Option<Self> {
         let (mut destination, mut gateway, mut interface, mut source) = (None, None, None, None);

@@ -13,6 +13,9 @@ pub struct RouteOptions {
     pub mtu: Option<u32>,
     /// The maximal segment size that TCP connections of this route advertise, in bytes.
     pub advmss: Option<u32>,
+    /// Let other routes of the same destination, table and metric stay: IPv4 prefers the new one to them,
+    /// IPv6 makes one route with several next hops of them (`ip route prepend`). Not shown.
+    pub beside_others: bool,
 }
 
 // === impl RouteOptions ===
@@ -29,6 +32,27 @@ impl RouteOptions {
             message.attributes.push(RouteAttribute::Metrics(metrics));
         }
         message
+    }
+}
+
+impl From<&RouteMessage> for RouteOptions {
+    fn from(message: &RouteMessage) -> Self {
+        let mut options = Self {
+            scope: Some(message.header.scope.into()),
+            ..Self::default()
+        };
+        let metrics = message.attributes.iter().filter_map(|it| match it {
+            RouteAttribute::Metrics(metrics) => Some(metrics),
+            _ => None,
+        });
+        for metric in metrics.flatten() {
+            match metric {
+                RouteMetric::Mtu(mtu) => options.mtu = Some(*mtu),
+                RouteMetric::Advmss(advmss) => options.advmss = Some(*advmss),
+                _ => {}
+            }
+        }
+        options
     }
 }
 

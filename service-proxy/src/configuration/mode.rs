@@ -12,8 +12,7 @@ const SKIP: &str = "KUBE_PROXY_NFTABLES_SKIP_KERNEL_VERSION_CHECK";
 /// The kernel is too old.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "mode: {said}Linux {release} is older than 5.13, which nftables mode needs, and iptables mode is not there \
-     yet; {SKIP}=1 tries it all the same"
+    "mode: {said}Linux {release} is older than 5.13, which nftables mode needs; say iptables, or {SKIP}=1 tries it all the same"
 )]
 pub struct TooOld {
     release: String,
@@ -26,6 +25,9 @@ pub struct TooOld {
 /// If the kernel is too old.
 pub fn check_kernel(mode: &str) -> Result<(), TooOld> {
     let skip = env::var_os(SKIP).is_some_and(|value| !value.is_empty());
+    if mode == "iptables" {
+        return Ok(());
+    }
     // A kernel that does not tell its release will tell what it lacks.
     let release = uname().map(|names| names.release().to_string_lossy().into_owned());
     match release {

@@ -1,5 +1,7 @@
 //! Where NodePorts are served: `nodePortAddresses` (service-proxy F16, F17; KEP-6032 for `localhost` and `all`).
 
+use std::collections::BTreeSet;
+
 use ipnetwork::IpNetwork;
 use kernel::Family;
 
@@ -16,9 +18,11 @@ pub const ALL: &str = "all";
 /// Where NodePorts are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePorts {
-    /// On 127.0.0.1 and ::1.
-    pub loopback: bool,
+    /// The families whose loopback address this program serves itself.
+    pub loopback: BTreeSet<Family>,
     addresses: Addresses,
+    /// The kernel's rules serve the loopback network of IPv4.
+    routes_loopback: bool,
 }
 
 /// Of the node's other addresses.
@@ -34,7 +38,8 @@ enum Addresses {
 // === impl NodePorts ===
 
 impl NodePorts {
-    /// As a configuration says. Where nothing is said of nftables mode, loopback is served as in iptables mode.
+    /// As a configuration says. Where nothing is said of nftables mode, loopback is served as in iptables mode;
+    /// in that mode, rules do it for IPv4.
     pub fn of(configuration: &Configuration) -> Self {
         let entries = &configuration.node_port_addresses;
         let has = |word| entries.iter().any(|entry| entry == word);
@@ -42,11 +47,18 @@ impl NodePorts {
         if has(LOCALHOST) {
             networks.extend(Family::ALL.map(loopback));
         }
-        let by_default = configuration.mode != "nftables"
-            && entries.is_empty()
-            && configuration.iptables.localhost_node_ports != Some(false);
+        let routes_loopback = configuration.mode == "iptables";
+        let allowed = configuration.iptables.localhost_node_ports != Some(false);
+        let by_default = configuration.mode != "nftables" && entries.is_empty() && allowed;
+        let listed = has(ALL) || networks.iter().any(is_loopback);
+        let loopback: &[Family] = match by_default || listed && (allowed || !routes_loopback) {
+            true if routes_loopback => &[Family::V6],
+            true => &Family::ALL,
+            false => &[],
+        };
         Self {
-            loopback: by_default || has(ALL) || networks.iter().any(is_loopback),
+            routes_loopback,
+            loopback: loopback.iter().copied().collect(),
             addresses: if has(ALL) {
                 Addresses::All
             } else if has(PRIMARY) {
@@ -57,7 +69,8 @@ impl NodePorts {
         }
     }
 
-    /// The node's addresses of a family, but those of loopback, which the kernel can't serve.
+    /// The node's addresses of a family that the kernel serves, which is those of loopback only where it is told
+    /// to route them.
     pub fn addresses(&self, family: Family) -> NodePortAddresses {
         let networks = match &self.addresses {
             Addresses::In(networks) => networks,
@@ -69,7 +82,9 @@ impl NodePorts {
         if networks.is_empty() || networks.iter().any(|network| network.prefix() == 0) {
             return NodePortAddresses::All;
         }
-        NodePortAddresses::In(networks.into_iter().filter(|it| !is_loopback(it)).collect())
+        let stays = self.routes_loopback && family == Family::V4;
+        let networks = networks.into_iter();
+        NodePortAddresses::In(networks.filter(|it| stays || !is_loopback(it)).collect())
     }
 }
 
@@ -91,48 +106,57 @@ mod tests {
             let networks = texts.iter().map(|text| text.parse().unwrap());
             In(networks.collect())
         };
+        let (none, both) = (&[][..], &Family::ALL[..]);
         for (mode, entries, loopback, expected) in [
-            ("", &[][..], true, [All, All]),
-            ("nftables", &[], false, [All, All]),
+            ("", &[][..], both, [All, All]),
+            ("nftables", &[], none, [All, All]),
+            ("iptables", &[], &[Family::V6], [All, All]),
+            (
+                "iptables",
+                &["localhost"],
+                &[Family::V6],
+                [networks(&["127.0.0.0/8"]), networks(&[])],
+            ),
             (
                 "",
                 &["192.0.2.0/24"],
-                false,
+                none,
                 [networks(&["192.0.2.0/24"]), All],
             ),
-            ("", &["primary"], false, [Primary, Primary]),
+            ("", &["primary"], none, [Primary, Primary]),
             (
                 "nftables",
                 &["primary", "localhost"],
-                true,
+                both,
                 [Primary, Primary],
             ),
             (
                 "nftables",
                 &["localhost"],
-                true,
+                both,
                 [networks(&[]), networks(&[])],
             ),
-            ("nftables", &["all"], true, [All, All]),
-            ("nftables", &["127.0.0.0/8"], true, [networks(&[]), All]),
+            ("nftables", &["all"], both, [All, All]),
+            ("nftables", &["127.0.0.0/8"], both, [networks(&[]), All]),
             (
                 "nftables",
                 &["192.0.2.0/24", "localhost"],
-                true,
+                both,
                 [networks(&["192.0.2.0/24"]), networks(&[])],
             ),
-            ("nftables", &["0.0.0.0/0", "::/0"], false, [All, All]),
+            ("nftables", &["0.0.0.0/0", "::/0"], none, [All, All]),
         ] {
             let mut configuration = Configuration::usual();
             configuration.mode = mode.into();
             configuration.node_port_addresses = entries.iter().map(|it| (*it).to_owned()).collect();
             let node_ports = NodePorts::of(&configuration);
-            assert_eq!(node_ports.loopback, loopback, "{entries:?}");
+            let served: Vec<_> = node_ports.loopback.iter().copied().collect();
+            assert_eq!(served, loopback, "{entries:?}");
             let found = Family::ALL.map(|family| node_ports.addresses(family));
             assert_eq!(found, expected, "{entries:?}");
         }
         let mut configuration = Configuration::usual();
         configuration.iptables.localhost_node_ports = Some(false);
-        assert!(!NodePorts::of(&configuration).loopback);
+        assert!(NodePorts::of(&configuration).loopback.is_empty());
     }
 }

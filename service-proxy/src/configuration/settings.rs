@@ -7,6 +7,7 @@ use kernel::{Family, IfName};
 
 use super::{Configuration, NodePorts, Problem, check, check::network};
 use crate::{
+    dataplane::{Mode, iptables::IptablesMode},
     plan::{
         Conntrack,
         nftables::{Mark, NodeRules, Pods},
@@ -18,6 +19,8 @@ use crate::{
 /// What of a configuration has an effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// What Services are turned into.
+    pub mode: Mode,
     /// The kubeconfig file, if one is named.
     pub kubeconfig: Option<PathBuf>,
     /// The name of this node, if it is not the host's.
@@ -77,7 +80,7 @@ pub struct Refused(pub Vec<String>);
 /// The feature gate that says whether externalIPs are served.
 const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
 /// The modes that there are not yet.
-const MISSING_MODES: [&str; 2] = ["iptables", "ipvs"];
+const MISSING_MODES: [&str; 1] = ["ipvs"];
 
 // === impl Settings ===
 
@@ -96,16 +99,31 @@ impl Settings {
         let (true, Some(detector)) = (wrong.is_empty(), detector) else {
             return Err(Refused(wrong));
         };
-        let nftables = &configuration.nftables;
+        let mode = mode(configuration);
+        let (iptables, nftables) = (&configuration.iptables, &configuration.nftables);
+        let (masquerade_all, bit, periods) = match mode {
+            Mode::Nftables => (
+                nftables.masquerade_all,
+                nftables.masquerade_bit,
+                [nftables.sync_period, nftables.min_sync_period],
+            ),
+            Mode::Iptables(_) => (
+                iptables.masquerade_all,
+                iptables.masquerade_bit,
+                [iptables.sync_period, iptables.min_sync_period],
+            ),
+        };
+        let [sync_period, min_sync_period] = periods.map(|period| period.duration());
         let settings = Self {
+            mode,
             kubeconfig: some_text(&configuration.client_connection.kubeconfig).map(PathBuf::from),
             hostname: some_text(&configuration.hostname_override),
             detector,
             node_ports: NodePorts::of(configuration),
-            masquerade_all: nftables.masquerade_all,
-            mark: Mark::bit(u32::try_from(nftables.masquerade_bit.unwrap_or(14)).unwrap_or(14)),
-            sync_period: nftables.sync_period.duration(),
-            min_sync_period: nftables.min_sync_period.duration(),
+            masquerade_all,
+            mark: Mark::bit(u32::try_from(bit.unwrap_or(14)).unwrap_or(14)),
+            sync_period,
+            min_sync_period,
             bindings: Bindings {
                 healthz: configuration.healthz_bind_address.parse().ok(),
                 metrics: configuration.metrics_bind_address.parse().ok(),
@@ -154,10 +172,21 @@ impl Settings {
     }
 }
 
+fn mode(configuration: &Configuration) -> Mode {
+    if configuration.mode != "iptables" {
+        return Mode::Nftables;
+    }
+    Mode::Iptables(IptablesMode {
+        localhost_node_ports: configuration.iptables.localhost_node_ports != Some(false),
+        tcp_be_liberal: configuration.conntrack.tcp_be_liberal,
+        ..IptablesMode::default()
+    })
+}
+
 /// What is right, but not done by this program yet.
 fn missing(configuration: &Configuration) -> Vec<String> {
     let mode = configuration.mode.as_str();
-    let words = format!("mode: {mode} is not there yet; say nftables, or nothing");
+    let words = format!("mode: {mode} is not there yet; say nftables, iptables, or nothing");
     let is_missing = MISSING_MODES.contains(&mode);
     is_missing.then_some(words).into_iter().collect()
 }

@@ -22,11 +22,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{
-    model::ObjectName,
-    plan::{LoopbackPort, nftables::NodePortAddresses},
-};
+use crate::{model::ObjectName, plan::LoopbackPort};
 
+pub use self::relay::Elsewhere;
 use self::relay::{Destination, accept};
 
 /// How long to wait before another attempt to listen.
@@ -41,9 +39,9 @@ enum Wanted {
     /// What a Service wants.
     Ports(ObjectName, Ports),
     /// Where else NodePorts are served.
-    Addresses(Family, NodePortAddresses),
-    /// Whether loopback addresses are served at all.
-    Enabled(bool),
+    Elsewhere(Family, Elsewhere),
+    /// The families whose loopback address is served.
+    Families(BTreeSet<Family>),
 }
 
 /// Tells the listeners what Services want.
@@ -52,15 +50,15 @@ pub struct LoopbackPorts {
     wanted: mpsc::UnboundedSender<Wanted>,
     /// The Services that have ports.
     served: BTreeSet<ObjectName>,
-    enabled: bool,
+    families: BTreeSet<Family>,
 }
 
 /// The listeners.
 #[derive(Debug)]
 pub struct Listeners {
     wanted: mpsc::UnboundedReceiver<Wanted>,
-    enabled: bool,
-    addresses: BTreeMap<Family, NodePortAddresses>,
+    families: BTreeSet<Family>,
+    elsewhere: BTreeMap<Family, Elsewhere>,
     ports: BTreeMap<ObjectName, Ports>,
     running: BTreeMap<LoopbackPort, Listener>,
     /// Ports that can't be had, which has been told.
@@ -77,16 +75,17 @@ struct Listener {
 // === impl LoopbackPorts ===
 
 impl LoopbackPorts {
-    /// A way to tell the listeners, and the listeners; these are told where else NodePorts are served.
+    /// A way to tell the listeners, and the listeners: at the loopback addresses of some families, with where else
+    /// NodePorts are served.
     pub fn new(
-        enabled: bool,
-        addresses: impl IntoIterator<Item = (Family, NodePortAddresses)>,
+        families: BTreeSet<Family>,
+        elsewhere: impl IntoIterator<Item = (Family, Elsewhere)>,
     ) -> (Self, Listeners) {
         let (sender, wanted) = mpsc::unbounded_channel();
         let listeners = Listeners {
             wanted,
-            enabled,
-            addresses: addresses.into_iter().collect(),
+            families: families.clone(),
+            elsewhere: elsewhere.into_iter().collect(),
             ports: BTreeMap::new(),
             running: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -94,7 +93,7 @@ impl LoopbackPorts {
         let ports = Self {
             wanted: sender,
             served: BTreeSet::new(),
-            enabled,
+            families,
         };
         (ports, listeners)
     }
@@ -113,14 +112,15 @@ impl LoopbackPorts {
     }
 
     /// Where NodePorts of a family are served beside the loopback address.
-    pub fn set_addresses(&self, family: Family, addresses: NodePortAddresses) {
-        self.send(Wanted::Addresses(family, addresses));
+    pub fn set_elsewhere(&self, family: Family, elsewhere: Elsewhere) {
+        self.send(Wanted::Elsewhere(family, elsewhere));
     }
 
-    /// Whether loopback addresses are served from now on.
-    pub fn enable(&mut self, enabled: bool) {
-        if mem::replace(&mut self.enabled, enabled) != enabled {
-            self.send(Wanted::Enabled(enabled));
+    /// The families whose loopback address is served from now on.
+    pub fn set_families(&mut self, families: &BTreeSet<Family>) {
+        if self.families != *families {
+            self.families.clone_from(families);
+            self.send(Wanted::Families(families.clone()));
         }
     }
 
@@ -162,10 +162,10 @@ impl Listeners {
         match wanted {
             Wanted::Ports(service, ports) if ports.is_empty() => drop(self.ports.remove(&service)),
             Wanted::Ports(service, ports) => drop(self.ports.insert(service, ports)),
-            Wanted::Addresses(family, addresses) => {
-                self.addresses.insert(family, addresses);
+            Wanted::Elsewhere(family, elsewhere) => {
+                self.elsewhere.insert(family, elsewhere);
             }
-            Wanted::Enabled(enabled) => self.enabled = enabled,
+            Wanted::Families(families) => self.families = families,
         }
     }
 
@@ -193,19 +193,19 @@ impl Listeners {
     /// Which ports lead where. Of Services with the same port the first by name has it, as in the kernel.
     fn destinations(&self) -> BTreeMap<LoopbackPort, Destination> {
         let mut destinations = BTreeMap::new();
-        if !self.enabled {
-            return destinations;
-        }
         let ports = self.ports.iter();
         for (service, (port, cluster_ip)) in
             ports.flat_map(|(service, ports)| ports.iter().map(move |port| (service, port)))
         {
             let (family, number) = *port;
+            if !self.families.contains(&family) {
+                continue;
+            }
             destinations.entry(*port).or_insert_with(|| Destination {
                 service: service.clone(),
                 family,
                 node_port: number,
-                addresses: self.addresses.get(&family).cloned().unwrap_or_default(),
+                elsewhere: self.elsewhere.get(&family).cloned().unwrap_or_default(),
                 cluster_ip: *cluster_ip,
             });
         }

@@ -23,6 +23,15 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// How long to wait when no connection can be taken, as all descriptors are in use.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 
+/// Where NodePorts of a family are served beside the loopback address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// On which of the node's addresses.
+    pub addresses: NodePortAddresses,
+    /// The one that is best, as nobody takes it for a pod's.
+    pub primary: Option<IpAddr>,
+}
+
 /// Where connections are passed on to.
 #[derive(Debug)]
 pub struct Destination {
@@ -32,8 +41,8 @@ pub struct Destination {
     pub family: Family,
     /// Its NodePort.
     pub node_port: u16,
-    /// Where NodePorts are served beside the loopback address.
-    pub addresses: NodePortAddresses,
+    /// Where it is served too.
+    pub elsewhere: Elsewhere,
     /// What leads to it where the node has no such address.
     pub cluster_ip: SocketAddr,
 }
@@ -45,12 +54,12 @@ impl Destination {
     /// node is to see, whatever the Service's policies; the cluster IP would look at `internalTrafficPolicy`.
     fn socket(&self) -> kernel::Result<SocketAddr> {
         let addresses = route::Handle::open()?.addresses(None)?;
-        let mut usable = addresses
+        let usable = addresses
             .iter()
             .filter(|address| !address.link_local)
             .map(|address| address.address.ip())
             .filter(|address| self.is_served(address));
-        let node = usable.next();
+        let node = usable.min_by_key(|address| Some(*address) != self.elsewhere.primary);
         Ok(node.map_or(self.cluster_ip, |address| {
             SocketAddr::new(address, self.node_port)
         }))
@@ -59,7 +68,7 @@ impl Destination {
     fn is_served(&self, address: &IpAddr) -> bool {
         Family::of(address) == self.family
             && !address.is_loopback()
-            && match &self.addresses {
+            && match &self.elsewhere.addresses {
                 NodePortAddresses::All | NodePortAddresses::Primary => true,
                 NodePortAddresses::In(networks) => {
                     networks.iter().any(|network| network.contains(*address))

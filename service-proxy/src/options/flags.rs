@@ -49,7 +49,7 @@ pub struct Flags {
     /// No effect: no metrics are hidden.
     #[arg(long, value_name = "VERSION")]
     show_hidden_metrics_for_version: Option<String>,
-    /// What Services are turned into: nftables; iptables and ipvs are not there yet.
+    /// What Services are turned into: nftables or iptables; ipvs is not there yet [default: nftables]
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
     /// The bit of packets' marks that says that they are to be masqueraded, from 0 to 31 [default: 14]
@@ -59,7 +59,8 @@ pub struct Flags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     masquerade_all: Option<bool>,
     /// Serve NodePorts of TCP on 127.0.0.1 and ::1 too, unless --proxy-mode=nftables or --nodeport-addresses says
-    /// which addresses to serve [default: true]
+    /// which addresses to serve. In iptables mode, IPv4's loopback addresses are routed for that, with UDP and SCTP
+    /// [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     iptables_localhost_nodeports: Option<bool>,
     /// How often everything is compared with the kernel, as in 30s or 1m30s [default: 30s]

@@ -15,11 +15,12 @@ use clap::Parser;
 use crate::{
     configuration::{self, Configuration, Refused, Settings, Span, VModule},
     daemon::SourceSettings,
+    dataplane::iptables::IptablesOptions,
 };
 
 pub use flags::{Flags, boolean};
 
-/// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables.
+/// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables or iptables.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "service-proxy", version, args_override_self = true)]
 pub struct Options {
@@ -44,7 +45,8 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
 
-    /// Remove everything that this program has put into the kernel, and exit.
+    /// Remove everything that this program has put into the kernel, and kube-proxy's chains of iptables, and
+    /// exit.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     pub cleanup: Option<bool>,
 
@@ -56,6 +58,10 @@ pub struct Options {
     /// to send are reset instead of waiting in vain; those on their way out that still serve are left alone.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     pub reset_tcp_to_removed_endpoints: Option<bool>,
+
+    /// Of iptables mode, what kube-proxy has no flags for.
+    #[command(flatten)]
+    pub iptables: IptablesOptions,
 
     /// How much is logged: from 4 on what is of use for debugging too, from 6 on everything.
     #[arg(short, long, value_name = "NUMBER")]
@@ -178,6 +184,7 @@ impl Options {
     ) -> Result<(Settings, Vec<String>), Unusable> {
         let understood = Settings::of(configuration).map(|(mut settings, notes)| {
             settings.tuning.reset_tcp = self.reset_tcp_to_removed_endpoints == Some(true);
+            self.iptables.apply(&mut settings.mode);
             (settings, notes)
         });
         understood.map_err(|cause| Unusable::Refused {

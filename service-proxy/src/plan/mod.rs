@@ -6,6 +6,7 @@
 pub mod explain;
 mod frontend;
 mod health_check;
+pub mod iptables;
 mod local_gaps;
 mod localhost;
 pub mod nftables;

@@ -3,12 +3,11 @@
 use std::{fmt, time::Duration};
 
 use kernel::Family;
-use nix::errno::Errno;
 
 use crate::{
     configuration::Settings,
     model::Catalogue,
-    reconcile::{Outcome, Sent},
+    reconcile::{Outcome, Rewritten, Sent},
 };
 
 /// Why the kernel was looked at.
@@ -38,6 +37,17 @@ impl fmt::Display for Occasion {
 
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Rewritten {
+            written,
+            removed,
+            jumps,
+        }) = self.rewritten
+        {
+            return write!(
+                f,
+                "{written} chains written, {removed} removed, {jumps} jumps added or removed"
+            );
+        }
         write!(
             f,
             "{} elements added, {} deleted, {} other commands",
@@ -52,7 +62,7 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
         tracing::warn!("{contest}");
     }
     for failure in &outcome.failures {
-        tracing::error!("{occasion}: {failure}; {}", advice(failure));
+        tracing::error!("{occasion}: {failure}; {}", failure.advice());
     }
     let is_news = match occasion {
         Occasion::First => outcome.failures.is_empty(),
@@ -102,6 +112,10 @@ pub fn reloaded(before: &Settings, after: &Settings) {
         ),
         (before.hostname == after.hostname, "hostnameOverride"),
         (
+            before.mode == after.mode,
+            "mode (with iptables: also iptables.localhostNodePorts, conntrack.tcpBeLiberal)",
+        ),
+        (
             before.bindings == after.bindings,
             "healthzBindAddress, metricsBindAddress, bindAddressHardFail",
         ),
@@ -135,16 +149,5 @@ pub fn forgot(outcome: &kernel::Result<usize>) {
              such flows may get no answer; the kernel needs nf_conntrack_netlink, and this program \
              CAP_NET_ADMIN"
         ),
-    }
-}
-
-/// What to do about a failure, or what is done about it.
-fn advice(failure: &kernel::Error) -> &'static str {
-    match failure.errno() {
-        Some(Errno::EPERM | Errno::EACCES) => "run it as root or with CAP_NET_ADMIN",
-        Some(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT) => {
-            "the kernel needs nf_tables with NAT, masquerade, reject and numgen"
-        }
-        _ => "everything is compared with the kernel and tried again soon",
     }
 }

@@ -6,6 +6,7 @@
 mod configuration;
 mod cost;
 mod events;
+mod inspect;
 mod node;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};

@@ -67,6 +67,12 @@ fn assert_all_answer(network: &Network, to: SocketAddr) {
 
 fn node_ports_are_served_on_loopback(family: Family) {
     let network = Network::new();
+    let primary = Place::Outside.gateway(family);
+    let node = format!(
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: node}}\n\
+         status: {{addresses: [{{type: InternalIP, address: \"{primary}\"}}]}}\n"
+    );
+    network.write_text("node", &node);
     network.write(&on_node_port(family, NODE_PORT, ""));
     let _proxy = start(&network, "all");
     let to = loopback(family, NODE_PORT);

@@ -1,6 +1,7 @@
 //! The program itself, run on the node.
 
 use std::{
+    env,
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -16,10 +17,56 @@ use crate::{
     network::{CLUSTER_CIDR, Network, Place},
 };
 
+/// The variable that names the mode of all proxies, if not nftables; see [`crate::modes`].
+pub const MODE: &str = "TWEED_PROXY_MODE";
+
+/// What Services are turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Nftables,
+    /// iptables, in the tables of nf_tables.
+    Nft,
+    /// iptables, in the older tables.
+    Legacy,
+}
+
 /// A running proxy that ends when it is dropped.
 pub struct Proxy {
     child: Child,
     log: PathBuf,
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// That of the run.
+    pub fn of_run() -> Self {
+        match env::var(MODE).as_deref() {
+            Err(_) => Self::Nftables,
+            Ok("iptables-nft") => Self::Nft,
+            Ok("iptables-legacy") => Self::Legacy,
+            Ok(other) => panic!("{MODE}={other}"),
+        }
+    }
+
+    /// The backend of iptables as its option and programs name it.
+    pub fn backend(self) -> Option<&'static str> {
+        match self {
+            Self::Nftables => None,
+            Self::Nft => Some("nft"),
+            Self::Legacy => Some("legacy"),
+        }
+    }
+
+    fn options(self) -> Vec<String> {
+        match self.backend() {
+            None => vec!["--proxy-mode".into(), "nftables".into()],
+            Some(backend) => vec![
+                "--proxy-mode=iptables".into(),
+                format!("--iptables-backend={backend}"),
+            ],
+        }
+    }
 }
 
 // === impl Proxy ===
@@ -32,8 +79,13 @@ impl Proxy {
 
     /// The same, with options of its own.
     pub fn start_with(network: &Network, options: &[&str]) -> Self {
+        Self::start_in(Mode::of_run(), network, options)
+    }
+
+    /// The same, in a mode of its own.
+    pub fn start_in(mode: Mode, network: &Network, options: &[&str]) -> Self {
         let log = network.manifests().join("proxy.log");
-        let mut command = daemon(network, options);
+        let mut command = daemon(mode, network, options);
         command.stderr(File::create(&log).unwrap());
         let child = network
             .namespace(Place::Node)
@@ -47,7 +99,7 @@ impl Proxy {
 
     /// Runs it with options that it can't run with; answers with what it says.
     pub fn fail_with(network: &Network, options: &[&str]) -> String {
-        let mut command = daemon(network, options);
+        let mut command = daemon(Mode::of_run(), network, options);
         let output = network
             .namespace(Place::Node)
             .run(|| command.output())
@@ -119,12 +171,13 @@ impl Drop for Proxy {
     }
 }
 
-fn daemon(network: &Network, options: &[&str]) -> Command {
+fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
     let mut command = program();
     command
         .arg("--manifests")
         .arg(network.manifests())
-        .args(["--hostname-override", "node", "--proxy-mode", "nftables"])
+        .args(["--hostname-override", "node"])
+        .args(mode.options())
         .args(["--sync-period", "500ms"])
         .args(options)
         .stdin(Stdio::null());

@@ -89,6 +89,7 @@ mod tests {
             network: "n",
             container_id: "c",
             address: "10.1.0.2/24".parse().unwrap(),
+            siblings: &[],
             conf: &conf,
         };
         let statements = of(&forwarding).map_err(|error| error.to_string());

@@ -377,6 +377,7 @@ mod tests {
             network: "cbr0",
             container_id: id,
             address: address.parse().unwrap(),
+            siblings: &[],
             conf,
         }
     }

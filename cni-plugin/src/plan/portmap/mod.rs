@@ -24,6 +24,8 @@ pub struct Forwarding<'a> {
     pub container_id: &'a str,
     /// The container's address, with the prefix length of its subnet.
     pub address: IpNetwork,
+    /// Addresses of other interfaces of the container.
+    pub siblings: &'a [IpAddr],
     /// The plugin's configuration.
     pub conf: &'a PortmapConf,
 }
@@ -105,15 +107,16 @@ impl Forwarding<'_> {
         })
     }
 
-    /// Refuses if another container has one of the ports. One that has our own address is gone: what it
-    /// held is left over, and named in the answer.
+    /// Refuses if another container has one of the ports, or another interface of this one. A container that
+    /// has our own address is gone: what it held is left over, and named in the answer.
     fn check_holds(&self, holds: &[Hold]) -> Result<Vec<String>, PlanError> {
         let wanted = self.forwards();
         let mut left_over = Vec::new();
-        for hold in holds
-            .iter()
-            .filter(|it| it.container_id != self.container_id)
-        {
+        let is_own = |hold: &Hold| {
+            hold.container_id == self.container_id
+                && !self.siblings.contains(&hold.forward.target.ip())
+        };
+        for hold in holds.iter().filter(|hold| !is_own(hold)) {
             let Forward {
                 protocol,
                 port,
@@ -216,6 +219,7 @@ pub(super) mod tests {
                 network: "n",
                 container_id: "c",
                 address: address.parse().unwrap(),
+                siblings: &[],
                 conf: &conf,
             };
             let forwards = forwarding.forwards().into_iter();

@@ -450,6 +450,7 @@ mod tests {
             network: "cbr0",
             container_id: id,
             address: address.parse().unwrap(),
+            siblings: &[],
             conf,
         }
     }
@@ -544,6 +545,24 @@ mod tests {
         let second = forwarding(&two, "c2", "10.1.17.3/24");
         assert_eq!(missing(&second, table.as_ref()), Ok(None));
         assert_eq!(delete("cbr0", "c1", &[], &table.unwrap()), None);
+    }
+
+    #[test]
+    fn another_interface_of_the_container_keeps_its_ports() {
+        let mut fake = Fake::default();
+        let conf = web("");
+        make(&mut fake, &forwarding(&conf, "c1", "10.1.17.2/24")).unwrap();
+        let second = forwarding(&conf, "c1", "10.1.17.3/24");
+        let siblings = ["10.1.17.2".parse().unwrap()];
+        let alive = Forwarding {
+            siblings: &siblings,
+            ..second
+        };
+        let table = fake.read(Family::V4, TABLE);
+        let held = add(&alive, table.as_ref()).unwrap_err();
+        assert!(matches!(held, PlanError::Held { .. }), "{held}");
+        // An address that the container has no more is that of an ADD that nobody undid.
+        add(&second, table.as_ref()).unwrap();
     }
 
     #[test]

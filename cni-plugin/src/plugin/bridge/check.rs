@@ -103,8 +103,8 @@ fn in_container(attachment: &Attachment) -> Result<InContainer, Error> {
         .and_then(|namespace| Handle::open_in(&namespace))
         .map_err(|error| Error::from(error).during(&attempted));
     let mut handle = namespace?;
-    let mut routes = handle.routes(Family::V4)?;
-    routes.extend(handle.routes(Family::V6)?);
+    let mut routes = handle.next_hops(Family::V4)?;
+    routes.extend(handle.next_hops(Family::V6)?);
     Ok(InContainer {
         link: handle.link_by_name(&attachment.if_name)?,
         addresses: handle.addresses(None)?,

@@ -209,6 +209,7 @@ impl Addition<'_> {
         gateways: &[IpNetwork],
         result: &AddResult,
     ) -> Result<Vec<Change>, Error> {
+        use_link_local_at_once(bridge, gateways)?;
         let observed = host.addresses(Some(bridge.index))?;
         let plan = |may_go: &dyn Fn(IpNetwork) -> bool| {
             plan::bridge::complete_bridge(bridge, &observed, gateways, may_go)
@@ -340,6 +341,18 @@ fn existing(link: Option<Link>, name: &IfName) -> Result<Link, Error> {
 fn has_ports(host: &mut Handle, bridge: &Link) -> Result<bool, Error> {
     let links = host.links()?;
     Ok(links.iter().any(|link| link.master == Some(bridge.index)))
+}
+
+/// Has an interface with gateway addresses use its link-local address as soon as it has one. The kernel asks
+/// from that who has a container's address when it forwards; while it looks for duplicates of it, for a
+/// second or two, it does not ask, and what comes for the containers is lost. An interface that has a carrier
+/// already has its address already.
+fn use_link_local_at_once(gateway: &Link, addresses: &[IpNetwork]) -> Result<(), Error> {
+    if gateway.carrier || !addresses.iter().any(IpNetwork::is_ipv6) {
+        return Ok(());
+    }
+    let (key, value) = plan::bridge::no_duplicate_detection(&gateway.name);
+    set_if_there(&key, value)
 }
 
 /// Sets a kernel setting; one that this kernel does not have can be done without.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use kernel::route::{Handle, IfIndex, Link, PortVlans, VethPeer};
 
-use super::{Addition, existing, host_veth_name, refused};
+use super::{Addition, existing, host_veth_name, refused, use_link_local_at_once};
 use crate::{
     model::{AddResult, Error, Vlans},
     plan::{self, host_veth::Identity},
@@ -31,6 +31,7 @@ impl Addition<'_> {
             return Ok(None);
         };
         let gateway = self.ensure_gateway(host, bridge, first.ip())?;
+        use_link_local_at_once(&gateway, &gateways)?;
         let observed = host.addresses(Some(gateway.index))?;
         // Nothing tells whether containers are left of an older subnet, as the ports of a bridge do.
         let may_go = |_| self.conf.force_address;

@@ -84,6 +84,15 @@ impl NodePortAddresses {
 // === impl Surroundings ===
 
 impl Surroundings {
+    /// What objects say now. Pod networks that were known once stay in force while the Node object names none.
+    pub fn now(&self, catalogue: &Catalogue, node: &str) -> Self {
+        let mut now = Self::of(catalogue, node);
+        if now.pod_networks.is_empty() {
+            now.pod_networks.clone_from(&self.pod_networks);
+        }
+        now
+    }
+
     /// What is known of a node.
     pub fn of(catalogue: &Catalogue, node: &str) -> Self {
         let node = catalogue.node(node);

@@ -1,0 +1,311 @@
+//! iptables mode: chains by `iptables-restore`, only those that change.
+//!
+//! At the start, after a failure and when the canary has gone, everything is read, compared, and what differs
+//! is written; so it is now and then, but never so often that it would cost more than a hundredth of a
+//! processor: with legacy tables, reading them costs in proportion to all that is in them.
+
+mod options;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use kernel::{
+    Family,
+    iptables::{self, Backend, Error, Iptables, in_use},
+    sysctl,
+};
+
+pub use options::IptablesOptions;
+
+use super::{Dataplane, Failure};
+use crate::{
+    model::{Catalogue, Here, ObjectName},
+    plan::{
+        iptables::{
+            CANARY, Changes, Dispatch, Observed, Plan, ServicePort, Settings, Table,
+            clean_up as remains, difference,
+        },
+        nftables::{NodeRules, Surroundings},
+    },
+    reconcile::{Outcome, Rewritten},
+};
+
+/// Everything is compared no sooner than so many times as long after as it took.
+const REST: u32 = 100;
+/// Loopback addresses are routed, for NodePorts on them.
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
+/// TCP packets out of the window belong to their connection all the same.
+const TCP_BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
+
+/// How this mode works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IptablesMode {
+    /// The kind of tables, if it is not to be found out.
+    pub backend: Option<Backend>,
+    /// How addresses are looked up.
+    pub dispatch: Dispatch,
+    /// NodePorts are served on IPv4's loopback addresses too (F17).
+    pub localhost_node_ports: bool,
+    /// TCP packets out of the window belong to their connection all the same: packets that belong to none are
+    /// forwarded then (F35).
+    pub tcp_be_liberal: bool,
+}
+
+/// Keeps the tables of both families as the Services want them.
+#[derive(Debug)]
+pub struct Tables {
+    node: String,
+    around: Surroundings,
+    families: Vec<FamilyTables>,
+}
+
+/// The tables of one family.
+#[derive(Debug)]
+struct FamilyTables {
+    programs: Iptables,
+    plan: Plan,
+    /// What is the same in every dataplane, in whatever surroundings.
+    rules: NodeRules,
+    /// Whether the tables are known to be as the plan had them before the latest change.
+    in_step: bool,
+    /// Not before then is everything compared again, unless something is wrong.
+    compare_at: Instant,
+}
+
+// === impl IptablesMode ===
+
+/// kube-proxy's.
+impl Default for IptablesMode {
+    fn default() -> Self {
+        Self {
+            backend: None,
+            dispatch: Dispatch::default(),
+            localhost_node_ports: true,
+            tcp_be_liberal: false,
+        }
+    }
+}
+
+// === impl Tables ===
+
+impl Tables {
+    /// Finds the programs of a way into the kernel, or of the one that the node uses. A family whose programs
+    /// are missing is left out if the other's are there.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn open(
+        node: impl Into<String>,
+        mode: IptablesMode,
+        mut rules: impl FnMut(Family) -> NodeRules,
+    ) -> iptables::Result<Self> {
+        let backend = match mode.backend {
+            Some(backend) => backend,
+            None => in_use()?,
+        };
+        let mut families = Vec::new();
+        let mut missing = None;
+        // Where it can't be read yet, it is as the kernel has it at first.
+        let liberal = sysctl::get(TCP_BE_LIBERAL).is_ok_and(|value| value != "0");
+        for family in Family::ALL {
+            let settings = Settings {
+                family,
+                node: rules(family),
+                dispatch: mode.dispatch,
+                localhost_node_ports: mode.localhost_node_ports,
+                drop_invalid: !liberal && !mode.tcp_be_liberal,
+                accounting: false,
+            };
+            match Iptables::find(family, backend) {
+                Ok(programs) => families.push(FamilyTables::new(programs, settings)),
+                Err(error @ Error::Missing { .. }) => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match missing {
+            Some(error) if families.is_empty() => return Err(error),
+            Some(error) => {
+                tracing::warn!("{error}; until it starts anew, that family is not served")
+            }
+            None => {}
+        }
+        tracing::info!("writes {backend}");
+        Ok(Self {
+            node: node.into(),
+            around: Surroundings::default(),
+            families,
+        })
+    }
+}
+
+impl Dataplane for Tables {
+    fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.around = self.around.now(catalogue, &self.node);
+        let here = Here {
+            node: &self.node,
+            zone: catalogue.zone(&self.node),
+            addresses: &self.around.addresses,
+        };
+        for tables in &mut self.families {
+            let started = Instant::now();
+            let family = tables.plan.settings().family;
+            let now = services.iter().map(|name| {
+                let service = catalogue.service(name);
+                let slices = catalogue.slices_of(name);
+                let ports = service.map(|it| ServicePort::all(it, slices, family, here));
+                (name.clone(), ports.unwrap_or_default())
+            });
+            let mut delta = tables.plan.update(now.collect::<BTreeMap<_, _>>());
+            outcome.contests.append(&mut delta.contests);
+            // What is refused is compared with all that stands; that can only be drift.
+            let settled = !tables.settle(&self.around);
+            let followed = settled
+                && tables.in_step
+                && !delta.outgrown
+                && tables.write(&delta.changes, &mut outcome).is_ok();
+            if !followed {
+                tables.synchronise(&mut outcome);
+            }
+            outcome.attempted(family, started, tables.in_step);
+        }
+        outcome
+    }
+
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        let mut families = self.families.iter_mut();
+        let tables = families.find(|it| it.plan.settings().family == family);
+        tables.is_some_and(|tables| {
+            tables.rules = rules;
+            tables.settle(&self.around)
+        })
+    }
+
+    fn is_settled(&self, catalogue: &Catalogue) -> bool {
+        self.around == self.around.now(catalogue, &self.node)
+    }
+
+    fn surroundings(&self) -> &Surroundings {
+        &self.around
+    }
+
+    fn resync(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        for tables in &mut self.families {
+            let started = Instant::now();
+            if tables.needs_comparing() {
+                tables.synchronise(&mut outcome);
+            }
+            outcome.attempted(tables.plan.settings().family, started, tables.in_step);
+        }
+        outcome
+    }
+}
+
+// === impl FamilyTables ===
+
+impl FamilyTables {
+    fn new(programs: Iptables, settings: Settings) -> Self {
+        Self {
+            programs,
+            rules: settings.node.clone(),
+            plan: Plan::new(settings),
+            in_step: false,
+            compare_at: Instant::now(),
+        }
+    }
+
+    /// Makes the rules those for some surroundings; answers whether that is new.
+    fn settle(&mut self, around: &Surroundings) -> bool {
+        let family = self.plan.settings().family;
+        let changed = self.plan.set_node(self.rules.settled(family, around));
+        self.in_step &= !changed;
+        changed
+    }
+
+    fn needs_comparing(&self) -> bool {
+        !self.in_step || Instant::now() >= self.compare_at || !self.has_canary()
+    }
+
+    /// Whether nobody has flushed a table; if that can't be told, comparing will say why.
+    fn has_canary(&self) -> bool {
+        Table::ALL
+            .into_iter()
+            .all(|table| matches!(self.programs.has_chain(table.name(), CANARY), Ok(true)))
+    }
+
+    /// Reads everything and writes what differs from the plan.
+    fn synchronise(&mut self, outcome: &mut Outcome) {
+        self.in_step = false;
+        let started = Instant::now();
+        if let Err(failure) = self.compare(outcome) {
+            outcome.failures.push(failure);
+            return;
+        }
+        self.in_step = true;
+        self.compare_at = Instant::now() + started.elapsed() * REST;
+    }
+
+    fn compare(&self, outcome: &mut Outcome) -> Result<(), Failure> {
+        if self.plan.settings().serves_loopback() {
+            sysctl::set(ROUTE_LOCALNET, "1")?;
+        }
+        let observed = observe(&self.programs)?;
+        let changes = difference(&self.plan.ruleset(), &observed);
+        self.write(&changes, outcome)?;
+        Ok(())
+    }
+
+    fn write(&self, changes: &Changes, outcome: &mut Outcome) -> iptables::Result<()> {
+        if !changes.is_empty() {
+            self.programs.restore(&changes.to_string())?;
+        }
+        let (written, removed) = changes.counts();
+        let rewritten = outcome.sent.rewritten.get_or_insert_default();
+        *rewritten = Rewritten {
+            written: rewritten.written + written,
+            removed: rewritten.removed + removed,
+            jumps: rewritten.jumps + changes.insert.len() + changes.delete.len(),
+        };
+        Ok(())
+    }
+}
+
+/// Removes everything of iptables mode, ours and kube-proxy's, by either way into the kernel; answers with
+/// where there was something. What is not installed has nothing.
+///
+/// # Errors
+/// If a program refuses to.
+pub fn clean_up() -> iptables::Result<Vec<(Family, Backend)>> {
+    let mut removed = Vec::new();
+    for family in Family::ALL {
+        for backend in Backend::ALL {
+            let programs = match Iptables::find(family, backend) {
+                Err(Error::Missing { .. }) => continue,
+                found => found?,
+            };
+            let observed = match observe(&programs) {
+                // The kernel does not know this way.
+                Err(Error::Refused { .. }) => continue,
+                observed => observed?,
+            };
+            let changes = remains(&observed);
+            if !changes.is_empty() {
+                programs.restore(&changes.to_string())?;
+                removed.push((family, backend));
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn observe(programs: &Iptables) -> iptables::Result<Observed> {
+    let mut saved = programs.save_tables(&Table::ALL.map(Table::name))?;
+    let tables = Table::ALL.into_iter().filter_map(|table| {
+        let observed = saved.remove(table.name())?;
+        Some((table, observed))
+    });
+    Ok(tables.collect())
+}

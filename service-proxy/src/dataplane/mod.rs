@@ -1,0 +1,164 @@
+//! What makes Services work on a node: one of several ways into the kernel.
+
+pub mod iptables;
+
+use std::{collections::BTreeSet, fmt};
+
+use kernel::{Family, nft};
+use nix::errno::Errno;
+
+use crate::{
+    model::{Catalogue, ObjectName},
+    plan::nftables::{NodeRules, Surroundings},
+    reconcile::{self, Nftables, Outcome, Reconciler},
+};
+
+/// Lets the kernel follow Services.
+pub trait Dataplane: fmt::Debug {
+    /// Takes in what has become of Services, and lets the kernel follow.
+    fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome;
+
+    /// Compares with the kernel, and puts right what differs. To be called now and then, and after a failure.
+    fn resync(&mut self) -> Outcome;
+
+    /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
+    /// kernel does not follow before the next [`Dataplane::resync`].
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool;
+
+    /// Whether the rules are for the node and the networks as they are known by now.
+    fn is_settled(&self, catalogue: &Catalogue) -> bool;
+
+    /// The node and the networks that the rules are for.
+    fn surroundings(&self) -> &Surroundings;
+}
+
+/// What Services are turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Elements of nftables maps.
+    Nftables,
+    /// Chains of iptables.
+    Iptables(iptables::IptablesMode),
+}
+
+/// Why the kernel does not follow.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A program of iptables did.
+    #[error(transparent)]
+    Iptables(#[from] kernel::iptables::Error),
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// Its name, as kube-proxy's `/proxyMode` tells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables(_) => "iptables",
+        }
+    }
+
+    /// Makes ready for a node, with what of a family's rules is the same for all Services.
+    ///
+    /// # Errors
+    /// If there is no way into the kernel.
+    pub fn open(
+        self,
+        node: &str,
+        rules: impl FnMut(Family) -> NodeRules,
+    ) -> Result<Box<dyn Dataplane>, Failure> {
+        Ok(match self {
+            Self::Nftables => Box::new(Reconciler::new(nft::Handle::open()?, node, rules)),
+            Self::Iptables(mode) => Box::new(iptables::Tables::open(node, mode, rules)?),
+        })
+    }
+
+    /// Removes what another mode has left. To be called when this one works, so that no connection finds
+    /// neither. What is not ours or kube-proxy's stays; of kube-proxy's, what `--cleanup` would remove.
+    pub fn remove_others(self) {
+        let removed = match self {
+            Self::Nftables => clean_up_iptables(),
+            Self::Iptables(_) => clean_up_nftables(),
+        };
+        if let Err(failure) = removed {
+            tracing::warn!(
+                "remove what another mode has left: {failure}; it is out of date from now on, remove it by \
+                 --cleanup and start again"
+            );
+        }
+    }
+}
+
+/// Removes everything of all modes.
+///
+/// # Errors
+/// If the kernel or a program refuses to; what is not there is no error.
+pub fn clean_up() -> Result<(), Failure> {
+    clean_up_nftables()?;
+    clean_up_iptables()
+}
+
+fn clean_up_nftables() -> Result<(), Failure> {
+    for family in reconcile::clean_up(&mut nft::Handle::open()?)? {
+        tracing::info!("removed everything of {family} from nftables");
+    }
+    Ok(())
+}
+
+fn clean_up_iptables() -> Result<(), Failure> {
+    for (family, backend) in iptables::clean_up()? {
+        tracing::info!("removed everything of {family} from {backend}");
+    }
+    Ok(())
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// What to do about it, or what is done about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Kernel(error) => match error.errno() {
+                Some(Errno::EPERM | Errno::EACCES) => "run it as root or with CAP_NET_ADMIN",
+                Some(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT) => {
+                    "the kernel needs nf_tables with NAT, masquerade, reject and numgen"
+                }
+                _ => "everything is compared with the kernel and tried again soon",
+            },
+            Self::Iptables(kernel::iptables::Error::Refused { .. }) => {
+                "run it as root or with CAP_NET_ADMIN and CAP_NET_RAW; the kernel needs xtables with comment, \
+                 mark, conntrack, addrtype, statistic, recent, DNAT and MASQUERADE; it is tried again soon"
+            }
+            Self::Iptables(_) => "everything is compared with the kernel and tried again soon",
+        }
+    }
+}
+
+// === impl Dataplane for Reconciler ===
+
+impl<K: Nftables + fmt::Debug> Dataplane for Reconciler<K> {
+    fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
+        Self::update(self, catalogue, services)
+    }
+
+    fn resync(&mut self) -> Outcome {
+        Self::resync(self)
+    }
+
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        Self::set_rules(self, family, rules)
+    }
+
+    fn is_settled(&self, catalogue: &Catalogue) -> bool {
+        Self::is_settled(self, catalogue)
+    }
+
+    fn surroundings(&self) -> &Surroundings {
+        Self::surroundings(self)
+    }
+}

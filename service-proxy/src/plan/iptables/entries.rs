@@ -1,0 +1,284 @@
+//! What of a Service port stands in chains that all share.
+
+use std::net::IpAddr;
+
+use kernel::Family;
+
+use super::{
+    Dispatch, Settings,
+    name::{self, Names},
+    rule::Rule,
+    ruleset::{ChainId, Table},
+    service_port::ServicePort,
+};
+use crate::{
+    model::{Protocol, TrafficPolicy},
+    plan::{Otherwise, nftables::loopback},
+};
+
+/// A list of rules by address or port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// Addresses that lead to endpoints.
+    Services,
+    /// NodePorts that do.
+    NodePorts,
+    /// Cluster IPs that lack endpoints.
+    Unserved,
+    /// Other addresses that do.
+    UnservedExternal,
+    /// NodePorts that do.
+    UnservedNodePorts,
+    /// Load balancers' addresses that not everybody may connect to.
+    Firewall,
+    /// Ports where load balancers ask.
+    HealthChecks,
+}
+
+/// What is looked up in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The address that a connection goes to.
+    Address(IpAddr),
+    /// The protocol and port that it goes to.
+    Port(Protocol, u16),
+}
+
+/// A rule of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The list.
+    pub list: List,
+    /// When the rule can match.
+    pub key: Key,
+    /// The rule.
+    pub rule: String,
+}
+
+/// Makes the rules of a Service port.
+struct Maker<'a> {
+    settings: &'a Settings,
+    port: &'a ServicePort,
+    names: Names,
+    entries: Vec<Entry>,
+}
+
+/// What a Service port adds to the lists.
+pub fn entries(settings: &Settings, port: &ServicePort) -> Vec<Entry> {
+    let mut maker = Maker {
+        settings,
+        port,
+        names: Names::of(&port.name),
+        entries: Vec::new(),
+    };
+    maker.internal();
+    maker.external();
+    maker.node_port();
+    maker.firewall();
+    maker.health_check();
+    maker.entries
+}
+
+/// What a cluster IP adds to [`List::Unserved`] behind all of its ports: others are refused. kube-proxy's
+/// iptables mode lets them pass, so the classic layout does.
+pub fn refusal(settings: &Settings, port: &ServicePort) -> Option<Entry> {
+    let (address, _) = port.cluster_ip;
+    let service = &port.name.service;
+    (settings.dispatch == Dispatch::Tree).then(|| Entry {
+        list: List::Unserved,
+        key: Key::Address(address),
+        rule: Rule::named(format_args!("{service} has no such port"))
+            .destination(address)
+            .jump("REJECT"),
+    })
+}
+
+// === impl Maker ===
+
+impl Maker<'_> {
+    fn add(&mut self, list: List, key: Key, rule: String) {
+        self.entries.push(Entry { list, key, rule });
+    }
+
+    fn comment(&self, words: &str) -> Rule {
+        Rule::named(format_args!("{} {words}", self.port.name))
+    }
+
+    /// For connections to an address and the port.
+    fn towards(&self, comment: &str, address: IpAddr) -> Rule {
+        let (_, port) = self.port.cluster_ip;
+        self.comment(comment)
+            .protocol(self.port.name.protocol)
+            .destination(address)
+            .port(port)
+    }
+
+    fn internal(&mut self) {
+        let (address, _) = self.port.cluster_ip;
+        let key = Key::Address(address);
+        if self.port.internal_backends().is_empty() {
+            let (reason, target) = self.lacking();
+            let rule = self.towards(reason, address).jump(target);
+            self.add(List::Unserved, key, rule);
+            return;
+        }
+        let chain = if self.port.internal == TrafficPolicy::Local {
+            self.names.local()
+        } else {
+            self.names.cluster()
+        };
+        let rule = self.towards("cluster IP", address).jump(chain);
+        self.add(List::Services, key, rule);
+    }
+
+    fn external(&mut self) {
+        let firewall = self.port.sources.is_some();
+        let external = (&self.port.external_ips, "external IP", false);
+        let balancers = (&self.port.load_balancer_ips, "loadbalancer IP", firewall);
+        for (addresses, comment, firewall) in [external, balancers] {
+            for &address in addresses {
+                let key = Key::Address(address);
+                if self.port.has_endpoints() {
+                    let chain = if firewall {
+                        self.names.firewall()
+                    } else {
+                        self.names.external()
+                    };
+                    let rule = self.towards(comment, address).jump(chain);
+                    self.add(List::Services, key, rule);
+                }
+                if self.lacks_external() {
+                    self.unserved_external(address, firewall);
+                }
+            }
+        }
+    }
+
+    /// Who may not connect is not told that there is nobody; the classic layout tells (F20).
+    fn unserved_external(&mut self, address: IpAddr, firewall: bool) {
+        let (reason, target) = self.lacking();
+        let key = Key::Address(address);
+        let rule = self.towards(reason, address);
+        let sources = self.port.sources.as_ref().filter(|_| firewall);
+        let Some(sources) = sources.filter(|_| self.settings.dispatch == Dispatch::Tree) else {
+            self.add(List::UnservedExternal, key, rule.jump(target));
+            return;
+        };
+        for range in sources {
+            let rule = rule.clone().with(format_args!("-s {range}")).jump(target);
+            self.add(List::UnservedExternal, key, rule);
+        }
+        self.add(List::UnservedExternal, key, rule.jump("DROP"));
+    }
+
+    fn node_port(&mut self) {
+        let Some(number) = self.port.node_port else {
+            return;
+        };
+        let protocol = self.port.name.protocol;
+        let key = Key::Port(protocol, number);
+        let named = || Rule::named(&self.port.name).protocol(protocol);
+        let mut rules = Vec::new();
+        if self.port.has_endpoints() {
+            let chain = self.names.external();
+            if self.settings.accounting && self.settings.serves_loopback() {
+                let counted = named()
+                    .destination_network(loopback(Family::V4))
+                    .port(number)
+                    .with("-m nfacct --nfacct-name localhost_nps_accepted_pkts");
+                rules.push((List::NodePorts, counted.jump(&chain)));
+            }
+            rules.push((List::NodePorts, named().port(number).jump(&chain)));
+        }
+        if self.lacks_external() {
+            let (reason, target) = self.lacking();
+            let rule = self.comment(reason);
+            let (list, rule) = match self.settings.dispatch {
+                Dispatch::Flat => (List::UnservedExternal, rule.destination_local()),
+                Dispatch::Tree => (List::UnservedNodePorts, rule),
+            };
+            let rule = rule.protocol(protocol).port(number).jump(target);
+            rules.push((list, rule));
+        }
+        for (list, rule) in rules {
+            self.add(list, key, rule);
+        }
+    }
+
+    fn firewall(&mut self) {
+        if self.port.sources.is_none() || !self.port.has_endpoints() {
+            return;
+        }
+        let comment = format!("traffic not accepted by {}", self.names.firewall());
+        for &address in &self.port.load_balancer_ips {
+            let rule = self.towards(&comment, address).jump("DROP");
+            self.add(List::Firewall, Key::Address(address), rule);
+        }
+    }
+
+    fn health_check(&mut self) {
+        if let Some(number) = self.port.health_check {
+            let rule = self
+                .comment("health check node port")
+                .with("-m tcp -p tcp")
+                .port(number)
+                .jump("ACCEPT");
+            self.add(List::HealthChecks, Key::Port(Protocol::Tcp, number), rule);
+        }
+    }
+
+    fn lacks_external(&self) -> bool {
+        match self.port.external {
+            TrafficPolicy::Cluster => self.port.cluster.is_empty(),
+            TrafficPolicy::Local => self.port.local.is_empty(),
+        }
+    }
+
+    /// Why connections are not served, and what becomes of them (1.2).
+    fn lacking(&self) -> (&'static str, &'static str) {
+        match self.port.otherwise {
+            Otherwise::Refuse => ("has no endpoints", "REJECT"),
+            Otherwise::Drop => ("has no local endpoints", "DROP"),
+        }
+    }
+}
+
+// === impl List ===
+
+impl List {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Services,
+        Self::NodePorts,
+        Self::Unserved,
+        Self::UnservedExternal,
+        Self::UnservedNodePorts,
+        Self::Firewall,
+        Self::HealthChecks,
+    ];
+
+    /// The chain that it is entered by.
+    pub fn entry(self) -> ChainId {
+        match self {
+            Self::Services => Table::Nat.chain(name::SERVICES),
+            Self::NodePorts => Table::Nat.chain(name::NODE_PORTS),
+            Self::Unserved => Table::Filter.chain(name::SERVICES),
+            Self::UnservedExternal => Table::Filter.chain(name::EXTERNAL_SERVICES),
+            Self::UnservedNodePorts => Table::Filter.chain(name::EXTERNAL_NODE_PORTS),
+            Self::Firewall => Table::Filter.chain(name::PROXY_FIREWALL),
+            Self::HealthChecks => Table::Filter.chain(name::NODE_PORTS),
+        }
+    }
+
+    /// How the names of its other chains begin.
+    pub const fn tree_prefix(self) -> &'static str {
+        match self {
+            Self::Services | Self::Unserved => "KUBE-NET-",
+            Self::NodePorts => "KUBE-PORT-",
+            Self::UnservedExternal => "KUBE-XNET-",
+            Self::UnservedNodePorts => "KUBE-XPORT-",
+            Self::Firewall => "KUBE-FNET-",
+            Self::HealthChecks => "KUBE-HPORT-",
+        }
+    }
+}

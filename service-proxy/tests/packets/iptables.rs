@@ -1,0 +1,215 @@
+//! iptables mode where it differs from nftables: what people see, who else writes there, and changes of mode.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use kernel::Family;
+
+use crate::{
+    MANY, all_pods, assert_served, eventually,
+    external::front,
+    names,
+    network::{CLUSTER_CIDR, Network, Place},
+    proxy::{Mode, Proxy},
+    server::Transport,
+    web,
+};
+
+const BOTH: [Mode; 2] = [Mode::Nft, Mode::Legacy];
+const UNCHANGED: &str = "first sync: 0 chains written, 0 removed, 0 jumps";
+
+fn start(mode: Mode, network: &Network, options: &[&str]) -> Proxy {
+    let options = [&["--cluster-cidr", CLUSTER_CIDR][..], options].concat();
+    Proxy::start_in(mode, network, &options)
+}
+
+/// Runs iptables on the node, of the kind of a mode, and answers with what it prints.
+fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> String {
+    let program = format!("iptables-{}{what}", mode.backend().unwrap());
+    let run = || {
+        Command::new(&program)
+            .args(arguments.split_whitespace())
+            .output()
+    };
+    let output = network.namespace(Place::Node).run(run).unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The chain that the first rule of a listing with some word leads to.
+fn target<'a>(listing: &'a str, word: &str) -> &'a str {
+    let line = listing.lines().find(|line| line.contains(word));
+    let line = line.unwrap_or_else(|| panic!("no {word} in {listing}"));
+    line.split_whitespace().nth(2).unwrap()
+}
+
+/// What the articles show: the Service, a third, a half and the rest, and the translation (S10).
+#[test]
+fn people_see_what_they_know() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let _proxy = start(mode, &network, &[]);
+        let to = web(Family::V4).socket();
+        network.ask_many(Place::Client, Transport::Tcp, to, 3);
+        let list = |chain: &str| iptables(&network, mode, "", &format!("-nvL {chain} -t nat"));
+        let services = list("KUBE-SERVICES");
+        let service = target(&services, "cluster IP */ tcp dpt:80");
+        assert!(service.starts_with("KUBE-SVC-"), "{services}");
+        let endpoints = list(service);
+        for share in ["probability 0.33333333349", "probability 0.50000000000"] {
+            assert!(endpoints.contains(share), "{endpoints}");
+        }
+        let endpoint = list(target(&endpoints, "KUBE-SEP-"));
+        assert!(endpoint.contains("DNAT"), "{endpoint}");
+        assert!(endpoint.contains("to:10.244."), "{endpoint}");
+        let mark = list("KUBE-MARK-MASQ");
+        assert!(mark.contains("MARK or 0x4000"), "{mark}");
+    }
+}
+
+#[test]
+fn the_classic_layout_serves_too_and_the_other_takes_over() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let to = web(Family::V4).socket();
+        let mut proxy = start(mode, &network, &["--iptables-dispatch=flat"]);
+        assert_served(&network, Place::Outside, to, true);
+        assert_served(&network, Place::Pod1, to, false);
+        let mut open = network.connect(Place::Client, to);
+        proxy.kill();
+        let mut proxy = start(mode, &network, &["--iptables-dispatch=flat"]);
+        assert!(proxy.log().contains(UNCHANGED), "{}", proxy.log());
+        proxy.terminate();
+        let mut proxy = start(mode, &network, &["--iptables-dispatch=tree"]);
+        assert!(!proxy.log().contains(UNCHANGED), "{}", proxy.log());
+        assert_served(&network, Place::Outside, to, true);
+        proxy.kill();
+        let proxy = start(mode, &network, &[]);
+        assert!(proxy.log().contains(UNCHANGED), "{}", proxy.log());
+        open.assert_echoes();
+    }
+}
+
+#[test]
+fn a_flush_is_noticed_and_others_are_left_alone() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let to = web(Family::V4).socket();
+        let run = |arguments: &str| iptables(&network, mode, "", arguments);
+        run("-t nat -N THEIRS");
+        run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
+        run("-t mangle -N KUBE-KUBELET-CANARY");
+        let mut proxy = start(mode, &network, &[]);
+        for flush in [
+            &["-t nat -F", "-t nat -X"][..],
+            &["-t filter -F", "-t filter -X"],
+            &["-t mangle -X KUBE-PROXY-CANARY"],
+        ] {
+            let repaired = proxy.log().matches("repaired").count();
+            for command in flush {
+                run(command);
+            }
+            eventually(flush[0], || {
+                proxy.log().matches("repaired").count() > repaired
+            });
+            assert_served(&network, Place::Client, to, false);
+        }
+        run("-t nat -N THEIRS");
+        run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
+        proxy.terminate();
+        assert_served(&network, Place::Client, to, false);
+        assert!(Proxy::clean_up(&network).success());
+        let left = iptables(&network, mode, "-save", "");
+        let foreign = ["-A POSTROUTING -s 10.9.0.0/16 -j THEIRS"];
+        let rules: Vec<_> = left.lines().filter(|line| line.starts_with('-')).collect();
+        assert_eq!(rules, foreign, "{left}");
+        let chains: Vec<_> = left
+            .lines()
+            .filter(|line| line.starts_with(":KUBE"))
+            .collect();
+        assert_eq!(chains, [":KUBE-KUBELET-CANARY - [0:0]"], "{left}");
+        assert!(Proxy::clean_up(&network).success());
+    }
+}
+
+/// A rule that is deleted, without the canary.
+#[test]
+fn drift_is_repaired() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let proxy = start(mode, &network, &[]);
+        iptables(&network, mode, "", "-t nat -F KUBE-SERVICES");
+        eventually("the repair", || proxy.log().contains("repaired"));
+        let to = web(Family::V4).socket();
+        assert_served(&network, Place::Client, to, false);
+    }
+}
+
+/// NodePorts on the loopback address, and nothing else on it for neighbours (F17).
+#[test]
+fn the_node_reaches_node_ports_at_home() {
+    for mode in BOTH {
+        let network = Network::new();
+        let service = front(Family::V4, "");
+        network.write(&service);
+        let to =
+            |address: Ipv4Addr| SocketAddr::new(IpAddr::V4(address), service.node_port.unwrap());
+        let home = to(Ipv4Addr::LOCALHOST);
+        let mut proxy = start(mode, &network, &[]);
+        let answers = network.ask_many(Place::Node, Transport::Tcp, home, MANY);
+        assert_eq!(names(&answers), all_pods());
+        proxy.terminate();
+        let _proxy = start(mode, &network, &["--iptables-localhost-nodeports=false"]);
+        let refused = network.ask(Place::Node, Transport::Tcp, home).is_err();
+        assert!(refused);
+    }
+}
+
+/// Connections that are made while the mode changes are all answered, and open ones go on.
+#[test]
+fn no_connection_is_lost_to_a_change_of_mode() {
+    let network = Network::new();
+    network.write(&web(Family::V4));
+    let to = web(Family::V4).socket();
+    let mut proxy = start(Mode::Nftables, &network, &[]);
+    let mut open = network.connect(Place::Client, to);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut asked = 0;
+            while !done.load(Ordering::Relaxed) {
+                asked += network
+                    .ask_many(Place::Client, Transport::Tcp, to, MANY)
+                    .len();
+            }
+            asked
+        });
+        for mode in [Mode::Legacy, Mode::Nftables, Mode::Nft, Mode::Nftables] {
+            proxy.terminate();
+            proxy = start(mode, &network, &[]);
+            let clean = || match mode {
+                Mode::Nftables => {
+                    let chains = |mode| iptables(&network, mode, "-save", "");
+                    !BOTH.map(chains).concat().contains(":KUBE")
+                }
+                _ => !network.nft("list ruleset").contains("tweed-proxy"),
+            };
+            eventually("what the other mode had left to go", clean);
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(asked.join().unwrap() > 0);
+    });
+    open.assert_echoes();
+    let answers = network.ask_many(Place::Client, Transport::Tcp, to, MANY);
+    let expected: BTreeSet<_> = all_pods();
+    assert_eq!(names(&answers), expected);
+}

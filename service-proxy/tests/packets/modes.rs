@@ -1,0 +1,58 @@
+//! Every row holds in every mode: the rows of this suite, run again with iptables.
+
+use std::{
+    env,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::proxy::{MODE, Mode};
+
+/// What looks at nftables itself, is of one mode, or names its modes.
+const OF_NFTABLES: [&str; 15] = [
+    "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
+    "a_slot_that_has_gone_is_no_loss",
+    "drift_is_repaired_and_others_are_left_alone",
+    "the_listing_can_be_loaded_and_is_ours_still",
+    "the_number_of_rules_does_not_grow_with_services",
+    "affinity::sessions_end_after_their_time",
+    "affinity::sessions_outlive_the_proxy",
+    "check_ports::a_proxy_that_does_not_follow_is_told_of",
+    "health::",
+    "http::",
+    "inspect::",
+    "iptables::",
+    "modes::",
+    "node::the_node_may_come_with_the_balancers_address",
+    "tuning::",
+];
+
+fn every_row_holds(mode: &str) {
+    if Mode::of_run() != Mode::Nftables {
+        return;
+    }
+    // One suite beside this one is enough for a machine.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.env(MODE, mode).args(["--test-threads", "2"]);
+    for name in OF_NFTABLES {
+        command.args(["--skip", name]);
+    }
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    let passed = told.matches("... ok").count();
+    assert!(passed > 25, "{told}");
+    println!("{passed} rows hold with {mode}");
+}
+
+#[test]
+fn every_row_holds_with_iptables_in_nf_tables() {
+    every_row_holds("iptables-nft");
+}
+
+#[test]
+fn every_row_holds_with_legacy_iptables() {
+    every_row_holds("iptables-legacy");
+}
