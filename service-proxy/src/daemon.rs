@@ -7,23 +7,28 @@ use std::{
 };
 
 use kernel::{Family, conntrack, memory};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
-    configuration::{Detector, Follow, Settings},
+    configuration::{Configuration, Detector, Follow, Settings},
     dataplane::{Dataplane, Failure},
     drift::{CannotWatch, Drift},
     flows::Flows,
+    localhost::{Elsewhere, LoopbackPorts},
     model::{Catalogue, ObjectName},
     options::Options,
-    plan::{HealthCheck, nftables::NodePortAddresses},
+    plan::{Gaps, HealthCheck, LocalGaps, loopback_ports, nftables::NodePortAddresses},
     reconcile::Outcome,
-    report::{self, Occasion, Progress, check_ports::CheckPorts, http},
+    report::{self, Events, Happening, Occasion, Progress, check_ports::CheckPorts, http},
     source::{
         Kube, Manifests, News, Source,
         kube::{Access, Unusable},
         manifests::StartError,
     },
+    tuning,
 };
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
@@ -42,7 +47,9 @@ pub struct Orders {
     pub source: SourceSettings,
     /// The name of this node in the objects.
     pub node: String,
-    /// What of the configuration has an effect.
+    /// The configuration.
+    pub configuration: Configuration,
+    /// What of it has an effect.
     pub settings: Settings,
     /// The configuration's file, if there is one.
     pub file: Option<Follow>,
@@ -101,8 +108,13 @@ struct Daemon {
     pending: BTreeSet<ObjectName>,
     progress: Progress,
     check_ports: CheckPorts,
+    loopback_ports: LoopbackPorts,
+    gaps: LocalGaps,
+    events: Events,
     node: String,
     settings: Settings,
+    /// The configuration in force, for those who ask.
+    configuration: watch::Sender<Configuration>,
     options: Options,
     /// Until what the rules need to know of the node is known.
     waiting: bool,
@@ -121,23 +133,39 @@ struct Daemon {
 
 impl Daemon {
     /// Knows nothing yet. Health and metrics are served from now on.
-    fn new(options: Options, node: String, settings: Settings) -> Result<Self, Error> {
+    fn new(orders: Orders, events: Events) -> Result<Self, Error> {
+        let Orders {
+            options,
+            node,
+            configuration,
+            settings,
+            ..
+        } = orders;
         let progress = Progress::new(&node, settings.sync_period);
+        let (configuration, in_force) = watch::channel(effective(configuration));
         let subject = http::Subject {
+            configuration: in_force,
             health: progress.health.clone(),
             metrics: progress.metrics.clone(),
             mode: settings.mode.name(),
         };
         let rules = |family| settings.rules(family);
         let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
-        let (check_ports, servers) = CheckPorts::new(progress.health.clone(), addresses);
-        http::start(&settings.bindings, &subject, servers)?;
+        let (check_ports, servers) =
+            CheckPorts::new(progress.health.clone(), addresses.clone(), events.clone());
+        let elsewhere = addresses.map(|(family, addresses)| {
+            let primary = None;
+            (family, Elsewhere { addresses, primary })
+        });
+        let (loopback_ports, listeners) =
+            LoopbackPorts::new(settings.node_ports.loopback.clone(), elsewhere);
+        http::start(&settings.bindings, &subject, servers, listeners, &events)?;
         let waiting = settings.detector == Detector::NodeCidr;
         if waiting {
             report::waits(&node);
         }
         Ok(Self {
-            catalogue: Catalogue::default(),
+            catalogue: Catalogue::new(settings.external_ips),
             dataplane: settings.mode.open(&node, &rules)?,
             flows: Flows::new(
                 conntrack::Handle::open()?,
@@ -147,7 +175,11 @@ impl Daemon {
             pending: BTreeSet::new(),
             progress,
             check_ports,
+            loopback_ports,
+            gaps: LocalGaps::default(),
+            events,
             node,
+            configuration,
             options,
             settings,
             waiting,
@@ -189,13 +221,15 @@ impl Daemon {
                 .map_err(|error| error.to_string())?;
             let settings = self.options.settings(&loaded.configuration);
             let (settings, notes) = settings.map_err(|error| error.to_string())?;
-            Ok((settings, [loaded.warnings, notes].concat()))
+            let warnings = [loaded.warnings, notes].concat();
+            Ok((loaded.configuration, settings, warnings))
         });
         match new {
-            Ok((settings, warnings)) => {
+            Ok((configuration, settings, warnings)) => {
                 report::warnings(&warnings);
                 report::reloaded(&self.settings, &settings);
                 self.adopt(settings);
+                self.configuration.send_replace(effective(configuration));
             }
             Err(wrong) => report::not_reloaded(&wrong),
         }
@@ -210,9 +244,11 @@ impl Daemon {
         if before.tuning != self.settings.tuning {
             self.settings.tuning.protect();
             if !self.starting {
-                self.settings.tuning.apply();
+                self.tune();
             }
         }
+        self.loopback_ports
+            .set_families(&self.settings.node_ports.loopback);
         for family in Family::ALL {
             self.dataplane
                 .set_rules(family, self.settings.rules(family));
@@ -239,7 +275,14 @@ impl Daemon {
         if !settled {
             self.settle();
         }
-        self.tell_load_balancers(&services);
+        self.serve(&services);
+    }
+
+    /// Sets what of the machine is to be set.
+    fn tune(&self) {
+        if let Some(error) = self.settings.tuning.apply() {
+            self.events.tell(Happening::ReadOnly(error.to_string()));
+        }
     }
 
     /// Follows the addresses of the node with what is served by this program itself.
@@ -251,18 +294,33 @@ impl Daemon {
             if (&options, &addresses) == (&NodePortAddresses::Primary, &NodePortAddresses::All) {
                 report::no_primary_address(&self.node, family);
             }
+            let mut own = around.addresses.iter();
+            let elsewhere = Elsewhere {
+                primary: own.find(|address| Family::of(address) == family).copied(),
+                addresses: addresses.clone(),
+            };
+            self.loopback_ports.set_elsewhere(family, elsewhere);
             self.check_ports.set_addresses(family, addresses);
         }
     }
 
-    /// What there is on this node of Services that load balancers ask for.
-    fn tell_load_balancers(&mut self, services: &BTreeSet<ObjectName>) {
+    /// What of Services is served, or counted, by this program itself.
+    fn serve(&mut self, services: &BTreeSet<ObjectName>) {
         for name in services {
-            let check = self.catalogue.service(name).and_then(|service| {
-                let slices = self.catalogue.slices_of(name);
-                HealthCheck::of(service, slices, &self.node)
-            });
+            let service = self.catalogue.service(name);
+            let slices = || self.catalogue.slices_of(name);
+            let check = service.and_then(|it| HealthCheck::of(it, slices(), &self.node));
             self.check_ports.set(name, check);
+            self.loopback_ports
+                .set(name, service.map(loopback_ports).unwrap_or_default());
+            let gaps = Family::ALL.map(|family| {
+                let gaps = service.map(|it| Gaps::of(it, slices(), family, &self.node));
+                gaps.unwrap_or_default()
+            });
+            self.gaps.set(name, gaps);
+        }
+        for (family, gaps) in Family::ALL.into_iter().zip(self.gaps.total()) {
+            self.progress.metrics.set_no_local_endpoints(family, gaps);
         }
     }
 
@@ -291,7 +349,7 @@ impl Daemon {
         let outcome = work(&mut *self.dataplane, &self.catalogue);
         let ended = Instant::now();
         report::synced(occasion, &outcome, &self.catalogue, ended - started);
-        self.progress.synced(occasion, &outcome.attempts);
+        self.progress.synced(occasion, &outcome);
         if !outcome.failures.is_empty() {
             self.look_at = ended + retry_after(self.failures, self.settings.sync_period);
             self.failures = self.failures.saturating_add(1);
@@ -303,7 +361,7 @@ impl Daemon {
         }
         if self.starting {
             // Not before: the kernel's module for tracked flows comes with the first rules that need it.
-            self.settings.tuning.apply();
+            self.tune();
             self.settings.mode.remove_others();
             self.starting = false;
         }
@@ -320,16 +378,26 @@ impl Daemon {
 ///
 /// # Errors
 /// If it can't start.
-pub async fn run(orders: Orders) -> Result<(), Error> {
+pub async fn run(mut orders: Orders) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     orders.settings.tuning.protect();
-    let (mut source, all) = open(&orders).await?;
-    let mut file = orders.file;
-    let mut daemon = Daemon::new(orders.options, orders.node, orders.settings)?;
-    let mut drift = daemon.dataplane.watch()?;
+    tuning::use_all_descriptors();
+    let (mut source, all, events) = open(&orders).await?;
+    events.tell(Happening::Started);
+    let mut file = orders.file.take();
+    let mut daemon = Daemon::new(orders, events)?;
+    let mut drift = None;
+    let mut watching = false;
     daemon.learn(all);
     loop {
+        // Not before: where somebody listens, the kernel announces every element of the first sync by itself.
+        if !watching && !daemon.starting {
+            drift = daemon.dataplane.watch()?;
+            watching = true;
+            // What has happened since the first sync.
+            daemon.look_at = Instant::now();
+        }
         let known = source.is_complete() && !daemon.waiting;
         let behind = known && daemon.is_behind();
         tokio::select! {
@@ -367,13 +435,13 @@ async fn sleep_until(time: Instant) {
     tokio::time::sleep_until(time.into()).await;
 }
 
-/// Opens the source; answers with what it has at once.
-async fn open(orders: &Orders) -> Result<(Source, Vec<News>), Error> {
+/// Opens the source; answers with what it has at once, and where Events are told.
+async fn open(orders: &Orders) -> Result<(Source, Vec<News>, Events), Error> {
     match &orders.source {
         SourceSettings::Manifests(path) => {
             let (manifests, all) = Manifests::open(path)?;
             let all = all.into_iter().map(News::Change).collect();
-            Ok((Source::Manifests(manifests), all))
+            Ok((Source::Manifests(manifests), all, Events::default()))
         }
         SourceSettings::Kube { kubeconfig, master } => {
             let access = Access::new(kubeconfig.clone(), master.clone()).await?;
@@ -382,10 +450,19 @@ async fn open(orders: &Orders) -> Result<(Source, Vec<News>), Error> {
                 access.server(),
                 orders.node
             );
+            let events = Events::start(access.client().clone(), &orders.node);
             let kube = Kube::follow(access, &orders.node);
-            Ok((Source::Kube(kube), Vec::new()))
+            Ok((Source::Kube(kube), Vec::new(), events))
         }
     }
+}
+
+/// A configuration with what is chosen where it says nothing.
+fn effective(mut configuration: Configuration) -> Configuration {
+    if configuration.mode.is_empty() {
+        "nftables".clone_into(&mut configuration.mode);
+    }
+    configuration
 }
 
 /// How long to wait after so many failures in a row before.

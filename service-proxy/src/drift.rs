@@ -27,7 +27,7 @@ pub enum CannotWatch {
 // === impl Drift ===
 
 impl Drift {
-    /// Watches for what others than `ours` change; to be opened before the tables are read.
+    /// Watches for what others than `ours` change; what has changed before is not told.
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.

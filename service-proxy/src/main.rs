@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser as _;
 use service_proxy::{
-    configuration::{self, Configuration, Follow},
+    configuration::{self, Configuration, Follow, LogFormat},
     daemon::{self, Orders},
     dataplane,
     inspect::{self, Finding, Inspection},
@@ -44,7 +44,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         return write(path, &loaded.configuration);
     }
     let (settings, notes) = options.settings(&loaded.configuration)?;
-    log(settings.verbosity)?;
+    log(settings.verbosity, settings.log_format)?;
     report::warnings(&loaded.warnings);
     report::warnings(&notes);
     if options.cleanup == Some(true) {
@@ -53,6 +53,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     configuration::check_kernel(&loaded.configuration.mode)?;
     if options.init_only == Some(true) {
         settings.tuning.protect();
+        // What could not be set has been told.
         settings.tuning.apply();
         return Ok(());
     }
@@ -63,6 +64,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         file: file
             .map(|(path, text)| Follow::open(path, text))
             .transpose()?,
+        configuration: loaded.configuration,
         options,
         settings,
     };
@@ -74,7 +76,8 @@ fn run(options: Options) -> anyhow::Result<()> {
 
 /// Looks, prints what is found, and changes nothing.
 fn inspect(inspection: &Inspection) -> ExitCode {
-    let found = log(0).and_then(|()| Ok(inspection.run(&mut io::stdout().lock())?));
+    let found =
+        log(0, LogFormat::Text).and_then(|()| Ok(inspection.run(&mut io::stdout().lock())?));
     match found {
         Ok(Finding::Fine) => ExitCode::SUCCESS,
         Ok(Finding::Differs) => ExitCode::FAILURE,
@@ -85,8 +88,8 @@ fn inspect(inspection: &Inspection) -> ExitCode {
     }
 }
 
-/// Lets a person read what happens: as much as RUST_LOG says, or as a number of klog's stands for.
-fn log(verbosity: u32) -> anyhow::Result<()> {
+/// Tells what happens: as much as RUST_LOG says, or as a number of klog's stands for.
+fn log(verbosity: u32, format: LogFormat) -> anyhow::Result<()> {
     let level = match verbosity {
         0..4 => Level::INFO,
         4..6 => Level::DEBUG,
@@ -97,12 +100,14 @@ fn log(verbosity: u32) -> anyhow::Result<()> {
         .from_env()?
         // Every failed request is told of in our own words.
         .add_directive("kube_client=off".parse()?);
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
     Ok(())
 }
 

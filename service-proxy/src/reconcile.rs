@@ -73,6 +73,8 @@ pub struct Outcome {
     pub contests: Vec<Contest>,
     /// How it went, family by family.
     pub attempts: Vec<Attempt>,
+    /// The families in which what is needed no longer could not be removed.
+    pub left_over: Vec<Family>,
 }
 
 /// How it went in one family.
@@ -168,7 +170,8 @@ impl<K: Nftables> Reconciler<K> {
                 outcome.contests.append(&mut delta.contests);
                 // What the kernel refuses is compared with all that it has; that can only be drift.
                 let transactions = delta.transactions();
-                !delta.outgrown && send(&mut self.kernel, &transactions, &mut outcome.sent).is_ok()
+                !delta.outgrown
+                    && send(&mut self.kernel, family, &transactions, &mut outcome).is_ok()
             } else {
                 outcome.contests.extend(plan.load(now));
                 false
@@ -340,7 +343,7 @@ fn synchronise<K: Nftables>(
 ) {
     let adopt = !in_step.remove(&plan.family());
     match compare(&mut kernel.kernel, plan, adopt)
-        .and_then(|differences| send(kernel, &differences, &mut outcome.sent))
+        .and_then(|differences| send(kernel, plan.family(), &differences, outcome))
     {
         Ok(()) => {
             in_step.insert(plan.family());
@@ -379,12 +382,23 @@ fn keep_room(have: &ObservedTable, want: &mut Table) {
 
 fn send<K: Nftables>(
     kernel: &mut Counted<K>,
+    family: Family,
     transactions: &[Transaction],
-    sent: &mut Sent,
+    outcome: &mut Outcome,
 ) -> kernel::Result<()> {
     for transaction in transactions {
-        kernel.apply(transaction)?;
-        sent.count(transaction);
+        let applied = kernel.apply(transaction);
+        if applied.is_err() && only_removes(transaction) {
+            outcome.left_over.push(family);
+        }
+        applied?;
+        outcome.sent.count(transaction);
     }
     Ok(())
+}
+
+/// Whether a transaction does nothing but remove chains and sets that are needed no longer.
+fn only_removes(transaction: &Transaction) -> bool {
+    let removes = |it: &Command| matches!(it, Command::DeleteChain(_) | Command::DeleteSet(_));
+    transaction.commands.iter().all(removes)
 }

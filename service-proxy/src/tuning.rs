@@ -4,6 +4,10 @@
 use std::{fs, io, num::NonZero, thread::available_parallelism};
 
 use kernel::sysctl;
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 
 use crate::plan::{Conntrack, Setting};
 
@@ -36,8 +40,10 @@ impl Tuning {
     }
 
     /// Sets how flows are tracked. What the kernel doesn't allow is told, and no reason not to work: some of
-    /// it can be set in the first network namespace only, and `/proc/sys` may be read-only.
-    pub fn apply(&self) {
+    /// it can be set in the first network namespace only, and `/proc/sys` may be read-only. Answers with what
+    /// failed for the latter reason.
+    pub fn apply(&self) -> Option<kernel::Error> {
+        let mut read_only = None;
         let cores = available_parallelism().map_or(1, NonZero::get);
         let cores = u32::try_from(cores).unwrap_or(u32::MAX);
         for setting in self.conntrack.settings(cores) {
@@ -47,12 +53,30 @@ impl Tuning {
                     let Setting { key, value, .. } = setting;
                     tracing::info!("sysctl -w {key}={value} (it was {before})");
                 }
-                Err(error) => tracing::warn!(
-                    "{error}; goes on without; set it on the host, or leave it alone by --conntrack-... \
-                     options that are 0"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        "{error}; goes on without; set it on the host, or leave it alone by --conntrack-... \
+                         options that are 0"
+                    );
+                    if error.errno() == Some(Errno::EROFS) {
+                        read_only.get_or_insert(error);
+                    }
+                }
             }
         }
+        read_only
+    }
+}
+
+/// Lets this program have as many open connections as it may: each one that is relayed takes two descriptors,
+/// and the usual limit is there for programs that use `select`.
+pub fn use_all_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(
+            "raise the limit of open descriptors (RLIMIT_NOFILE): {error}; goes on without"
+        );
     }
 }
 

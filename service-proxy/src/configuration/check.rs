@@ -8,7 +8,10 @@ use std::{
 use ipnetwork::IpNetwork;
 use kernel::{Family, IfName};
 
-use super::{Configuration, Span};
+use super::{
+    Configuration, Span,
+    node_ports::{ALL, LOCALHOST, PRIMARY},
+};
 
 /// Something wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,16 +141,19 @@ impl Checker {
     }
 
     fn node_port_addresses(&mut self, texts: &[String]) {
-        if texts.iter().any(|text| text == "primary") {
+        let words = [PRIMARY, LOCALHOST, ALL];
+        let has_networks = texts.iter().any(|text| !words.contains(&text.as_str()));
+        if has_networks && texts.iter().any(|text| text == PRIMARY) {
             let list = texts.join(",");
-            let rule = "must be networks such as 10.0.0.0/8, or primary alone";
-            self.require(texts.len() == 1, "nodePortAddresses", list, rule);
+            let rule = "must not have primary beside networks";
+            self.require(false, "nodePortAddresses", list, rule);
             return;
         }
         for (index, text) in texts.iter().enumerate() {
             let key = format!("nodePortAddresses[{index}]");
-            let rule = "must be a network such as 10.0.0.0/8, or primary alone";
-            self.require(network(text).is_some(), &key, quoted(text), rule);
+            let rule = "must be a network such as 10.0.0.0/8, or one of primary, localhost, all";
+            let valid = words.contains(&text.as_str()) || network(text).is_some();
+            self.require(valid, &key, quoted(text), rule);
         }
     }
 

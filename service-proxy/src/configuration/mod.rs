@@ -9,6 +9,7 @@ mod duration;
 mod fields;
 mod follow;
 mod mode;
+mod node_ports;
 mod settings;
 
 pub use check::{Problem, check};
@@ -20,7 +21,8 @@ pub use fields::{
 };
 pub use follow::{Follow, Unwatched};
 pub use mode::{TooOld, check_kernel};
-pub use settings::{Detector, Refused, Settings};
+pub use node_ports::NodePorts;
+pub use settings::{Detector, LogFormat, Refused, Settings};
 
 /// The apiVersion and kind of the configuration.
 pub const KIND: [&str; 2] = ["kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"];

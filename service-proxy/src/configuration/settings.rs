@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use kernel::{Family, IfName};
 
-use super::{Configuration, Problem, check, check::network};
+use super::{Configuration, NodePorts, Problem, check, check::network};
 use crate::{
     dataplane::{Mode, iptables::IptablesMode},
     plan::{
         Conntrack,
-        nftables::{Mark, NodePortAddresses, NodeRules, Pods},
+        nftables::{Mark, NodeRules, Pods},
     },
     report::http::Bindings,
     tuning::Tuning,
@@ -41,17 +41,22 @@ pub struct Settings {
     pub bindings: Bindings,
     /// What of the machine is set.
     pub tuning: Tuning,
+    /// Whether Services' externalIPs are served (KEP-5707).
+    pub external_ips: bool,
     /// How much is logged, as klog counts.
     pub verbosity: u32,
+    /// How it is logged.
+    pub log_format: LogFormat,
 }
 
-/// Where NodePorts are served (F16).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePorts {
-    /// On the node's addresses in these networks; of a family without any on all.
-    In(Vec<IpNetwork>),
-    /// On the node's primary addresses.
-    Primary,
+/// How is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// A JSON object on each line.
+    Json,
 }
 
 /// How connections from pods of this node are known (F27).
@@ -72,6 +77,8 @@ pub enum Detector {
 #[error("{}", .0.join("; "))]
 pub struct Refused(pub Vec<String>);
 
+/// The feature gate that says whether externalIPs are served.
+const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
 /// The modes that there are not yet.
 const MISSING_MODES: [&str; 1] = ["ipvs"];
 
@@ -112,7 +119,7 @@ impl Settings {
             kubeconfig: some_text(&configuration.client_connection.kubeconfig).map(PathBuf::from),
             hostname: some_text(&configuration.hostname_override),
             detector,
-            node_ports: node_ports(&configuration.node_port_addresses),
+            node_ports: NodePorts::of(configuration),
             masquerade_all,
             mark: Mark::bit(u32::try_from(bit.unwrap_or(14)).unwrap_or(14)),
             sync_period,
@@ -123,7 +130,12 @@ impl Settings {
                 hard_fail: configuration.bind_address_hard_fail,
             },
             tuning: tuning(configuration),
+            external_ips: configuration.feature_gates.get(EXTERNAL_IPS) != Some(&false),
             verbosity: configuration.logging.verbosity,
+            log_format: match configuration.logging.format.as_str() {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
         };
         Ok((settings, without_effect(configuration)))
     }
@@ -153,7 +165,7 @@ impl Settings {
                 Detector::InterfacePrefix(name) => Some(Pods::InterfacePrefix(name.clone())),
             },
             masquerade_all: self.masquerade_all,
-            node_ports: self.node_ports.of(family),
+            node_ports: self.node_ports.addresses(family),
             mark: self.mark,
             service_networks: Vec::new(),
             keep_invalid: self.tuning.conntrack.tcp_be_liberal,
@@ -172,59 +184,24 @@ fn mode(configuration: &Configuration) -> Mode {
     })
 }
 
-// === impl NodePorts ===
-
-impl NodePorts {
-    fn of(&self, family: Family) -> NodePortAddresses {
-        let Self::In(networks) = self else {
-            return NodePortAddresses::Primary;
-        };
-        let of_family = |network: &&IpNetwork| Family::of_network(network) == family;
-        let networks: Vec<_> = networks.iter().filter(of_family).copied().collect();
-        if networks.is_empty() {
-            NodePortAddresses::All
-        } else {
-            NodePortAddresses::In(networks)
-        }
-    }
-}
-
-fn node_ports(addresses: &[String]) -> NodePorts {
-    if addresses == ["primary"] {
-        return NodePorts::Primary;
-    }
-    NodePorts::In(addresses.iter().filter_map(|text| network(text)).collect())
-}
-
 /// What is right, but not done by this program yet.
 fn missing(configuration: &Configuration) -> Vec<String> {
     let mode = configuration.mode.as_str();
-    let gate = configuration.feature_gates.get("AllowServiceExternalIPs");
-    [
-        (
-            MISSING_MODES.contains(&mode),
-            format!("mode: {mode} is not there yet; say nftables, iptables, or nothing"),
-        ),
-        (
-            gate == Some(&false),
-            "featureGates.AllowServiceExternalIPs: to serve no externalIPs is not there yet".into(),
-        ),
-        (
-            configuration.logging.format == "json",
-            "logging.format: json is not there yet; say text".into(),
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(asked, words)| asked.then_some(words))
-    .collect()
+    let words = format!("mode: {mode} is not there yet; say nftables, iptables, or nothing");
+    let is_missing = MISSING_MODES.contains(&mode);
+    is_missing.then_some(words).into_iter().collect()
 }
 
 /// What was asked for and has no effect, where one could expect that it had.
 fn without_effect(configuration: &Configuration) -> Vec<String> {
     let gates = configuration.feature_gates.iter();
     let mut notes: Vec<_> = gates
+        .filter(|(gate, _)| *gate != EXTERNAL_IPS)
         .map(|(gate, value)| {
-            format!("featureGates.{gate}: {value} has no effect: this program has no feature gates")
+            format!(
+                "featureGates.{gate}: {value} has no effect: of feature gates, this program knows \
+                 {EXTERNAL_IPS} alone"
+            )
         })
         .collect();
     for (asked, words) in [
@@ -336,27 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn node_ports_are_served_where_the_configuration_says() {
-        let networks = |texts: &[&str]| {
-            let networks = texts.iter().map(|text| text.parse().unwrap());
-            NodePortAddresses::In(networks.collect())
-        };
-        for (addresses, expected) in [
-            (&[][..], [NodePortAddresses::All, NodePortAddresses::All]),
-            (
-                &["192.0.2.0/24"],
-                [networks(&["192.0.2.0/24"]), NodePortAddresses::All],
-            ),
-            (
-                &["primary"],
-                [NodePortAddresses::Primary, NodePortAddresses::Primary],
-            ),
+    fn external_ips_are_served_unless_their_gate_is_shut() {
+        for (gates, expected) in [
+            (&[][..], true),
+            (&[("AllowServiceExternalIPs", true)], true),
+            (&[("AllowServiceExternalIPs", false)], false),
         ] {
             let mut configuration = Configuration::usual();
-            configuration.node_port_addresses =
-                addresses.iter().map(|it| (*it).to_owned()).collect();
-            let served = rules(&configuration).map(|rules| rules.node_ports);
-            assert_eq!(served, expected, "{addresses:?}");
+            let gates = gates.iter().map(|(gate, open)| ((*gate).to_owned(), *open));
+            configuration.feature_gates.extend(gates);
+            let (settings, notes) = Settings::of(&configuration).unwrap();
+            assert_eq!(settings.external_ips, expected);
+            assert_eq!(notes, [""; 0]);
         }
     }
 
@@ -365,13 +333,12 @@ mod tests {
         let mut configuration = Configuration::usual();
         configuration.mode = "ipvs".into();
         configuration.oom_score_adj = Some(5000);
-        configuration.logging.format = "json".into();
         let Refused(wrong) = Settings::of(&configuration).unwrap_err();
         let keys: Vec<_> = wrong
             .iter()
             .filter_map(|line| line.split(':').next())
             .collect();
-        assert_eq!(keys, ["oomScoreAdj", "mode", "logging.format"]);
+        assert_eq!(keys, ["oomScoreAdj", "mode"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What becomes of a packet, and which objects of the kernel it meets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use kernel::{
     Family,
@@ -13,7 +13,7 @@ use super::{plan, source::Objects};
 use crate::plan::{
     Frontend,
     explain::{Explanation, Packet, Surroundings, View},
-    nftables::{Involved, TABLE},
+    nftables::{Involved, TABLE, kept},
 };
 
 /// What becomes of a packet, and what it meets.
@@ -22,6 +22,8 @@ pub struct Found {
     /// What becomes of it.
     #[serde(flatten)]
     pub explanation: Explanation,
+    /// The endpoint that the sender keeps (session affinity); `None`: it has none, or that can't be used any more.
+    pub session: Option<SocketAddr>,
     /// The elements that it meets.
     pub kernel: Vec<Object>,
 }
@@ -47,13 +49,26 @@ pub fn explain(objects: &Objects, packet: &Packet) -> kernel::Result<Found> {
         surroundings: &surroundings,
     };
     let explanation = view.explain(packet);
-    let kernel = match &explanation.frontend {
-        Some(frontend) => met(objects, family, frontend)?,
-        None => Vec::new(),
+    let Some(frontend) = &explanation.frontend else {
+        return Ok(Found {
+            explanation,
+            session: None,
+            kernel: Vec::new(),
+        });
     };
+    let observed = nft::Handle::open()?.read(family, TABLE)?;
+    let session = observed.as_ref().and_then(|table| {
+        let (address, port) = kept(table, frontend, packet.source)?;
+        let kept = SocketAddr::new(address, port);
+        let mut fates = explanation.endpoints.iter();
+        fates
+            .any(|fate| fate.address == kept && fate.out.is_none())
+            .then_some(kept)
+    });
     Ok(Found {
+        session,
+        kernel: met(objects, family, frontend, observed.as_ref()),
         explanation,
-        kernel,
     })
 }
 
@@ -75,19 +90,21 @@ fn surroundings(packet: &Packet) -> kernel::Result<Surroundings> {
 }
 
 /// The elements that should stand for a frontend, each with whether it does.
-fn met(objects: &Objects, family: Family, frontend: &Frontend) -> kernel::Result<Vec<Object>> {
-    let observed = nft::Handle::open()?.read(family, TABLE)?;
+fn met(
+    objects: &Objects,
+    family: Family,
+    frontend: &Frontend,
+    observed: Option<&ObservedTable>,
+) -> Vec<Object> {
     let mut plan = plan(objects, family);
-    if let Some(observed) = &observed {
+    if let Some(observed) = observed {
         plan.adopt(observed);
     }
     let object = |involved: Involved| Object {
-        present: observed
-            .as_ref()
-            .is_some_and(|table| is_present(table, &involved)),
+        present: observed.is_some_and(|table| is_present(table, &involved)),
         command: involved.command,
     };
-    Ok(plan.involved(frontend).into_iter().map(object).collect())
+    plan.involved(frontend).into_iter().map(object).collect()
 }
 
 fn is_present(table: &ObservedTable, involved: &Involved) -> bool {

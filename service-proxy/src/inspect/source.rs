@@ -66,14 +66,14 @@ impl Objects {
         let (settings, _) = options.settings(&loaded.configuration)?;
         let node = settings.node()?;
         let catalogue = match options.source(&settings) {
-            SourceSettings::Manifests(path) => from_manifests(&path)?,
+            SourceSettings::Manifests(path) => from_manifests(&path, settings.external_ips)?,
             SourceSettings::Kube { kubeconfig, master } => {
                 tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?
                     .block_on(async {
                         let access = Access::new(kubeconfig, master).await?;
-                        from_kube(access, &node).await
+                        from_kube(access, &node, settings.external_ips).await
                     })?
             }
         };
@@ -96,23 +96,23 @@ impl Objects {
     }
 }
 
-fn from_manifests(path: &Path) -> Result<Catalogue, Error> {
+fn from_manifests(path: &Path, external_ips: bool) -> Result<Catalogue, Error> {
     let outcome = Directory::new(path).rescan(&BTreeSet::new())?;
     for warning in outcome.warnings {
         tracing::warn!("{warning}");
     }
-    let mut catalogue = Catalogue::default();
+    let mut catalogue = Catalogue::new(external_ips);
     for change in outcome.changes {
         catalogue.apply(change);
     }
     Ok(catalogue)
 }
 
-async fn from_kube(access: Access, node: &str) -> Result<Catalogue, Error> {
+async fn from_kube(access: Access, node: &str, external_ips: bool) -> Result<Catalogue, Error> {
     let server = access.server().to_string();
     let mut kube = Kube::follow(access, node);
     let told = async {
-        let mut catalogue = Catalogue::default();
+        let mut catalogue = Catalogue::new(external_ips);
         while !kube.is_complete() {
             for news in kube.next().await {
                 for change in news.into_changes(&catalogue) {

@@ -37,6 +37,9 @@ pub fn print(
             writeln!(out, "{label:<11} {fate}")?;
         }
     }
+    if let Some(kept) = found.session {
+        writeln!(out, "session     the sender keeps {kept}")?;
+    }
     writeln!(out, "result      {}", explanation.outcome)?;
     if let Outcome::Forwarded { masqueraded } = explanation.outcome {
         match masqueraded {

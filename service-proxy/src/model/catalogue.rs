@@ -59,6 +59,8 @@ pub struct Catalogue {
     nodes: BTreeMap<ObjectName, Arc<Node>>,
     service_cidrs: BTreeMap<ObjectName, Arc<ServiceCidr>>,
     node_names: NodeNames,
+    /// Whether Services are taken in without their externalIPs.
+    ignores_external_ips: bool,
 }
 
 /// The names of the nodes that endpoints are on, each once: there are many more endpoints than nodes.
@@ -174,10 +176,21 @@ impl NodeNames {
 // === impl Catalogue ===
 
 impl Catalogue {
+    /// None yet, and Services with their externalIPs or without (KEP-5707).
+    pub fn new(external_ips: bool) -> Self {
+        Self {
+            ignores_external_ips: !external_ips,
+            ..Self::default()
+        }
+    }
+
     /// Takes in a change; answers with the Services that it is about: none if nothing is new.
     pub fn apply(&mut self, change: Change) -> BTreeSet<ObjectName> {
         match change {
-            Change::Service(name, service) => {
+            Change::Service(name, mut service) => {
+                if let Some(service) = service.as_mut().filter(|_| self.ignores_external_ips) {
+                    Arc::make_mut(service).external_ips.clear();
+                }
                 let differs = replace(&mut self.services, name.clone(), service).is_some();
                 differs.then_some(name).into_iter().collect()
             }

@@ -8,7 +8,8 @@ use crate::configuration::{Configuration, Span};
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "The configuration by flags, without --config")]
 pub struct Flags {
-    /// Feature gates of kube-proxy, as in A=true,B=false; they have no effect.
+    /// Feature gates of kube-proxy, as in A=true,B=false. With AllowServiceExternalIPs=false externalIPs are not
+    /// served; others have no effect.
     #[arg(long, value_name = "GATE=BOOL,...", value_delimiter = ',', value_parser = gate)]
     feature_gates: Vec<(String, bool)>,
     /// The kubeconfig file that leads to the API server; without it and --master, the pod's service account
@@ -57,7 +58,8 @@ pub struct Flags {
     /// Masquerade every connection to a cluster IP, those of pods too.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     masquerade_all: Option<bool>,
-    /// In iptables mode, serve NodePorts on IPv4's loopback addresses as well, which are routed for that
+    /// Serve NodePorts of TCP on 127.0.0.1 and ::1 too, unless --proxy-mode=nftables or --nodeport-addresses says
+    /// which addresses to serve. In iptables mode, IPv4's loopback addresses are routed for that, with UDP and SCTP
     /// [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     iptables_localhost_nodeports: Option<bool>,
@@ -116,8 +118,8 @@ pub struct Flags {
     #[arg(long, value_name = "CIDR[,CIDR]")]
     cluster_cidr: Option<String>,
     /// Networks of the node's addresses that NodePorts are served on; of a family without any, on all addresses
-    /// but loopback.
-    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', action = ArgAction::Append)]
+    /// but loopback. Or words: primary (the Node object's), localhost (127.0.0.1 and ::1, TCP alone), all.
+    #[arg(long, value_name = "CIDR|WORD,...", value_delimiter = ',', action = ArgAction::Append)]
     nodeport_addresses: Vec<String>,
     /// How soon the kernel kills this program when memory runs out, from -1000 (never) to 1000 [default: -999]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]

@@ -71,7 +71,7 @@ pub struct Options {
     #[arg(long, value_name = "PATTERN=NUMBER,...", value_delimiter = ',')]
     pub vmodule: Vec<String>,
 
-    /// How is logged: text; json is not there yet.
+    /// How is logged: text, or json for an object on each line [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub logging_format: Option<String>,
 

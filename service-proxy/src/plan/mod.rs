@@ -7,11 +7,15 @@ pub mod explain;
 mod frontend;
 mod health_check;
 pub mod iptables;
+mod local_gaps;
+mod localhost;
 pub mod nftables;
 mod stale;
 mod tuning;
 
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
 pub use health_check::HealthCheck;
+pub use local_gaps::{Gaps, LocalGaps};
+pub use localhost::{LoopbackPort, loopback_ports};
 pub use stale::TrackedServices;
 pub use tuning::{Conntrack, Setting};

@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use super::{
+    Events, Happening,
     health::{Health, Moment},
     http::{NO_SNIFFING, status},
 };
@@ -73,6 +74,7 @@ pub struct Servers {
     running: BTreeMap<Place, Server>,
     /// Places that can't be had, which has been told.
     missing: BTreeSet<Place>,
+    events: Events,
 }
 
 /// Where a Service's check is served.
@@ -122,6 +124,7 @@ impl CheckPorts {
     pub fn new(
         health: Arc<Health>,
         addresses: impl IntoIterator<Item = (Family, NodePortAddresses)>,
+        events: Events,
     ) -> (Self, Servers) {
         let (sender, wanted) = mpsc::unbounded_channel();
         let servers = Servers {
@@ -131,6 +134,7 @@ impl CheckPorts {
             checks: BTreeMap::new(),
             running: BTreeMap::new(),
             missing: BTreeSet::new(),
+            events,
         };
         let ports = Self {
             wanted: sender,
@@ -267,6 +271,8 @@ impl Servers {
                         "Service {service}: can't serve its healthCheckNodePort at {address}: {error}; load \
                          balancers take the node for unfit; tried again every 5 s"
                     );
+                    let note = format!("can't serve the healthCheckNodePort at {address}: {error}");
+                    self.events.tell(Happening::NoHealthCheck(service, note));
                 }
             }
         }

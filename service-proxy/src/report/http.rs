@@ -21,11 +21,15 @@ use axum::{
     routing::any,
 };
 
+use tokio::sync::watch;
+
 use super::{
+    Events, Happening,
     check_ports::Servers,
     health::{Health, Moment, Verdict},
     metrics::{MEDIA_TYPE, Metrics, Probe},
 };
+use crate::{configuration::Configuration, localhost::Listeners};
 
 /// How long to wait before another attempt to listen (as kube-proxy does).
 const RETRY: Duration = Duration::from_secs(5);
@@ -53,6 +57,8 @@ pub struct Subject {
     pub metrics: Arc<Metrics>,
     /// For `/proxyMode`: what Services are turned into.
     pub mode: &'static str,
+    /// For `/configz`: what is in force.
+    pub configuration: watch::Receiver<Configuration>,
 }
 
 /// Why there are no servers.
@@ -111,6 +117,7 @@ impl Server {
             Self::Metrics => Router::new()
                 .route("/healthz", any(|| async { "ok" }))
                 .route("/proxyMode", any(proxy_mode))
+                .route("/configz", any(configz))
                 .route("/metrics", any(metrics)),
         };
         router.with_state(subject)
@@ -145,11 +152,17 @@ impl Door {
     }
 }
 
-/// Starts the servers, those at health check node ports too; they end with the process.
+/// Starts the servers, those at health check node ports and on loopback addresses too; they end with the process.
 ///
 /// # Errors
 /// If there is no thread for them, or an address can't be had where that has to be.
-pub fn start(bindings: &Bindings, subject: &Subject, checks: Servers) -> Result<(), Error> {
+pub fn start(
+    bindings: &Bindings,
+    subject: &Subject,
+    checks: Servers,
+    loopback: Listeners,
+    events: &Events,
+) -> Result<(), Error> {
     let wanted = [
         (Server::Health, bindings.healthz),
         (Server::Metrics, bindings.metrics),
@@ -157,20 +170,20 @@ pub fn start(bindings: &Bindings, subject: &Subject, checks: Servers) -> Result<
     let doors: Vec<_> = wanted
         .into_iter()
         .filter_map(|(server, address)| Some((server, address?)))
-        .map(|(server, address)| open(server, address, bindings.hard_fail))
+        .map(|(server, address)| open(server, address, bindings.hard_fail, events))
         .collect::<Result<_, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let subject = subject.clone();
     thread::Builder::new()
-        .name("http".to_owned())
+        .name("servers".to_owned())
         .spawn(move || {
             let _entered = runtime.enter();
             let servers = doors.into_iter().map(|door| door.serve(subject.clone()));
             let servers: Vec<_> = servers
                 .map(|server| runtime.spawn(server))
-                .chain([runtime.spawn(checks.run())])
+                .chain([runtime.spawn(checks.run()), runtime.spawn(loopback.run())])
                 .collect();
             runtime.block_on(async {
                 for server in servers {
@@ -183,7 +196,12 @@ pub fn start(bindings: &Bindings, subject: &Subject, checks: Servers) -> Result<
     Ok(())
 }
 
-fn open(server: Server, address: SocketAddr, hard_fail: bool) -> Result<Door, Error> {
+fn open(
+    server: Server,
+    address: SocketAddr,
+    hard_fail: bool,
+    events: &Events,
+) -> Result<Door, Error> {
     let listener = match bind(address) {
         Ok(listener) => Some(listener),
         Err(cause) if hard_fail => {
@@ -198,6 +216,10 @@ fn open(server: Server, address: SocketAddr, hard_fail: bool) -> Result<Door, Er
                 "can't serve {server} at {address} ({}): {cause}; tried again every 5 s",
                 server.option()
             );
+            if server == Server::Health {
+                let note = format!("can't serve {server} at {address}: {cause}");
+                events.tell(Happening::NoHealth(note));
+            }
             None
         }
     };
@@ -245,6 +267,19 @@ pub(super) const fn status(healthy: bool) -> StatusCode {
 async fn proxy_mode(State(subject): State<Subject>) -> Response {
     let plain = (CONTENT_TYPE, "text/plain; charset=utf-8");
     ([plain, NO_SNIFFING], subject.mode).into_response()
+}
+
+/// The configuration under the name of its API group, as kube-proxy has it; with the keys of its file.
+async fn configz(State(subject): State<Subject>) -> Response {
+    let in_force = subject.configuration.borrow().clone();
+    let json = (CONTENT_TYPE, "application/json");
+    match serde_json::to_value(&in_force) {
+        Ok(value) => {
+            let body = serde_json::json!({"kubeproxy.config.k8s.io": value}).to_string();
+            ([json, NO_SNIFFING], body).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn metrics(State(subject): State<Subject>) -> Response {

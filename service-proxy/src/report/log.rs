@@ -119,7 +119,12 @@ pub fn reloaded(before: &Settings, after: &Settings) {
             before.bindings == after.bindings,
             "healthzBindAddress, metricsBindAddress, bindAddressHardFail",
         ),
+        (
+            before.external_ips == after.external_ips,
+            "featureGates.AllowServiceExternalIPs",
+        ),
         (before.verbosity == after.verbosity, "logging.verbosity"),
+        (before.log_format == after.log_format, "logging.format"),
     ] {
         if !same {
             tracing::warn!("--config: {keys}: the change is in force after a restart");

@@ -17,6 +17,7 @@ use prometheus_client::{
 };
 
 use super::process::Process;
+use crate::plan::Gaps;
 
 /// Media type of what [`Metrics::text`] yields.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,6 +36,7 @@ pub struct Metrics {
     synced: Labelled<Labels<1>, Seconds>,
     queued: Labelled<Labels<1>, Seconds>,
     failures: Labelled<Labels<1>, Counter>,
+    clean_up_failures: Labelled<Labels<1>, Counter>,
     programming: Histograms,
     services: Changes,
     endpoints: Changes,
@@ -91,6 +93,7 @@ impl Default for Metrics {
             synced: Labelled::default(),
             queued: Labelled::default(),
             failures: Labelled::default(),
+            clean_up_failures: Labelled::default(),
             programming: Labelled::new_with_constructor(programming_buckets),
             services: Changes::default(),
             endpoints: Changes::default(),
@@ -149,10 +152,17 @@ impl Metrics {
     }
 
     /// So many Service ports ask for endpoints on this node and have some elsewhere only.
-    pub fn set_no_local_endpoints(&self, family: Family, internal: bool, ports: i64) {
-        self.no_local_endpoints
-            .get_or_create(&no_local(family, internal))
-            .set(ports);
+    pub fn set_no_local_endpoints(&self, family: Family, gaps: Gaps) {
+        for (internal, ports) in [(true, gaps.internal), (false, gaps.external)] {
+            self.no_local_endpoints
+                .get_or_create(&no_local(family, internal))
+                .set(i64::try_from(ports).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// What is needed no longer could not be taken out of the kernel.
+    pub fn clean_up_failed(&self, family: Family) {
+        self.clean_up_failures.get_or_create(&of(family)).inc();
     }
 
     /// Somebody asked for health and was answered with a status.
@@ -242,6 +252,11 @@ impl Metrics {
                 "How often the kernel could not be made to follow",
             ),
             (
+                "sync_proxy_rules_nftables_cleanup_failures",
+                &self.clean_up_failures,
+                "How often chains and sets that are needed no longer could not be removed",
+            ),
+            (
                 "sync_proxy_rules_service_changes",
                 &self.services.total,
                 "Changes of Services",
@@ -307,16 +322,14 @@ impl Metrics {
     fn zero(&self) {
         for family in Family::ALL {
             let labels = of(family);
-            for counters in [&self.failures, &self.flows_deleted] {
+            for counters in [&self.failures, &self.clean_up_failures, &self.flows_deleted] {
                 drop(counters.get_or_create(&labels));
             }
             for changes in [&self.services, &self.endpoints] {
                 drop(changes.total.get_or_create(&labels));
                 drop(changes.pending.get_or_create(&labels));
             }
-            for internal in [true, false] {
-                self.set_no_local_endpoints(family, internal, 0);
-            }
+            self.set_no_local_endpoints(family, Gaps::default());
         }
         for counters in [&self.healthz, &self.livez] {
             for healthy in [true, false] {
@@ -378,7 +391,11 @@ mod tests {
         metrics.queued(Family::V4, now);
         metrics.failed(Family::V6);
         metrics.programmed(Family::V4, Duration::from_millis(700));
-        metrics.set_no_local_endpoints(Family::V4, true, 2);
+        let gaps = Gaps {
+            internal: 2,
+            external: 0,
+        };
+        metrics.set_no_local_endpoints(Family::V4, gaps);
         metrics.probed(Probe::Healthz, false);
         metrics.flows_scanned(Family::V4, Duration::from_millis(3), 4);
         let text = metrics.text().unwrap();

@@ -1,6 +1,7 @@
 //! What others get to see: lines in the log, health, metrics.
 
 pub mod check_ports;
+pub mod events;
 pub mod health;
 pub mod http;
 mod log;
@@ -8,6 +9,7 @@ pub mod metrics;
 mod process;
 mod progress;
 
+pub use events::{Events, Happening};
 pub use log::{
     Occasion, forgot, no_primary_address, not_reloaded, not_watched, reloaded, synced, waits,
     warnings,

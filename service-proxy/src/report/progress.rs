@@ -10,7 +10,7 @@ use super::{
     health::{Health, Moment},
     metrics::{Kind, Metrics, Scope},
 };
-use crate::{model::Change, reconcile::Attempt};
+use crate::{model::Change, reconcile::Outcome};
 
 /// Takes note of what comes in and of what has been done.
 #[derive(Debug)]
@@ -69,14 +69,17 @@ impl Progress {
         }
     }
 
-    /// The kernel was made to follow, or could not be.
-    pub fn synced(&mut self, occasion: Occasion, attempts: &[Attempt]) {
+    /// The kernel was made to follow, or could not be; in some families it kept what is needed no longer.
+    pub fn synced(&mut self, occasion: Occasion, outcome: &Outcome) {
         let scope = match occasion {
             Occasion::Change(_) => Scope::Partial,
             Occasion::First | Occasion::Resync => Scope::Full,
         };
         let now = Moment::now();
-        for attempt in attempts {
+        for family in &outcome.left_over {
+            self.metrics.clean_up_failed(*family);
+        }
+        for attempt in &outcome.attempts {
             if attempt.succeeded {
                 self.health.updated(attempt.family, now);
                 self.metrics
@@ -110,7 +113,10 @@ mod tests {
 
     use std::time::Duration;
 
-    use crate::model::{EndpointSlice, ObjectName};
+    use crate::{
+        model::{EndpointSlice, ObjectName},
+        reconcile::Attempt,
+    };
 
     use super::*;
 
@@ -127,12 +133,16 @@ mod tests {
         Change::EndpointSlice(name, Some(Arc::new(slice)))
     }
 
-    fn attempts(succeeded: bool) -> [Attempt; 2] {
-        Family::ALL.map(|family| Attempt {
+    fn outcome(succeeded: bool) -> Outcome {
+        let attempts = Family::ALL.map(|family| Attempt {
             family,
             took: Duration::from_millis(1),
             succeeded,
-        })
+        });
+        Outcome {
+            attempts: attempts.into(),
+            ..Outcome::default()
+        }
     }
 
     #[test]
@@ -147,10 +157,10 @@ mod tests {
         let before = progress.started - Duration::from_secs(5);
         let after = progress.started + Duration::from_nanos(1);
         progress.changed(&[slice(None), slice(Some(before)), slice(Some(after))]);
-        progress.synced(Occasion::Change(1), &attempts(false));
+        progress.synced(Occasion::Change(1), &outcome(false));
         assert_eq!(measured(&progress), 0);
         for _ in 0..2 {
-            progress.synced(Occasion::Change(1), &attempts(true));
+            progress.synced(Occasion::Change(1), &outcome(true));
             assert_eq!(measured(&progress), 1);
         }
     }

@@ -5,6 +5,8 @@
 
 mod configuration;
 mod cost;
+mod events;
+mod inspect;
 mod node;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};

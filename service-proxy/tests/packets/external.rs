@@ -54,6 +54,22 @@ pub fn from_outside(family: Family) -> [SocketAddr; 3] {
     ]
 }
 
+#[test]
+fn external_ips_are_not_served_where_their_gate_is_shut() {
+    for (gate, served) in [("true", true), ("false", false)] {
+        let network = Network::new();
+        network.write(&front(Family::V4, ""));
+        let gate = format!("--feature-gates=AllowServiceExternalIPs={gate}");
+        let _proxy = Proxy::start_with(&network, &[&gate]);
+        let [external, balancer, node_port] = from_outside(Family::V4);
+        let external = external.ip().to_string();
+        assert_eq!(network.nft("list ruleset").contains(&external), served);
+        for to in [balancer, node_port] {
+            assert!(network.ask(Place::Outside, Transport::Tcp, to).is_ok());
+        }
+    }
+}
+
 impl Row {
     fn assert(&self, network: &Network) {
         for transport in [Transport::Tcp, Transport::Udp] {

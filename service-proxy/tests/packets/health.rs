@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     eventually, http,
-    network::{CLUSTER_CIDR, Network, Place},
+    manifest::{Listed, Service},
+    network::{CLUSTER_CIDR, Network, PODS, Place},
     proxy::Proxy,
     web,
 };
@@ -162,6 +163,68 @@ fn metrics_and_the_mode_are_told() {
     network.write(&service);
     eventually("the change to be counted", || partial(1));
     assert_eq!(get(&network, METRICS, "/elsewhere").status, 404);
+}
+
+#[test]
+fn the_configuration_in_force_is_told() {
+    let network = Network::new();
+    network.write(&web(Family::V4));
+    let _proxy = Proxy::start(&network);
+    let told = get(&network, METRICS, "/configz");
+    assert_eq!(told.status, 200);
+    let told = &told.json()["kubeproxy.config.k8s.io"];
+    assert_eq!(told["mode"], "nftables");
+    assert_eq!(told["clusterCIDR"], CLUSTER_CIDR);
+    assert_eq!(told["nftables"]["syncPeriod"], "500ms");
+    assert_eq!(get(&network, METRICS, "/debug/pprof/").status, 404);
+}
+
+#[test]
+fn service_ports_without_endpoints_here_are_counted() {
+    let network = Network::new();
+    let mut service = Service {
+        spec: "\x20 type: NodePort\n\x20 externalTrafficPolicy: Local\n".to_owned(),
+        node_port: Some(30080),
+        ..web(Family::V4)
+    };
+    let here = service.endpoints.clone();
+    service.endpoints = PODS
+        .map(|pod| Listed::ready(pod, Family::V4).elsewhere())
+        .to_vec();
+    network.write(&service);
+    let _proxy = Proxy::start(&network);
+    let counted = |policy: &str, ports: u32| {
+        let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+        let text = get(&network, METRICS, "/metrics").body;
+        text.lines().any(|line| {
+            line.starts_with(name)
+                && line.contains("IPv4")
+                && line.contains(policy)
+                && line.ends_with(&format!(" {ports}"))
+        })
+    };
+    // One of TCP and one of UDP.
+    eventually("two ports to be counted", || counted("external", 2));
+    assert!(counted("internal", 0));
+    service.endpoints = here;
+    network.write(&service);
+    eventually("no port to be counted", || counted("external", 0));
+}
+
+#[test]
+fn json_is_logged_where_it_is_asked_for() {
+    let network = Network::new();
+    network.write(&web(Family::V4));
+    let proxy = Proxy::start_with(&network, &["--logging-format=json"]);
+    let log = proxy.log();
+    let mut lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let first_sync = |line: &serde_json::Value| {
+        let message = line["message"].as_str().unwrap();
+        message.starts_with("first sync") && line["level"] == "INFO"
+    };
+    assert!(lines.any(|line| first_sync(&line)), "{log}");
 }
 
 #[test]

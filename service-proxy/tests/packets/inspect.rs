@@ -61,6 +61,38 @@ fn source(from: Place, family: Family) -> IpAddr {
     }
 }
 
+/// The endpoint that a client keeps is told, and is the one that answers.
+fn a_session_is_singled_out(family: Family) {
+    let network = Network::new();
+    let service = service(family, "\x20 sessionAffinity: ClientIP\n");
+    network.write(&service);
+    let _proxy = Proxy::start(&network);
+    let to = service.socket();
+    assert!(explain(&network, Place::Client, to)["session"].is_null());
+    let answer = network.ask(Place::Client, Transport::Tcp, to).unwrap();
+    let kept = PODS.into_iter().find(|pod| pod.name() == answer.name);
+    let kept = SocketAddr::new(kept.unwrap().address(family), crate::server::PORT);
+    assert_eq!(
+        explain(&network, Place::Client, to)["session"],
+        kept.to_string()
+    );
+    let source = source(Place::Client, family).to_string();
+    let words = text(&inspect(&network, &["explain", &source, &to.to_string()]));
+    let line = format!("session     the sender keeps {kept}");
+    assert!(words.contains(&line), "{words}");
+    assert!(explain(&network, Place::Outside, to)["session"].is_null());
+}
+
+#[test]
+fn a_session_is_singled_out_v4() {
+    a_session_is_singled_out(Family::V4);
+}
+
+#[test]
+fn a_session_is_singled_out_v6() {
+    a_session_is_singled_out(Family::V6);
+}
+
 fn explain(network: &Network, from: Place, to: SocketAddr) -> Value {
     let source = source(from, Family::of(&to.ip())).to_string();
     let output = inspect(network, &["explain", "--json", &source, &to.to_string()]);

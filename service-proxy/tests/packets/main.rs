@@ -10,6 +10,7 @@ mod http;
 mod inspect;
 mod invalid;
 mod iptables;
+mod localhost;
 mod manifest;
 mod modes;
 mod network;

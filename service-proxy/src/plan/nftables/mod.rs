@@ -40,6 +40,7 @@ pub use delta::{Contest, Delta};
 pub use involved::Involved;
 pub use layout::TABLE;
 pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, Surroundings, loopback};
+pub use sessions::kept;
 
 /// What should stand in one family's table, kept by Service so that a change costs what it changes.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -282,6 +283,21 @@ impl Standing {
         }
         port
     }
+}
+
+/// The endpoint that a client keeps at a frontend, by what stands in the kernel.
+pub fn kept(observed: &ObservedTable, frontend: &Frontend, client: IpAddr) -> Option<Socket> {
+    let services = [layout::SESSION_SERVICES, layout::NODE_PORT_SESSION_SERVICES];
+    let mut services = services.into_iter().flat_map(|set| ids(observed, set));
+    let (_, service) =
+        services.find(|(key, _)| elements::frontend_of(key).as_ref() == Some(frontend))?;
+    let session = [Value::Address(client), Value::Mark(service)];
+    let (_, endpoint) = ids(observed, SESSIONS).find(|(key, _)| key.as_slice() == session)?;
+    let mut endpoints = [false, true]
+        .into_iter()
+        .flat_map(|local| elements_of(observed, layout::session_endpoints(local)));
+    let (_, element) = endpoints.find(|(key, _)| mark(key.last()) == Some(endpoint))?;
+    elements::socket_of(element)
 }
 
 fn port_name(balance: &Balance) -> PortName {

@@ -1,0 +1,271 @@
+//! NodePorts on the loopback addresses, 127.0.0.1 and ::1 (service-proxy F17; KEP-6032).
+//!
+//! The kernel can't translate connections from a loopback address without `route_localnet`, which opens
+//! services on 127.0.0.1 to the network (CVE-2020-8558), and for IPv6 not at all. So this program listens
+//! there itself, and [`relay`]s to the NodePort on one of the node's other addresses.
+
+mod relay;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use kernel::Family;
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::{model::ObjectName, plan::LoopbackPort};
+
+pub use self::relay::Elsewhere;
+use self::relay::{Destination, accept};
+
+/// How long to wait before another attempt to listen.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The ports of a Service, each with where it leads.
+type Ports = BTreeMap<LoopbackPort, SocketAddr>;
+
+/// Something that the listeners are told.
+#[derive(Debug)]
+enum Wanted {
+    /// What a Service wants.
+    Ports(ObjectName, Ports),
+    /// Where else NodePorts are served.
+    Elsewhere(Family, Elsewhere),
+    /// The families whose loopback address is served.
+    Families(BTreeSet<Family>),
+}
+
+/// Tells the listeners what Services want.
+#[derive(Debug)]
+pub struct LoopbackPorts {
+    wanted: mpsc::UnboundedSender<Wanted>,
+    /// The Services that have ports.
+    served: BTreeSet<ObjectName>,
+    families: BTreeSet<Family>,
+}
+
+/// The listeners.
+#[derive(Debug)]
+pub struct Listeners {
+    wanted: mpsc::UnboundedReceiver<Wanted>,
+    families: BTreeSet<Family>,
+    elsewhere: BTreeMap<Family, Elsewhere>,
+    ports: BTreeMap<ObjectName, Ports>,
+    running: BTreeMap<LoopbackPort, Listener>,
+    /// Ports that can't be had, which has been told.
+    missing: BTreeSet<LoopbackPort>,
+}
+
+/// A port that is listened on.
+#[derive(Debug)]
+struct Listener {
+    destination: watch::Sender<Arc<Destination>>,
+    task: JoinHandle<()>,
+}
+
+// === impl LoopbackPorts ===
+
+impl LoopbackPorts {
+    /// A way to tell the listeners, and the listeners: at the loopback addresses of some families, with where else
+    /// NodePorts are served.
+    pub fn new(
+        families: BTreeSet<Family>,
+        elsewhere: impl IntoIterator<Item = (Family, Elsewhere)>,
+    ) -> (Self, Listeners) {
+        let (sender, wanted) = mpsc::unbounded_channel();
+        let listeners = Listeners {
+            wanted,
+            families: families.clone(),
+            elsewhere: elsewhere.into_iter().collect(),
+            ports: BTreeMap::new(),
+            running: BTreeMap::new(),
+            missing: BTreeSet::new(),
+        };
+        let ports = Self {
+            wanted: sender,
+            served: BTreeSet::new(),
+            families,
+        };
+        (ports, listeners)
+    }
+
+    /// What a Service wants now.
+    pub fn set(&mut self, service: &ObjectName, ports: Ports) {
+        let news = if ports.is_empty() {
+            self.served.remove(service)
+        } else {
+            self.served.insert(service.clone());
+            true
+        };
+        if news {
+            self.send(Wanted::Ports(service.clone(), ports));
+        }
+    }
+
+    /// Where NodePorts of a family are served beside the loopback address.
+    pub fn set_elsewhere(&self, family: Family, elsewhere: Elsewhere) {
+        self.send(Wanted::Elsewhere(family, elsewhere));
+    }
+
+    /// The families whose loopback address is served from now on.
+    pub fn set_families(&mut self, families: &BTreeSet<Family>) {
+        if self.families != *families {
+            self.families.clone_from(families);
+            self.send(Wanted::Families(families.clone()));
+        }
+    }
+
+    fn send(&self, wanted: Wanted) {
+        if self.wanted.send(wanted).is_err() {
+            tracing::error!("the thread of the servers has ended; restart the program");
+        }
+    }
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// Serves until nobody can want anything any more.
+    pub async fn run(mut self) {
+        loop {
+            let wanted = self.wanted.recv();
+            let wanted = if self.missing.is_empty() {
+                Ok(wanted.await)
+            } else {
+                tokio::time::timeout(RETRY, wanted).await
+            };
+            match wanted {
+                Ok(None) => return,
+                Ok(Some(first)) => {
+                    self.take(first);
+                    while let Ok(next) = self.wanted.try_recv() {
+                        self.take(next);
+                    }
+                }
+                // A port may be free by now.
+                Err(_) => {}
+            }
+            self.follow().await;
+        }
+    }
+
+    fn take(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Ports(service, ports) if ports.is_empty() => drop(self.ports.remove(&service)),
+            Wanted::Ports(service, ports) => drop(self.ports.insert(service, ports)),
+            Wanted::Elsewhere(family, elsewhere) => {
+                self.elsewhere.insert(family, elsewhere);
+            }
+            Wanted::Families(families) => self.families = families,
+        }
+    }
+
+    /// Opens, closes and updates what has to be. Connections that are open stay.
+    async fn follow(&mut self) {
+        let wanted = self.destinations();
+        let running = mem::take(&mut self.running).into_iter();
+        let (staying, closing): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            running.partition(|(port, _)| wanted.contains_key(port));
+        self.running = staying;
+        for (port, listener) in closing {
+            listener.close(port).await;
+        }
+        self.missing.retain(|port| wanted.contains_key(port));
+        for (port, destination) in wanted {
+            match self.running.get(&port) {
+                Some(listener) => {
+                    listener.destination.send_replace(Arc::new(destination));
+                }
+                None => self.open(port, destination),
+            }
+        }
+    }
+
+    /// Which ports lead where. Of Services with the same port the first by name has it, as in the kernel.
+    fn destinations(&self) -> BTreeMap<LoopbackPort, Destination> {
+        let mut destinations = BTreeMap::new();
+        let ports = self.ports.iter();
+        for (service, (port, cluster_ip)) in
+            ports.flat_map(|(service, ports)| ports.iter().map(move |port| (service, port)))
+        {
+            let (family, number) = *port;
+            if !self.families.contains(&family) {
+                continue;
+            }
+            destinations.entry(*port).or_insert_with(|| Destination {
+                service: service.clone(),
+                family,
+                node_port: number,
+                elsewhere: self.elsewhere.get(&family).cloned().unwrap_or_default(),
+                cluster_ip: *cluster_ip,
+            });
+        }
+        destinations
+    }
+
+    fn open(&mut self, port: LoopbackPort, destination: Destination) {
+        let at = loopback(port);
+        match listen(at) {
+            Ok(listener) => {
+                self.missing.remove(&port);
+                let (sender, receiver) = watch::channel(Arc::new(destination));
+                let task = tokio::spawn(accept(listener, receiver));
+                let listener = Listener {
+                    destination: sender,
+                    task,
+                };
+                self.running.insert(port, listener);
+            }
+            Err(error) => {
+                if self.missing.insert(port) {
+                    tracing::warn!(
+                        "Service {}: can't serve its nodePort at {at}: {error}; its other addresses are \
+                         served all the same; tried again every 5 s",
+                        destination.service
+                    );
+                }
+            }
+        }
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Comes back when the port is closed.
+    async fn close(self, port: LoopbackPort) {
+        self.task.abort();
+        match self.task.await {
+            Err(error) if error.is_panic() => {
+                tracing::error!("serve NodePorts at {}: {error}", loopback(port));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn loopback((family, port): LoopbackPort) -> SocketAddr {
+    let address: IpAddr = match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(address, port)
+}
+
+fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(128)?;
+    TcpListener::from_std(socket.into())
+}
