@@ -9,7 +9,7 @@ use std::{
 use crate::proxy::{MODE, Mode};
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 15] = [
+const OF_NFTABLES: [&str; 17] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
@@ -18,10 +18,12 @@ const OF_NFTABLES: [&str; 15] = [
     "affinity::sessions_end_after_their_time",
     "affinity::sessions_outlive_the_proxy",
     "check_ports::a_proxy_that_does_not_follow_is_told_of",
+    "external::external_ips_are_not_served_where_their_gate_is_shut",
     "health::",
     "http::",
     "inspect::",
     "iptables::",
+    "localhost::",
     "modes::",
     "node::the_node_may_come_with_the_balancers_address",
     "tuning::",
