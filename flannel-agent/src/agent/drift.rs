@@ -53,6 +53,11 @@ impl Drift {
         }
     }
 
+    /// Whether there has been a change that concerns, without waiting for one.
+    pub fn has_happened(&mut self, watched: &Watched) -> bool {
+        self.take().iter().any(|event| watched.concerns(event))
+    }
+
     /// Forgets what has happened so far, as everything is about to be read.
     pub fn forget(&mut self) {
         self.take();

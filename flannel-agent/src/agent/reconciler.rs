@@ -180,6 +180,8 @@ impl Reconciler {
             }
             let snapshot = snapshots.borrow_and_update();
             let now = *held.borrow();
+            // What is known to stand may be another program's by now.
+            leases_alone &= due.is_none() && !drift.has_happened(&self.watched);
             if let (true, Some(held), Some(snapshot)) = (leases_alone, now, snapshot.as_ref())
                 && self.follow_touched(&held, snapshot)
             {
