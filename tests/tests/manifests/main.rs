@@ -32,7 +32,7 @@ fn overlays() -> Vec<(String, Vec<Value>)> {
         })
         .collect();
     overlays.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(overlays.len() >= 5);
+    assert!(overlays.len() >= 4);
     overlays
 }
 
