@@ -10,6 +10,7 @@ pub mod dataplane;
 pub mod drift;
 pub mod flows;
 pub mod inspect;
+mod listener;
 pub mod localhost;
 pub mod model;
 pub mod options;

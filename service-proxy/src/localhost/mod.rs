@@ -8,21 +8,20 @@ mod relay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io, mem,
+    mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use kernel::Family;
-use socket2::{Domain, Socket, Type};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 
-use crate::{model::ObjectName, plan::LoopbackPort};
+use crate::{listener::listen, model::ObjectName, plan::LoopbackPort};
 
 pub use self::relay::Elsewhere;
 use self::relay::{Destination, accept};
@@ -214,7 +213,7 @@ impl Listeners {
 
     fn open(&mut self, port: LoopbackPort, destination: Destination) {
         let at = loopback(port);
-        match listen(at) {
+        match listen(at).and_then(TcpListener::from_std) {
             Ok(listener) => {
                 self.missing.remove(&port);
                 let (sender, receiver) = watch::channel(Arc::new(destination));
@@ -259,13 +258,4 @@ fn loopback((family, port): LoopbackPort) -> SocketAddr {
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
     };
     SocketAddr::new(address, port)
-}
-
-fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&at.into())?;
-    socket.listen(128)?;
-    TcpListener::from_std(socket.into())
 }

@@ -3,8 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io, mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -24,7 +24,6 @@ use axum::{
 use kernel::{Family, route};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
-use socket2::{Domain, Socket, Type};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -36,6 +35,7 @@ use super::{
     http::{NO_SNIFFING, status},
 };
 use crate::{
+    listener::listen,
     model::ObjectName,
     plan::{HealthCheck, nftables::NodePortAddresses},
 };
@@ -338,19 +338,6 @@ fn served_addresses(family: Family, served: &NodePortAddresses) -> Vec<IpAddr> {
             Vec::new()
         }
     }
-}
-
-/// Listens at an address; at an IPv6 one without taking the port of IPv4 too, as that has a server of its own.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    Ok(socket.into())
 }
 
 async fn answer(State(subject): State<Subject>) -> Response {
