@@ -204,7 +204,9 @@ fn an_explanation_can_be_read() {
     let family = Family::V4;
     let network = Network::new();
     network.write(&service(family, ""));
-    let _proxy = Proxy::start(&network);
+    let mut proxy = Proxy::start(&network);
+    // What is missing must stay missing: a proxy that runs puts it back within milliseconds.
+    proxy.terminate();
     network.nft("delete element ip tweed-proxy endpoints { 10.96.0.20 . tcp . 80 . 1 }");
     let output = inspect(&network, &["explain", "192.0.2.2", "10.96.0.20:80"]);
     let text = text(&output);
