@@ -60,6 +60,6 @@ async fn run(options: Options) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping; the lease, the device and the routes stay");
+    tracing::info!("stopping; the lease and what carries packets stay");
     Ok(())
 }
