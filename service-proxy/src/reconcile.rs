@@ -320,14 +320,14 @@ impl Sent {
     }
 }
 
-/// Removes our tables with all that is in them; answers with the families that had one.
+/// Removes a table of both families with all that is in it; answers with the families that had it.
 ///
 /// # Errors
 /// If the kernel refuses to.
-pub fn clean_up(kernel: &mut Handle) -> kernel::Result<Vec<Family>> {
+pub fn clean_up(kernel: &mut Handle, table: &str) -> kernel::Result<Vec<Family>> {
     let mut removed = Vec::new();
     for family in Family::ALL {
-        if kernel.delete_table_if_present(family, TABLE)? {
+        if kernel.delete_table_if_present(family, table)? {
             removed.push(family);
         }
     }

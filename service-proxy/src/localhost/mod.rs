@@ -8,9 +8,10 @@ mod relay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::Duration,
 };
 
@@ -28,9 +29,14 @@ use self::relay::{Destination, accept};
 
 /// How long to wait before another attempt to listen.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long what is wanted of the listeners may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ports of a Service, each with where it leads.
 type Ports = BTreeMap<LoopbackPort, SocketAddr>;
+
+/// Its end tells those who wait for it.
+type Settled = std::sync::mpsc::Sender<Infallible>;
 
 /// Something that the listeners are told.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ enum Wanted {
     Elsewhere(Family, Elsewhere),
     /// The families whose loopback address is served.
     Families(BTreeSet<Family>),
+    /// To be dropped when all that was wanted before is done.
+    Settled(Settled),
 }
 
 /// Tells the listeners what Services want.
@@ -62,6 +70,8 @@ pub struct Listeners {
     running: BTreeMap<LoopbackPort, Listener>,
     /// Ports that can't be had, which has been told.
     missing: BTreeSet<LoopbackPort>,
+    /// Dropped when all is done.
+    waiting: Vec<Settled>,
 }
 
 /// A port that is listened on.
@@ -88,6 +98,7 @@ impl LoopbackPorts {
             ports: BTreeMap::new(),
             running: BTreeMap::new(),
             missing: BTreeSet::new(),
+            waiting: Vec::new(),
         };
         let ports = Self {
             wanted: sender,
@@ -123,6 +134,15 @@ impl LoopbackPorts {
         }
     }
 
+    /// Waits until the listeners are as they were wanted last, but not for long.
+    pub fn settle(&self) {
+        let (sender, settled) = std::sync::mpsc::channel();
+        self.send(Wanted::Settled(sender));
+        if let Err(RecvTimeoutError::Timeout) = settled.recv_timeout(PATIENCE) {
+            tracing::warn!("the listeners on loopback addresses are slow; goes on without them");
+        }
+    }
+
     fn send(&self, wanted: Wanted) {
         if self.wanted.send(wanted).is_err() {
             tracing::error!("the thread of the servers has ended; restart the program");
@@ -154,6 +174,7 @@ impl Listeners {
                 Err(_) => {}
             }
             self.follow().await;
+            self.waiting.clear();
         }
     }
 
@@ -165,6 +186,7 @@ impl Listeners {
                 self.elsewhere.insert(family, elsewhere);
             }
             Wanted::Families(families) => self.families = families,
+            Wanted::Settled(sender) => self.waiting.push(sender),
         }
     }
 

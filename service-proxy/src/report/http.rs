@@ -55,9 +55,7 @@ pub struct Subject {
     pub health: Arc<Health>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/proxyMode`: what Services are turned into.
-    pub mode: &'static str,
-    /// For `/configz`: what is in force.
+    /// For `/configz` and `/proxyMode`: what is in force.
     pub configuration: watch::Receiver<Configuration>,
 }
 
@@ -266,7 +264,8 @@ pub(super) const fn status(healthy: bool) -> StatusCode {
 
 async fn proxy_mode(State(subject): State<Subject>) -> Response {
     let plain = (CONTENT_TYPE, "text/plain; charset=utf-8");
-    ([plain, NO_SNIFFING], subject.mode).into_response()
+    let mode = subject.configuration.borrow().mode.clone();
+    ([plain, NO_SNIFFING], mode).into_response()
 }
 
 /// The configuration under the name of its API group, as kube-proxy has it; with the keys of its file.

@@ -73,7 +73,7 @@ impl Progress {
     pub fn synced(&mut self, occasion: Occasion, outcome: &Outcome) {
         let scope = match occasion {
             Occasion::Change(_) => Scope::Partial,
-            Occasion::First | Occasion::Resync => Scope::Full,
+            Occasion::First | Occasion::Resync | Occasion::Switch(_) => Scope::Full,
         };
         let now = Moment::now();
         for family in &outcome.left_over {

@@ -18,7 +18,7 @@ use crate::{
     web,
 };
 
-fn loopback(family: Family, port: u16) -> SocketAddr {
+pub fn loopback(family: Family, port: u16) -> SocketAddr {
     let address: IpAddr = match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),

@@ -6,6 +6,7 @@ mod affinity;
 mod check_ports;
 mod external;
 mod health;
+mod hot_switch;
 mod http;
 mod inspect;
 mod invalid;
@@ -241,7 +242,7 @@ fn drift_is_repaired_and_others_are_left_alone() {
     let network = Network::new();
     let service = web(Family::V4);
     network.write(&service);
-    network.nft("add table ip kube-proxy; add chain ip kube-proxy theirs; add table inet tweed");
+    network.nft("add table ip others; add chain ip others theirs; add table inet tweed");
     // Long enough for a full sync not to be what repairs.
     let options = [
         "--cluster-cidr",

@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
@@ -84,8 +84,18 @@ impl Proxy {
 
     /// The same, in a mode of its own.
     pub fn start_in(mode: Mode, network: &Network, options: &[&str]) -> Self {
-        let log = network.manifests().join("proxy.log");
+        Self::start_command(daemon(mode, network, options), network)
+    }
+
+    /// The same, where it finds the programs of a directory alone.
+    pub fn start_beside(programs: &Path, mode: Mode, network: &Network, options: &[&str]) -> Self {
         let mut command = daemon(mode, network, options);
+        command.env("PATH", programs);
+        Self::start_command(command, network)
+    }
+
+    fn start_command(mut command: Command, network: &Network) -> Self {
+        let log = network.manifests().join("proxy.log");
         command.stderr(File::create(&log).unwrap());
         let child = network
             .namespace(Place::Node)

@@ -191,6 +191,10 @@ impl Dataplane for Tables {
         &self.around
     }
 
+    fn iptables(&self) -> Option<Backend> {
+        self.families.first().map(|it| it.programs.backend())
+    }
+
     fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         for tables in &mut self.families {
@@ -273,15 +277,16 @@ impl FamilyTables {
     }
 }
 
-/// Removes everything of iptables mode, ours and kube-proxy's, by either way into the kernel; answers with
-/// where there was something. What is not installed has nothing.
+/// Removes everything of iptables mode, ours and kube-proxy's, by either way into the kernel or by one of them;
+/// answers with where there was something. What is not installed has nothing. While loopback addresses are routed,
+/// the rule that guards them stays.
 ///
 /// # Errors
 /// If a program refuses to.
-pub fn clean_up() -> iptables::Result<Vec<(Family, Backend)>> {
+pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>> {
     let mut removed = Vec::new();
     for family in Family::ALL {
-        for backend in Backend::ALL {
+        for &backend in backends {
             let programs = match Iptables::find(family, backend) {
                 Err(Error::Missing { .. }) => continue,
                 found => found?,
@@ -301,11 +306,38 @@ pub fn clean_up() -> iptables::Result<Vec<(Family, Backend)>> {
     Ok(removed)
 }
 
+/// Ends the routing of loopback addresses, where a rule of ours or kube-proxy's guards it: nothing else is known
+/// to want it there.
+///
+/// # Errors
+/// If the kernel refuses to.
+pub fn stop_routing_loopback() -> kernel::Result<()> {
+    if routes_loopback(Family::V4) && is_guarded() {
+        sysctl::set(ROUTE_LOCALNET, "0")?;
+    }
+    Ok(())
+}
+
+fn is_guarded() -> bool {
+    Backend::ALL.into_iter().any(|backend| {
+        let programs = Iptables::find(Family::V4, backend);
+        let observed = programs.and_then(|programs| observe(&programs));
+        // What can't be read guards nothing.
+        observed.is_ok_and(|observed| observed.guards_loopback())
+    })
+}
+
+fn routes_loopback(family: Family) -> bool {
+    // Where that can't be read, there is no such setting.
+    family == Family::V4 && sysctl::get(ROUTE_LOCALNET).is_ok_and(|value| value != "0")
+}
+
 fn observe(programs: &Iptables) -> iptables::Result<Observed> {
     let mut saved = programs.save_tables(&Table::ALL.map(Table::name))?;
     let tables = Table::ALL.into_iter().filter_map(|table| {
         let observed = saved.remove(table.name())?;
         Some((table, observed))
     });
-    Ok(tables.collect())
+    let observed: Observed = tables.collect();
+    Ok(observed.with_loopback_routed(routes_loopback(programs.family())))
 }
