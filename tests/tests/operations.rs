@@ -265,6 +265,30 @@ fn the_operators_pages_are_true_of_a_running_cluster() {
     assert!(blocks > 5, "{blocks}");
 }
 
+/// The lab gives the proxy the manifests' rights alone; iptables' legacy programs take more of them than nftables does.
+#[test]
+fn the_manifests_rights_are_enough_for_every_kind_of_tables() {
+    let name = format!("rights{}", std::process::id());
+    let plan = Plan::new(&name, 2).unwrap();
+    let mut lab = Lab::create(plan, Programs::find().unwrap()).unwrap();
+    for (node, kind) in [("node1", "legacy"), ("node2", "nft")] {
+        let options = [
+            "--proxy-mode=iptables",
+            &format!("--iptables-backend={kind}"),
+        ];
+        lab.start_proxy_with(node, &options).unwrap();
+        for program in ["iptables", "ip6tables"] {
+            let mut save = Command::new(format!("{program}-{kind}-save"));
+            let host = lab.node(node).unwrap();
+            wait_until(&format!("{program}, {kind}: chains"), || {
+                thread::sleep(Duration::from_millis(50));
+                Ok(host.text(&mut save)?.contains(":KUBE-SERVICES "))
+            })
+            .unwrap_or_else(|error| panic!("{error}: {}", lab.proxy_log(node).unwrap()));
+        }
+    }
+}
+
 #[test]
 fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     let directory = workspace().join("deploy/monitoring");
