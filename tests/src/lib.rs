@@ -17,6 +17,7 @@ mod capabilities;
 mod cluster;
 mod container;
 mod etcd;
+mod machine;
 mod manifest;
 mod namespace;
 mod ping;
@@ -30,7 +31,8 @@ pub mod server;
 pub mod status;
 
 pub use cluster::Lab;
-pub use container::Pod;
+pub use container::{Pod, Runtime, address};
+pub use machine::Machine;
 pub use manifest::{Endpoint, Service};
 pub use namespace::Host;
 pub use ping::{PingSummary, ping, start_ping};
