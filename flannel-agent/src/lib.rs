@@ -7,6 +7,7 @@
 
 pub mod agent;
 mod backoff;
+pub mod cleanup;
 pub mod command;
 pub mod model;
 pub mod options;

@@ -182,6 +182,12 @@ pub struct Options {
     )]
     pub log_backtrace_at: Option<String>,
 
+    /// Remove from this node what the agent has put into the kernel and onto the disk, say what, and exit. The lease
+    /// stays in etcd until it ends; a stopped agent's alone can be removed
+    #[arg(long, value_name = "BOOL", value_parser = go_bool, action = clap::ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub cleanup: bool,
+
     /// Print the version and exit
     #[arg(long)]
     pub version: bool,

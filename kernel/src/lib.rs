@@ -17,6 +17,7 @@ mod vni;
 pub mod conntrack;
 pub mod icmp;
 pub mod iptables;
+pub mod ipvs;
 pub mod memory;
 pub mod netlink;
 pub mod netns;

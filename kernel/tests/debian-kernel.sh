@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs the tests that meet dummy, ipip, WireGuard and VLANs, those of bridge ports too, under Debian's kernel,
+# Runs the tests that meet dummy, ipip, WireGuard, IPVS and VLANs, those of bridge ports too, under Debian's kernel,
 # which has them, on this machine's own files: qemu through virtme-ng, in software, so some minutes.
 #
 #   kernel/tests/debian-kernel.sh [TEST]...      all, or those of kernel/link kernel/wireguard ...
 #
-# Needs: apt-get install qemu-system-x86 linux-image-amd64 kmod jq etcd-server; pip install virtme-ng.
+# Needs: apt-get install qemu-system-x86 linux-image-amd64 kmod jq etcd-server ipvsadm; pip install virtme-ng.
 # VMLINUZ names another kernel than the newest in /boot.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -13,7 +13,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 # Of the agent's tests, which are many, those that need such a kernel.
-for test in ${*:-kernel/link kernel/wireguard cni-plugin/vlan flannel-agent/agent}; do
+for test in ${*:-kernel/link kernel/wireguard kernel/ipvs cni-plugin/vlan flannel-agent/agent}; do
     case $test in
     flannel-agent/*) filter=tunnels:: ;;
     *) filter= ;;

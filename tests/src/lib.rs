@@ -13,6 +13,7 @@
 //! Nothing is made in the machine's own network namespace. Everything that a lab makes carries its name, so
 //! that [`Lab::down`] finds it whatever became of the process that made it.
 
+mod capabilities;
 mod cluster;
 mod container;
 mod etcd;

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use drift::{CannotWatch, Drift};
 pub use keeper::Keeper;
-pub use packet_filter::PacketFilter;
+pub use packet_filter::{PacketFilter, RulesError, remove_rules};
 pub use reconciler::{LeasePlace, Reconciler};
 pub use registrar::{Channels, Registrar};
 pub use site::{Identity, Site, Unusable};

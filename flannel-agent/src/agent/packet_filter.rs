@@ -47,13 +47,16 @@ pub struct PacketFilter {
     failures: Notices,
 }
 
-/// Why the rules are not as they should be; it is tried again.
+/// Why the rules are not as they should be.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum RulesError {
+    /// nftables refuses something.
     #[error(transparent)]
     Nftables(#[from] kernel::Error),
+    /// iptables refuses something.
     #[error(transparent)]
     Iptables(#[from] iptables::Error),
+    /// The program ends.
     #[error("the work on iptables was not finished: {0}")]
     Unfinished(#[from] tokio::task::JoinError),
 }
@@ -128,7 +131,7 @@ impl PacketFilter {
         }
     }
 
-    async fn reconcile(&mut self, held: &Held) -> Result<(), Error> {
+    async fn reconcile(&mut self, held: &Held) -> Result<(), RulesError> {
         match self.by {
             model::PacketFilter::Nftables => {
                 self.nftables(held)?;
@@ -140,7 +143,7 @@ impl PacketFilter {
                 let chains = self.chains(held);
                 spawn_blocking(|| repair_iptables(chains)).await??;
                 if !self.switched {
-                    remove_nftables()?;
+                    remove_nftables("iptables is used instead")?;
                 }
             }
         }
@@ -149,7 +152,7 @@ impl PacketFilter {
     }
 
     /// Makes the tables right, and removes those of families without any rules.
-    fn nftables(&self, held: &Held) -> Result<(), Error> {
+    fn nftables(&self, held: &Held) -> Result<(), RulesError> {
         let mut kernel = nft::Handle::open()?;
         for family in Family::ALL {
             let wanted = self.subnets(family, held);
@@ -212,7 +215,7 @@ async fn changed(changes: &mut AsyncFd<Monitor>) {
     }
 }
 
-fn repair_iptables(chains: ByFamily<[OwnChain; 2]>) -> Result<(), Error> {
+fn repair_iptables(chains: ByFamily<[OwnChain; 2]>) -> Result<(), RulesError> {
     let backend = iptables::in_use()?;
     for (family, chains) in chains.iter() {
         let iptables = Iptables::find(family, backend)?;
@@ -225,7 +228,7 @@ fn repair_iptables(chains: ByFamily<[OwnChain; 2]>) -> Result<(), Error> {
 
 /// Removes flannel's chains, wherever they stand. What isn't there is not looked at by iptables: its
 /// programs load modules and make tables by looking.
-fn remove_iptables() -> Result<(), Error> {
+fn remove_iptables() -> Result<(), RulesError> {
     let mut kernel = nft::Handle::open()?;
     for family in Family::ALL {
         for chain in plan::no_iptables_chains() {
@@ -241,7 +244,7 @@ fn remove_iptables() -> Result<(), Error> {
     Ok(())
 }
 
-fn repair(iptables: &Iptables, chain: &OwnChain) -> Result<(), Error> {
+fn repair(iptables: &Iptables, chain: &OwnChain) -> Result<(), RulesError> {
     if let Some(text) = chain.repair(&iptables.save(chain.table)?) {
         let (family, name) = (iptables.family(), chain.name);
         tracing::info!("masquerading and forwarding: {family} chain {name} changed in iptables");
@@ -260,11 +263,17 @@ fn has_legacy_table(family: Family, table: &str) -> bool {
     names.lines().any(|name| name == table)
 }
 
-fn remove_nftables() -> Result<(), Error> {
+/// Removes all rules for masquerading and forwarding, whichever way they were made.
+pub fn remove_rules() -> Result<(), RulesError> {
+    remove_nftables("that was asked for")?;
+    remove_iptables()
+}
+
+fn remove_nftables(why: &str) -> Result<(), RulesError> {
     let mut kernel = nft::Handle::open()?;
     for family in Family::ALL {
         if kernel.delete_table_if_present(family, plan::nft_table_name(family))? {
-            tracing::info!("the {family} table of nftables is removed: iptables is used instead");
+            tracing::info!("the {family} table of nftables is removed: {why}");
         }
     }
     Ok(())

@@ -38,6 +38,23 @@ impl SubnetEnv {
         };
         Family::ALL.into_iter().filter_map(subnet).collect()
     }
+
+    /// The networks that a file names, of which flannel lists several where a cluster had others before. What
+    /// can't be understood is left out.
+    pub fn previous_networks(text: &str) -> Vec<IpNetwork> {
+        let networks = |family| {
+            let key = format!("{}NETWORK=", key_prefix(family));
+            let value = text.lines().find_map(|line| line.strip_prefix(&key));
+            value.unwrap_or_default().split(',')
+        };
+        let families = Family::ALL.into_iter().flat_map(networks);
+        families.filter_map(|it| it.trim().parse().ok()).collect()
+    }
+
+    /// The address that the bridge of pods has in a subnet.
+    pub fn gateway(subnet: IpNetwork) -> IpAddr {
+        first_host(subnet.network())
+    }
 }
 
 impl fmt::Display for SubnetEnv {
@@ -47,7 +64,7 @@ impl fmt::Display for SubnetEnv {
             if let Some(network) = self.networks.get(family) {
                 writeln!(f, "{prefix}NETWORK={network}")?;
             }
-            let gateway = first_host(subnet.network());
+            let gateway = Self::gateway(*subnet);
             writeln!(f, "{prefix}SUBNET={gateway}/{}", subnet.prefix())?;
         }
         writeln!(f, "FLANNEL_MTU={}", self.mtu)?;

@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family, IfName,
+    Family, IfName, Vni,
     route::{Address, Link, LinkKind},
 };
 
@@ -30,17 +30,24 @@ pub fn outdated_devices<'a>(
 
 /// The family that a device of this agent is for.
 fn family(link: &Link, node: &str) -> Option<Family> {
+    let (family, vni) = vxlan_family(link)?;
+    (link.mac == Some(vtep_mac(node, family, vni))).then_some(family)
+}
+
+/// The family that a device for VXLAN is for by its name, and its network identifier.
+pub(super) fn vxlan_family(link: &Link) -> Option<(Family, Vni)> {
     let LinkKind::Vxlan(vxlan) = &link.kind else {
         return None;
     };
-    Family::ALL.into_iter().find(|family| {
+    let is_name = |family: &Family| {
         VxlanConf::name_of_device(*family, vxlan.vni).is_ok_and(|name| name == link.name)
-            && link.mac == Some(vtep_mac(node, *family, vxlan.vni))
-    })
+    };
+    let family = Family::ALL.into_iter().find(is_name)?;
+    Some((family, vxlan.vni))
 }
 
 /// Whether it is called as a device for ipip or WireGuard, and is one.
-fn is_other_tunnel(link: &Link) -> bool {
+pub(super) fn is_other_tunnel(link: &Link) -> bool {
     let is_called = |name: Result<IfName, _>| name.is_ok_and(|name| name == link.name);
     match link.kind {
         LinkKind::Ipip(_) => is_called(IpipConf::device_name()),

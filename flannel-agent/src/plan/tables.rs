@@ -285,7 +285,7 @@ impl TableDiff {
     }
 }
 
-fn has_our_number(route: &Route) -> bool {
+pub(super) fn has_our_number(route: &Route) -> bool {
     route.table == Route::MAIN && route.protocol == PROTOCOL
 }
 

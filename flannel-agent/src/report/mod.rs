@@ -15,9 +15,9 @@ pub use log::start_log;
 pub use metrics::Metrics;
 pub use notices::Notices;
 pub use status::{PeerStatus, Status, StatusTable};
-pub use status_socket::{NoStatus, StatusRequest, ask_status, serve_status};
+pub use status_socket::{NoStatus, StatusRequest, ask_status, serve_status, status_socket};
 pub(crate) use subnet_file::write_atomically;
-pub use subnet_file::{CannotWrite, previous_subnets, write_subnet_file};
+pub use subnet_file::{CannotWrite, previous_subnet_file, previous_subnets, write_subnet_file};
 
 /// Where the agent's state is told.
 #[derive(Debug)]

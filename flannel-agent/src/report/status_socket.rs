@@ -49,7 +49,7 @@ pub async fn serve_status(
     subnet_file: &Path,
     requests: mpsc::Sender<StatusRequest>,
 ) -> std::convert::Infallible {
-    let path = socket_path(subnet_file);
+    let path = status_socket(subnet_file);
     let failed = match listen(&path) {
         Ok(listener) => loop {
             match listener.accept().await {
@@ -69,7 +69,7 @@ pub async fn serve_status(
 /// # Errors
 /// When there is none, or it has nothing to tell yet.
 pub fn ask_status(subnet_file: &Path) -> Result<Status, NoStatus> {
-    let path = socket_path(subnet_file);
+    let path = status_socket(subnet_file);
     let ask = || {
         let mut stream = UnixStream::connect(&path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -84,7 +84,8 @@ pub fn ask_status(subnet_file: &Path) -> Result<Status, NoStatus> {
     serde_json::from_slice(&text).map_err(|_| NoStatus::NotReady)
 }
 
-fn socket_path(subnet_file: &Path) -> PathBuf {
+/// Where the agent with this `subnet.env` is asked.
+pub fn status_socket(subnet_file: &Path) -> PathBuf {
     subnet_file.with_file_name(NAME)
 }
 

@@ -23,18 +23,18 @@ pub struct CannotWrite {
 
 /// The subnets that the node had before; none if there is no file.
 pub fn previous_subnets(path: &Path) -> ByFamily<IpNetwork> {
-    match fs::read_to_string(path) {
-        Ok(text) => SubnetEnv::previous_subnets(&text),
-        Err(error) => {
-            if error.kind() != io::ErrorKind::NotFound {
-                let path = path.display();
-                tracing::warn!(
-                    "the node's previous subnet is not known: can't read {path}: {error}"
-                );
-            }
-            ByFamily::default()
+    SubnetEnv::previous_subnets(&previous_subnet_file(path))
+}
+
+/// The file of before; empty if there is none.
+pub fn previous_subnet_file(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            let path = path.display();
+            tracing::warn!("the node's previous subnet is not known: can't read {path}: {error}");
         }
-    }
+        String::new()
+    })
 }
 
 /// Writes the file as a whole, unless it stands there as it should. Answers whether it was written.

@@ -15,4 +15,4 @@ pub use host::{interface_towards, read_host, read_interface, read_links};
 pub use net_conf_file::{InvalidFile, read_net_conf};
 pub use node::{node_id, owner};
 pub use probe::{Findings, probe};
-pub use wireguard_key::{NoKey, wireguard_key};
+pub use wireguard_key::{NoKey, wireguard_key, wireguard_key_file};

@@ -44,10 +44,14 @@ pub enum NoKey {
     },
 }
 
+/// Where the key is or would be.
+pub fn wireguard_key_file() -> PathBuf {
+    env::var_os(ENVIRONMENT).map_or_else(|| FILE.into(), PathBuf::from)
+}
+
 /// The key that is in the file, or a new one that is then in the file.
 pub fn wireguard_key() -> Result<SecretKey, NoKey> {
-    let path = env::var_os(ENVIRONMENT).unwrap_or_else(|| FILE.into());
-    key_in(Path::new(&path))
+    key_in(&wireguard_key_file())
 }
 
 fn key_in(path: &Path) -> Result<SecretKey, NoKey> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod backends;
+mod cleanup;
 mod configuration;
 mod crowd;
 mod faults;

@@ -25,9 +25,11 @@ mod text;
 mod transaction;
 mod wire;
 
-pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
+pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, RawRule, Rule};
 pub use diff::{create, diff, elements_delta};
-pub use expr::{CtKey, DynSetOperation, Expr, Header, LookupTarget, MetaKey, Register};
+pub use expr::{
+    CtKey, DynSetOperation, Expr, ExtensionKind, Header, LookupTarget, MetaKey, Register,
+};
 pub use fake::Fake;
 pub use handle::Handle;
 pub use invalid::Invalid;

@@ -12,6 +12,7 @@ use prometheus_client::{
         family::Family as Labelled,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::Registry,
 };
@@ -204,6 +205,12 @@ impl Metrics {
     fn register(&mut self) {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process));
+        // Not `kubernetes_build_info`, whose version is that of a Kubernetes.
+        registry.register(
+            "service_proxy_build",
+            "Version and commit of the program",
+            Info::new(release::labels()),
+        );
         let proxy = registry.sub_registry_with_prefix("kubeproxy");
         self.register_histograms(proxy);
         self.register_counters(proxy);

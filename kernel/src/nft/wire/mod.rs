@@ -17,7 +17,7 @@ pub(super) use attribute::{Attributes, View};
 pub(super) use batch::{Step, begin, encode, end, steps};
 pub(super) use chain::{decode_chain, dump_chains, get_chain};
 pub(super) use element::{decode_elements, dump_elements};
-pub(super) use rule::{decode_rule, dump_rules};
+pub(super) use rule::{decode_rule, decode_rule_body, dump_rules, dump_rules_of};
 pub(super) use set::{decode_set, dump_sets};
 pub(super) use table::{decode_generation, decode_table, get_generation, get_table};
 pub(super) use value::{decode_verdict, encode_values, encode_verdict, values_len};
