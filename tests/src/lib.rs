@@ -38,4 +38,4 @@ pub use namespace::Host;
 pub use ping::{PingSummary, ping, start_ping};
 pub use plan::{NodePlan, Plan};
 pub use programs::Programs;
-pub use wait::wait_until;
+pub use wait::{patience, wait_until};
