@@ -5,6 +5,7 @@
 mod affinity;
 mod check_ports;
 mod external;
+mod foreign;
 mod health;
 mod hot_switch;
 mod http;
@@ -44,7 +45,7 @@ const MANY: usize = 60;
 
 /// Asks from a place until an answer is as it should be.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + lab::patience(Duration::from_secs(20));
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -190,7 +191,7 @@ fn manifests_are_followed_live(family: Family) {
         names(&from_client()) == BTreeSet::from(["pod2"])
     });
 
-    fs::remove_file(network.manifests().join("web.yaml")).unwrap();
+    network.remove("web");
     let gone = || !network.nft("list ruleset").contains("default/web");
     eventually("the Service to be gone", gone);
 }
