@@ -11,6 +11,7 @@ mod http;
 mod inspect;
 mod invalid;
 mod iptables;
+mod load;
 mod localhost;
 mod manifest;
 mod modes;
@@ -20,6 +21,7 @@ mod proxy;
 mod removed;
 mod restart;
 mod server;
+mod switch;
 mod tuning;
 
 use std::{
