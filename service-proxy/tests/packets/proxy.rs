@@ -28,6 +28,8 @@ pub enum Mode {
     Nft,
     /// iptables, in the older tables.
     Legacy,
+    /// The virtual servers of the kernel, which not every kernel has.
+    Ipvs,
 }
 
 /// A running proxy that ends when it is dropped.
@@ -45,6 +47,7 @@ impl Mode {
             Err(_) => Self::Nftables,
             Ok("iptables-nft") => Self::Nft,
             Ok("iptables-legacy") => Self::Legacy,
+            Ok("ipvs") => Self::Ipvs,
             Ok(other) => panic!("{MODE}={other}"),
         }
     }
@@ -52,20 +55,25 @@ impl Mode {
     /// The backend of iptables as its option and programs name it.
     pub fn backend(self) -> Option<&'static str> {
         match self {
-            Self::Nftables => None,
+            Self::Nftables | Self::Ipvs => None,
             Self::Nft => Some("nft"),
             Self::Legacy => Some("legacy"),
         }
     }
 
-    fn options(self) -> Vec<String> {
-        match self.backend() {
-            None => vec!["--proxy-mode".into(), "nftables".into()],
-            Some(backend) => vec![
-                "--proxy-mode=iptables".into(),
-                format!("--iptables-backend={backend}"),
-            ],
+    /// What the configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Nft | Self::Legacy => "iptables",
+            Self::Ipvs => "ipvs",
         }
+    }
+
+    fn options(self) -> Vec<String> {
+        let mode = format!("--proxy-mode={}", self.name());
+        let backend = self.backend().map(|it| format!("--iptables-backend={it}"));
+        [mode].into_iter().chain(backend).collect()
     }
 }
 
