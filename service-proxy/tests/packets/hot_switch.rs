@@ -64,7 +64,7 @@ fn ways(family: Family) -> [(Place, SocketAddr); 4] {
 }
 
 /// Makes connections until the end; answers with their number.
-fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) -> usize {
+pub fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) -> usize {
     let (from, to) = way;
     let ask = || {
         let mut asked = 0;
@@ -80,7 +80,7 @@ fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) ->
 }
 
 /// Whether nothing of the other modes is there. While loopback addresses are routed, what guards them stays.
-fn is_alone(network: &Network, mode: Mode) -> bool {
+pub fn is_alone(network: &Network, mode: Mode) -> bool {
     let others = BOTH.into_iter().filter(|other| *other != mode);
     let chains = others.map(|other| iptables(network, other, "-save", ""));
     let chains: String = chains.collect();
