@@ -5,6 +5,8 @@
 #                            configuration list and systemd units
 #   install.sh --uninstall   undoes that: files that were replaced come back, files that were new go, and so does
 #                            what the programs made in the kernel
+#   install.sh --uninstall --keep-kernel
+#                            the same, but pods keep their network: for going back to flannel while they run
 #
 # Nothing is started or enabled: the end of the output says how. PREFIX=/some/root installs into another root.
 set -eu
@@ -97,7 +99,11 @@ clean_kernel() {
 
 uninstall_all() {
     [ -e "$STATE/files" ] || fail "nothing is installed: there is no $STATE/files"
-    clean_kernel
+    case "$1" in
+    '') clean_kernel ;;
+    --keep-kernel) ;;
+    *) fail "$1: want --uninstall, or --uninstall --keep-kernel" ;;
+    esac
     while read -r path; do
         if exists "$STATE/replaced$path"; then
             mv -f "$STATE/replaced$path" "$PREFIX$path"
@@ -117,7 +123,7 @@ uninstall_all() {
 }
 
 case "${1:-}" in
---uninstall) uninstall_all ;;
-'' | -*) fail "usage: install.sh BINARIES | install.sh --uninstall" ;;
+--uninstall) uninstall_all "${2:-}" ;;
+'' | -*) fail "usage: install.sh BINARIES | install.sh --uninstall [--keep-kernel]" ;;
 *) install_all "$1" ;;
 esac

@@ -286,6 +286,7 @@ impl Lab {
         let directory = self.node_plan(node)?.directory;
         Ok(Runtime {
             host: self.node(node)?,
+            machine: None,
             plugins: directory.join("cni/bin"),
             conflist: directory.join("cni/10-flannel.conflist"),
         })

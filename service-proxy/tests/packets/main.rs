@@ -45,7 +45,7 @@ const MANY: usize = 60;
 
 /// Asks from a place until an answer is as it should be.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + lab::patience(Duration::from_secs(20));
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));

@@ -196,6 +196,9 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
         for ended in [self.child.kill(), self.child.wait().map(drop)] {
             if let Err(error) = ended {
                 eprintln!("end service-proxy: {error}");
