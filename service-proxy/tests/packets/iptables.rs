@@ -1,7 +1,6 @@
 //! iptables mode where it differs from nftables: what people see, who else writes there, and changes of mode.
 
 use std::{
-    collections::BTreeSet,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Command, Stdio},
