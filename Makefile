@@ -9,12 +9,14 @@ help:
 	@echo "make dist         the programs as they are installed on nodes: optimized, static"
 	@echo "make dist-cni     the CNI plugin alone"
 	@echo "make image        the container image, an OCI archive; make image-check runs the programs from it"
-	@echo "make debian-kernel  tests that need dummy, ipip, WireGuard or VLANs, under Debian's kernel in qemu"
+	@echo "make debian-kernel  what needs IPVS, dummy, ipip, WireGuard or VLANs, and all of the packet suite, under"
+	@echo "                  Debian's kernel in qemu (make test runs a part of it)"
 	@echo "make clean-lab    takes down a demo that was left up"
 
 test: packages lint
 	cargo build --workspace --quiet
 	tests/leaves-nothing.sh cargo test --workspace --quiet
+	tests/debian-kernel/run.sh short
 
 demo: packages
 	cargo build --workspace
@@ -30,6 +32,7 @@ build:
 dist: programs = cni-plugin flannel-agent service-proxy
 dist-cni: programs = cni-plugin
 dist dist-cni:
+	TWEED_REVISION=$$(git describe --always --dirty --exclude '*' --abbrev=12) \
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist $(addprefix -p ,$(programs)) \
 		--target $$(rustc -vV | sed -n 's/^host: //p')
 
@@ -39,8 +42,8 @@ image:
 image-check:
 	deploy/image/check.sh
 
-debian-kernel:
-	kernel/tests/debian-kernel.sh
+debian-kernel: packages
+	tests/debian-kernel/run.sh
 
 packages:
 	@tests/install-packages.sh

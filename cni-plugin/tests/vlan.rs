@@ -1,5 +1,5 @@
 //! VLANs of the bridge plugin. A kernel without bridge VLAN filtering has to be named by the ADD, which
-//! leaves nothing; Debian's has it (kernel/tests/debian-kernel.sh).
+//! leaves nothing; Debian's has it (tests/debian-kernel/run.sh).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

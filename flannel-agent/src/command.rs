@@ -1,6 +1,7 @@
 //! The commands that look at a running agent: `flannel-agent status` and `flannel-agent check`.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -111,10 +112,11 @@ fn show_status(status: &Status, in_json: bool) -> Outcome {
 }
 
 fn check(status: &Status, count: u32) -> Result<Check, kernel::Error> {
-    let addresses: Vec<_> = status.peers.iter().map(probed).collect();
+    let addresses: BTreeSet<_> = status.peers.iter().flat_map(|it| &it.probes).collect();
+    let addresses: Vec<_> = addresses.into_iter().copied().collect();
     let found = source::probe(&addresses, count, status.mtu)?;
     let peer = |peer: &PeerStatus| {
-        let probed = probed(peer);
+        let probed = probed(peer, &found);
         let Findings {
             answered,
             latency,
@@ -136,9 +138,11 @@ fn check(status: &Status, count: u32) -> Result<Check, kernel::Error> {
     })
 }
 
-/// The address of the other node's device, which its kernel answers for, whoever runs on it.
-fn probed(peer: &PeerStatus) -> IpAddr {
-    peer.subnet.network()
+/// The first of a node's addresses that answers, or else the last one.
+fn probed(peer: &PeerStatus, found: &BTreeMap<IpAddr, Findings>) -> IpAddr {
+    let answers = |address: &&IpAddr| found.get(address).is_some_and(|it| it.answered > 0);
+    let first = peer.probes.iter().find(answers).or(peer.probes.last());
+    first.copied().unwrap_or(peer.address)
 }
 
 fn text<T: Serialize>(value: &T, in_json: bool, table: impl Fn(&T) -> String) -> String {

@@ -1,4 +1,4 @@
-//! WireGuard devices against the kernel, where it has them; `kernel/tests/debian-kernel.sh` runs this
+//! WireGuard devices against the kernel, where it has them; `tests/debian-kernel/run.sh` runs this
 //! under one that has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

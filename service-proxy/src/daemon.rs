@@ -1,5 +1,7 @@
 //! The daemon: follows the source, and lets the kernel follow.
 
+mod switch;
+
 use std::{
     collections::BTreeSet,
     path::PathBuf,
@@ -14,7 +16,7 @@ use tokio::{
 
 use crate::{
     configuration::{Configuration, Detector, Follow, Settings},
-    dataplane::{Dataplane, Failure},
+    dataplane::{Dataplane, Failure, Mode},
     drift::{CannotWatch, Drift},
     flows::Flows,
     localhost::{Elsewhere, LoopbackPorts},
@@ -30,6 +32,8 @@ use crate::{
     },
     tuning,
 };
+
+use self::switch::Deferred;
 
 /// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
 /// period.
@@ -122,6 +126,13 @@ struct Daemon {
     free_at: Instant,
     /// Until all is in the kernel for the first time.
     starting: bool,
+    /// What others change, while that is watched.
+    drift: Option<Drift>,
+    /// Whether it is known if that can be watched.
+    watching: bool,
+    /// Until what other modes have left has been removed.
+    others_remain: bool,
+    deferred: Option<Deferred>,
     /// How many attempts have failed in a row.
     failures: u32,
     look_at: Instant,
@@ -142,12 +153,12 @@ impl Daemon {
             ..
         } = orders;
         let progress = Progress::new(&node, settings.sync_period);
-        let (configuration, in_force) = watch::channel(effective(configuration));
+        let configuration = effective(configuration, settings.mode);
+        let (configuration, in_force) = watch::channel(configuration);
         let subject = http::Subject {
             configuration: in_force,
             health: progress.health.clone(),
             metrics: progress.metrics.clone(),
-            mode: settings.mode.name(),
         };
         let rules = |family| settings.rules(family);
         let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
@@ -184,6 +195,10 @@ impl Daemon {
             settings,
             waiting,
             starting: true,
+            drift: None,
+            watching: false,
+            others_remain: true,
+            deferred: None,
             failures: 0,
             free_at: Instant::now(),
             look_at: Instant::now(),
@@ -227,9 +242,7 @@ impl Daemon {
         match new {
             Ok((configuration, settings, warnings)) => {
                 report::warnings(&warnings);
-                report::reloaded(&self.settings, &settings);
-                self.adopt(settings);
-                self.configuration.send_replace(effective(configuration));
+                self.put_in_force(configuration, settings);
             }
             Err(wrong) => report::not_reloaded(&wrong),
         }
@@ -237,9 +250,6 @@ impl Daemon {
 
     /// Puts new settings in the place of the old ones.
     fn adopt(&mut self, settings: Settings) {
-        // What works goes on to; another mode takes a restart.
-        let mode = self.settings.mode;
-        let settings = Settings { mode, ..settings };
         let before = std::mem::replace(&mut self.settings, settings);
         if before.tuning != self.settings.tuning {
             self.settings.tuning.protect();
@@ -276,6 +286,7 @@ impl Daemon {
             self.settle();
         }
         self.serve(&services);
+        self.remove_others();
     }
 
     /// Sets what of the machine is to be set.
@@ -332,6 +343,8 @@ impl Daemon {
     fn resync(&mut self) {
         self.sync(Occasion::Resync, |dataplane, _| dataplane.resync());
         self.looked_at = Instant::now();
+        self.remove_others();
+        self.retry_deferred();
     }
 
     fn sync(
@@ -362,7 +375,6 @@ impl Daemon {
         if self.starting {
             // Not before: the kernel's module for tracked flows comes with the first rules that need it.
             self.tune();
-            self.settings.mode.remove_others();
             self.starting = false;
         }
         self.failures = 0;
@@ -387,14 +399,12 @@ pub async fn run(mut orders: Orders) -> Result<(), Error> {
     events.tell(Happening::Started);
     let mut file = orders.file.take();
     let mut daemon = Daemon::new(orders, events)?;
-    let mut drift = None;
-    let mut watching = false;
     daemon.learn(all);
     loop {
         // Not before: where somebody listens, the kernel announces every element of the first sync by itself.
-        if !watching && !daemon.starting {
-            drift = daemon.dataplane.watch()?;
-            watching = true;
+        if !daemon.watching && !daemon.starting {
+            daemon.drift = daemon.dataplane.watch()?;
+            daemon.watching = true;
             // What has happened since the first sync.
             daemon.look_at = Instant::now();
         }
@@ -406,7 +416,7 @@ pub async fn run(mut orders: Orders) -> Result<(), Error> {
             _ = interrupt.recv() => break,
             text = changed(&mut file) => daemon.reload(text),
             () = sleep_until(daemon.free_at), if behind => daemon.follow(),
-            () = disturbed(&mut drift) => daemon.disturbed(),
+            () = disturbed(&mut daemon.drift) => daemon.disturbed(),
             () = sleep_until(daemon.look_at), if known => daemon.resync(),
             news = source.next() => daemon.learn(news),
         }
@@ -457,11 +467,9 @@ async fn open(orders: &Orders) -> Result<(Source, Vec<News>, Events), Error> {
     }
 }
 
-/// A configuration with what is chosen where it says nothing.
-fn effective(mut configuration: Configuration) -> Configuration {
-    if configuration.mode.is_empty() {
-        "nftables".clone_into(&mut configuration.mode);
-    }
+/// A configuration with the mode that it comes to.
+fn effective(mut configuration: Configuration, mode: Mode) -> Configuration {
+    mode.name().clone_into(&mut configuration.mode);
     configuration
 }
 

@@ -1,16 +1,35 @@
 //! What others change in our tables, to be repaired at once.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use kernel::{Family, nft};
+use kernel::nft;
 use tokio::io::unix::AsyncFd;
 
-use crate::{plan::nftables::TABLE, report};
+use crate::{
+    plan::{iptables, nftables::TABLE},
+    report,
+};
 
 /// Tells when somebody else changes a table of ours.
 #[derive(Debug)]
 pub struct Drift {
     monitor: AsyncFd<nft::Monitor>,
+    watched: Watched,
+}
+
+/// What is watched.
+#[derive(Debug)]
+enum Watched {
+    /// Our own table of nftables.
+    Own,
+    /// The chains of iptables mode; this is set when one of them is changed.
+    Chains(Arc<AtomicBool>),
 }
 
 /// The kernel's announcements can't be had.
@@ -31,14 +50,30 @@ impl Drift {
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
+    pub fn open(ours: &nft::Handle) -> Result<Self, CannotWatch> {
+        Self::watch(ours, Watched::Own)
+    }
+
+    /// The same of the chains of iptables mode in nf_tables; sets `disturbed` when one is changed.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    pub fn of_iptables(
+        ours: &nft::Handle,
+        disturbed: Arc<AtomicBool>,
+    ) -> Result<Self, CannotWatch> {
+        Self::watch(ours, Watched::Chains(disturbed))
+    }
+
     #[expect(
         deprecated,
         reason = "its replacement is unsafe; a monitor keeps its descriptor as long as it lives"
     )]
-    pub fn open(ours: &nft::Handle) -> Result<Self, CannotWatch> {
+    fn watch(ours: &nft::Handle, watched: Watched) -> Result<Self, CannotWatch> {
         let monitor = nft::Monitor::open_besides(ours)?;
         Ok(Self {
             monitor: AsyncFd::new(monitor)?,
+            watched,
         })
     }
 
@@ -51,20 +86,28 @@ impl Drift {
                 // Only when the runtime ends.
                 Err(_) => std::future::pending().await,
             }
-            if !self.take().is_empty() {
+            if self.take() {
                 return;
             }
         }
     }
 
-    /// What can't be received counts as changed.
-    fn take(&mut self) -> Vec<Family> {
-        match self.monitor.get_mut().changed(TABLE) {
-            Ok(families) => families.into_iter().collect(),
-            Err(error) => {
-                report::not_watched(&error);
-                Family::ALL.into()
-            }
+    /// Whether something of ours was changed. What can't be received counts as changed.
+    fn take(&mut self) -> bool {
+        let monitor = self.monitor.get_mut();
+        let changed = match &self.watched {
+            Watched::Own => monitor.changed(TABLE).map(|families| !families.is_empty()),
+            Watched::Chains(_) => monitor
+                .changes()
+                .map(|changes| changes.is_none_or(|them| them.iter().any(iptables::is_drift))),
+        };
+        let changed = changed.unwrap_or_else(|error| {
+            report::not_watched(&error);
+            true
+        });
+        if let (Watched::Chains(disturbed), true) = (&self.watched, changed) {
+            disturbed.store(true, Ordering::Relaxed);
         }
+        changed
     }
 }

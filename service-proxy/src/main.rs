@@ -45,6 +45,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     }
     let (settings, notes) = options.settings(&loaded.configuration)?;
     log(settings.verbosity, settings.log_format)?;
+    tracing::info!("tweed service-proxy {}", release::text());
     report::warnings(&loaded.warnings);
     report::warnings(&notes);
     if options.cleanup == Some(true) {

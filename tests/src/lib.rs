@@ -13,6 +13,7 @@
 //! Nothing is made in the machine's own network namespace. Everything that a lab makes carries its name, so
 //! that [`Lab::down`] finds it whatever became of the process that made it.
 
+mod capabilities;
 mod cluster;
 mod container;
 mod etcd;
@@ -37,4 +38,4 @@ pub use namespace::Host;
 pub use ping::{PingSummary, ping, start_ping};
 pub use plan::{NodePlan, Plan};
 pub use programs::Programs;
-pub use wait::wait_until;
+pub use wait::{patience, wait_until};

@@ -29,6 +29,8 @@ pub struct PeerStatus {
     pub subnet: IpNetwork,
     /// Its address in the underlay.
     pub address: IpAddr,
+    /// The addresses that its kernel answers for over the overlay, those that tell most first.
+    pub probes: Vec<IpAddr>,
     /// The Ethernet address of its VXLAN endpoint, where it is reached by one.
     pub mac: Option<String>,
     /// What would have to be done for it to be reached, by commands of iproute2; empty where all stands.
@@ -120,6 +122,7 @@ mod tests {
             node: format!("node{number}"),
             subnet: format!("10.5.{number}.0/24").parse().unwrap(),
             address: [192, 168, 64, number].into(),
+            probes: vec![[10, 5, number, 0].into()],
             mac: (number == 2).then(|| "c6:d2:32:6f:8f:44".into()),
             missing: missing.iter().map(|&it| it.to_owned()).collect(),
             changed: 1000,

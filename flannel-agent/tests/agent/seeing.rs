@@ -1,6 +1,11 @@
 //! What the agent tells of itself.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    os::unix::fs::PermissionsExt,
+    process::Stdio,
+};
 
 use kernel::{
     Family,
@@ -8,6 +13,7 @@ use kernel::{
 };
 
 use crate::{
+    backends::near,
     lab::{Lab, Node, agent_command, eventually, index},
     nodes::wait_for_peers,
     program::http,
@@ -156,6 +162,27 @@ fn check_tells_who_answers_and_what_size_passes() {
     result((1, 0, 1254.into()));
     two.ip("ip", &["link", "set", "eth0", "down"]);
     result((1, 2, serde_json::Value::Null));
+}
+
+#[test]
+fn check_asks_bridges_where_there_are_no_devices() {
+    let conf = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}"#;
+    let lab = Lab::new("checkgw", conf);
+    let (one, two) = (near(&lab, 1), near(&lab, 2));
+    let mut three = lab.node(3);
+    three.start_ready(&[]);
+    let bridge = match two.address {
+        IpAddr::V4(pod) => Ipv4Addr::from(u32::from(pod) & !255 | 1),
+        IpAddr::V6(_) => unreachable!("the network is of IPv4"),
+    };
+    eventually("both are asked, one where it has no bridge yet", || {
+        let (code, text) = look(&one.node, &["check", "--count=1"]);
+        let asked = |address: &str| text.contains(&format!("  {address}  "));
+        code == Some(0) && asked(&bridge.to_string()) && asked("192.168.64.3")
+    });
+    two.node.ip("ip", &["link", "set", "eth0", "down"]);
+    let (code, text) = look(&one.node, &["check", "--count=1"]);
+    assert_eq!(code, Some(1), "{text}");
 }
 
 fn mtu(lab: &Lab, name: &str, bytes: u32) -> Change {

@@ -1,4 +1,4 @@
-//! What depends on the kernel: ipip and WireGuard, where it has them (`kernel/tests/debian-kernel.sh` runs
+//! What depends on the kernel: ipip and WireGuard, where it has them (`tests/debian-kernel/run.sh` runs
 //! one that has), and errors where something is not there.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};

@@ -40,6 +40,9 @@ pub enum Error {
         /// The refused line of the input, where the program named its number.
         line: Option<String>,
     },
+    /// The kernel refused it, without a program in between.
+    #[error(transparent)]
+    Kernel(#[from] crate::Error),
     /// The program printed what can't be understood.
     #[error("{command}: unexpected output: {line}")]
     Malformed {

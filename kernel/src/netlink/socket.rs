@@ -11,8 +11,7 @@ use nix::{
 };
 
 use super::{
-    Error, Reply, Request, Result,
-    descriptor::{self, RECEIVE_BYTES},
+    Error, Reply, Request, Result, descriptor,
     message::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received},
 };
 
@@ -57,7 +56,7 @@ impl Socket {
             fd,
             sequence: 0,
             sent: 0,
-            receive: vec![0; RECEIVE_BYTES],
+            receive: Vec::new(),
         })
     }
 
@@ -293,11 +292,7 @@ impl Socket {
     /// Receives one datagram and hands on its messages.
     fn receive(&mut self, flags: MsgFlags, mut handle: impl FnMut(Received<'_>)) -> Result<()> {
         let len = loop {
-            match socket::recv(
-                self.fd.as_raw_fd(),
-                &mut self.receive,
-                flags | MsgFlags::MSG_TRUNC,
-            ) {
+            match descriptor::receive(&self.fd, &mut self.receive, flags) {
                 Err(Errno::EINTR) => {}
                 other => break other?,
             }

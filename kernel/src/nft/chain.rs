@@ -1,6 +1,6 @@
 //! Chains and rules.
 
-use super::Statement;
+use super::{Expr, Statement};
 
 /// A chain: rules in their order, and where the kernel calls it if it does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,17 @@ pub struct Rule {
     pub statements: Vec<Statement>,
     /// `comment "..."`; at most 128 bytes, without quotation marks and control characters.
     pub comment: Option<String>,
+}
+
+/// A rule in the kernel's own instructions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawRule {
+    /// The instructions.
+    pub expressions: Vec<Expr>,
+    /// The IP protocol that it is for, which extensions of iptables want to know (`NFTA_RULE_COMPAT`).
+    pub protocol: Option<u8>,
+    /// What people call it: that is all that is printed of it.
+    pub text: String,
 }
 
 // === impl ChainKind ===

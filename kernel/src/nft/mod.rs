@@ -25,15 +25,17 @@ mod text;
 mod transaction;
 mod wire;
 
-pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, Rule};
+pub use chain::{BaseChain, Chain, ChainKind, Hook, Policy, RawRule, Rule};
 pub use diff::{create, diff, elements_delta};
-pub use expr::{CtKey, DynSetOperation, Expr, Header, LookupTarget, MetaKey, Register};
+pub use expr::{
+    CtKey, DynSetOperation, Expr, ExtensionKind, Header, LookupTarget, MetaKey, Register,
+};
 pub use fake::Fake;
 pub use handle::Handle;
 pub use invalid::Invalid;
 use lower::check_comment;
 pub use lower::lower;
-pub use monitor::Monitor;
+pub use monitor::{Change, Monitor};
 pub use observed::{ObservedChain, ObservedRule, ObservedSet, ObservedTable};
 pub use set::{Data, DataType, Element, Key, Set, SetData, Value};
 pub use statement::{Field, Match, Operator, Statement, Term, Verdict};

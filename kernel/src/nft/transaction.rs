@@ -1,6 +1,6 @@
 //! Commands to nftables as a value.
 
-use super::{Chain, Element, Key, Rule, Set, TableFamily};
+use super::{Chain, Element, Key, RawRule, Rule, Set, TableFamily};
 
 /// Commands that are carried out in their order, all or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub enum Command {
     DeleteChain(String),
     /// `add rule`: appends a rule.
     AddRule(String, Rule),
+    /// `add rule`: appends a rule in the kernel's own instructions.
+    AddRawRule(String, RawRule),
+    /// `insert rule`: puts such a rule in front of all others.
+    InsertRawRule(String, RawRule),
     /// `delete rule handle`: removes the rule that was read with this
     /// [`handle`](super::ObservedRule::handle) from a chain; fails where there is none.
     DeleteRule(String, u64),

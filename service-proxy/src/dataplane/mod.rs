@@ -2,17 +2,20 @@
 
 pub mod iptables;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, mem};
 
-use kernel::{Family, nft};
+use kernel::{Family, iptables::Backend, nft};
 use nix::errno::Errno;
 
 use crate::{
     drift::{CannotWatch, Drift},
     model::{Catalogue, ObjectName},
-    plan::nftables::{NodeRules, Surroundings},
+    plan::nftables::{NodeRules, Surroundings, TABLE},
     reconcile::{self, Nftables, Outcome, Reconciler},
 };
+
+/// The nftables table of kube-proxy.
+const KUBE_PROXY_TABLE: &str = "kube-proxy";
 
 /// Lets the kernel follow Services.
 pub trait Dataplane: fmt::Debug {
@@ -33,6 +36,11 @@ pub trait Dataplane: fmt::Debug {
     /// Takes in what of a family's rules is the same for all Services; answers whether that is new, and the
     /// kernel does not follow before the next [`Dataplane::resync`].
     fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool;
+
+    /// The kind of iptables that it keeps its rules in, if it does.
+    fn iptables(&self) -> Option<Backend> {
+        None
+    }
 
     /// Whether the rules are for the node and the networks as they are known by now.
     fn is_settled(&self, catalogue: &Catalogue) -> bool;
@@ -87,40 +95,58 @@ impl Mode {
         })
     }
 
-    /// Removes what another mode has left. To be called when this one works, so that no connection finds
-    /// neither. What is not ours or kube-proxy's stays; of kube-proxy's, what `--cleanup` would remove.
-    pub fn remove_others(self) {
-        let removed = match self {
-            Self::Nftables => clean_up_iptables(),
-            Self::Iptables(_) => clean_up_nftables(),
-        };
-        if let Err(failure) = removed {
-            tracing::warn!(
-                "remove what another mode has left: {failure}; it is out of date from now on, remove it by \
-                 --cleanup and start again"
-            );
+    /// Whether another way of it would be one of the same mode, which takes over what stands.
+    pub fn is_kin(self, other: Self) -> bool {
+        mem::discriminant(&self) == mem::discriminant(&other)
+    }
+
+    /// Removes what others have left: our other modes, and kube-proxy in any mode. To be called when this one
+    /// works, as the dataplane has it, so that no connection finds neither. What is not ours or kube-proxy's stays.
+    ///
+    /// # Errors
+    /// If the kernel or a program refuses to; what is not there is no error.
+    pub fn remove_others(self, dataplane: &dyn Dataplane) -> Result<(), Failure> {
+        let others = |backend: &Backend| dataplane.iptables() != Some(*backend);
+        let backends: Vec<_> = Backend::ALL.into_iter().filter(others).collect();
+        remove_table(KUBE_PROXY_TABLE)?;
+        if self != Self::Nftables {
+            remove_table(TABLE)?;
+        }
+        clean_up_iptables(&backends)
+    }
+
+    /// Removes all that this mode has put into the kernel.
+    ///
+    /// # Errors
+    /// If the kernel or a program refuses to; what is not there is no error.
+    pub fn clean_up(self) -> Result<(), Failure> {
+        match self {
+            Self::Nftables => remove_table(TABLE),
+            Self::Iptables(_) => clean_up_iptables(&Backend::ALL),
         }
     }
 }
 
-/// Removes everything of all modes.
+/// Removes everything of all modes, kube-proxy's too, and what was set for them.
 ///
 /// # Errors
 /// If the kernel or a program refuses to; what is not there is no error.
 pub fn clean_up() -> Result<(), Failure> {
-    clean_up_nftables()?;
-    clean_up_iptables()
+    remove_table(TABLE)?;
+    remove_table(KUBE_PROXY_TABLE)?;
+    iptables::stop_routing_loopback()?;
+    clean_up_iptables(&Backend::ALL)
 }
 
-fn clean_up_nftables() -> Result<(), Failure> {
-    for family in reconcile::clean_up(&mut nft::Handle::open()?)? {
-        tracing::info!("removed everything of {family} from nftables");
+fn remove_table(table: &str) -> Result<(), Failure> {
+    for family in reconcile::clean_up(&mut nft::Handle::open()?, table)? {
+        tracing::info!("removed table {table} of {family} from nftables");
     }
     Ok(())
 }
 
-fn clean_up_iptables() -> Result<(), Failure> {
-    for (family, backend) in iptables::clean_up()? {
+fn clean_up_iptables(backends: &[Backend]) -> Result<(), Failure> {
+    for (family, backend) in iptables::clean_up(backends)? {
         tracing::info!("removed everything of {family} from {backend}");
     }
     Ok(())
@@ -139,7 +165,9 @@ impl Failure {
                 }
                 _ => "everything is compared with the kernel and tried again soon",
             },
-            Self::Iptables(kernel::iptables::Error::Refused { .. }) => {
+            Self::Iptables(
+                kernel::iptables::Error::Refused { .. } | kernel::iptables::Error::Kernel(_),
+            ) => {
                 "run it as root or with CAP_NET_ADMIN and CAP_NET_RAW; the kernel needs xtables with comment, \
                  mark, conntrack, addrtype, statistic, recent, DNAT and MASQUERADE; it is tried again soon"
             }

@@ -55,9 +55,7 @@ pub struct Subject {
     pub health: Arc<Health>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/proxyMode`: what Services are turned into.
-    pub mode: &'static str,
-    /// For `/configz`: what is in force.
+    /// For `/configz` and `/proxyMode`: what is in force.
     pub configuration: watch::Receiver<Configuration>,
 }
 
@@ -266,20 +264,16 @@ pub(super) const fn status(healthy: bool) -> StatusCode {
 
 async fn proxy_mode(State(subject): State<Subject>) -> Response {
     let plain = (CONTENT_TYPE, "text/plain; charset=utf-8");
-    ([plain, NO_SNIFFING], subject.mode).into_response()
+    let mode = subject.configuration.borrow().mode.clone();
+    ([plain, NO_SNIFFING], mode).into_response()
 }
 
-/// The configuration under the name of its API group, as kube-proxy has it; with the keys of its file.
+/// The configuration under the name of its API group, as kube-proxy has it.
 async fn configz(State(subject): State<Subject>) -> Response {
-    let in_force = subject.configuration.borrow().clone();
+    let in_force = subject.configuration.borrow().in_force();
     let json = (CONTENT_TYPE, "application/json");
-    match serde_json::to_value(&in_force) {
-        Ok(value) => {
-            let body = serde_json::json!({"kubeproxy.config.k8s.io": value}).to_string();
-            ([json, NO_SNIFFING], body).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    let body = serde_json::json!({"kubeproxy.config.k8s.io": in_force}).to_string();
+    ([json, NO_SNIFFING], body).into_response()
 }
 
 async fn metrics(State(subject): State<Subject>) -> Response {

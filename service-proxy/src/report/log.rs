@@ -6,6 +6,7 @@ use kernel::Family;
 
 use crate::{
     configuration::Settings,
+    dataplane::{Failure, Mode},
     model::Catalogue,
     reconcile::{Outcome, Rewritten, Sent},
 };
@@ -19,6 +20,8 @@ pub enum Occasion {
     Change(usize),
     /// It was time, or the last attempt had failed.
     Resync,
+    /// Another mode, of this name, takes over.
+    Switch(&'static str),
 }
 
 // === impl Occasion ===
@@ -29,6 +32,7 @@ impl fmt::Display for Occasion {
             Self::First => f.write_str("first sync"),
             Self::Change(services) => write!(f, "{services} Services changed"),
             Self::Resync => f.write_str("repaired what had drifted"),
+            Self::Switch(mode) => write!(f, "{mode} mode takes over"),
         }
     }
 }
@@ -65,7 +69,7 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
         tracing::error!("{occasion}: {failure}; {}", failure.advice());
     }
     let is_news = match occasion {
-        Occasion::First => outcome.failures.is_empty(),
+        Occasion::First | Occasion::Switch(_) => outcome.failures.is_empty(),
         Occasion::Change(_) | Occasion::Resync => !outcome.sent.is_empty(),
     };
     if is_news {
@@ -112,10 +116,6 @@ pub fn reloaded(before: &Settings, after: &Settings) {
         ),
         (before.hostname == after.hostname, "hostnameOverride"),
         (
-            before.mode == after.mode,
-            "mode (with iptables: also iptables.localhostNodePorts, conntrack.tcpBeLiberal)",
-        ),
-        (
             before.bindings == after.bindings,
             "healthzBindAddress, metricsBindAddress, bindAddressHardFail",
         ),
@@ -136,6 +136,24 @@ pub fn reloaded(before: &Settings, after: &Settings) {
 pub fn not_reloaded(wrong: &str) {
     tracing::error!(
         "the configuration has changed, and is not followed: {wrong}; what it said before stays in force"
+    );
+}
+
+/// Tells that the mode of a new text of the configuration's file can't be had.
+pub fn not_switched(wanted: Mode, in_force: Mode, why: &str) {
+    tracing::error!(
+        "--config: mode: {} can't take over: {why}; what the file said before stays in force, with mode {}; it \
+         is tried again every sync period",
+        wanted.name(),
+        in_force.name()
+    );
+}
+
+/// Warns that what another mode or kube-proxy has left is still there.
+pub fn others_remain(failure: &Failure) {
+    tracing::warn!(
+        "remove what another mode or kube-proxy has left: {failure}; it is out of date from now on, and \
+         connections may follow it; it is tried again every sync period, and --cleanup removes it too"
     );
 }
 

@@ -1,5 +1,6 @@
 //! What others get to see: lines in the log, health, metrics.
 
+mod accounting;
 pub mod check_ports;
 pub mod events;
 pub mod health;
@@ -11,7 +12,7 @@ mod progress;
 
 pub use events::{Events, Happening};
 pub use log::{
-    Occasion, forgot, no_primary_address, not_reloaded, not_watched, reloaded, synced, waits,
-    warnings,
+    Occasion, forgot, no_primary_address, not_reloaded, not_switched, not_watched, others_remain,
+    reloaded, synced, waits, warnings,
 };
 pub use progress::Progress;

@@ -49,8 +49,8 @@ impl Response {
 /// Asks from a place.
 pub fn get(network: &Network, from: Place, at: SocketAddr, path: &str) -> io::Result<Response> {
     let text = network.namespace(from).run(|| {
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut stream = TcpStream::connect_timeout(&at, lab::patience(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(lab::patience(Duration::from_secs(20))))?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -19,7 +20,7 @@ use crate::{
     web,
 };
 
-const BOTH: [Mode; 2] = [Mode::Nft, Mode::Legacy];
+pub const BOTH: [Mode; 2] = [Mode::Nft, Mode::Legacy];
 const UNCHANGED: &str = "first sync: 0 chains written, 0 removed, 0 jumps";
 
 fn start(mode: Mode, network: &Network, options: &[&str]) -> Proxy {
@@ -28,7 +29,7 @@ fn start(mode: Mode, network: &Network, options: &[&str]) -> Proxy {
 }
 
 /// Runs iptables on the node, of the kind of a mode, and answers with what it prints.
-fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> String {
+pub fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> String {
     let program = format!("iptables-{}{what}", mode.backend().unwrap());
     let run = || {
         Command::new(&program)
@@ -39,6 +40,23 @@ fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> Strin
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments}: {said}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Empties a table at once.
+fn flush(network: &Network, mode: Mode, table: &str) {
+    let program = format!("iptables-{}-restore", mode.backend().unwrap());
+    let run = || {
+        let mut child = Command::new(&program)
+            .arg("--wait")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        write!(stdin, "*{table}\nCOMMIT\n").unwrap();
+        drop(stdin);
+        child.wait().unwrap()
+    };
+    assert!(network.namespace(Place::Node).run(run).unwrap().success());
 }
 
 /// The chain that the first rule of a listing with some word leads to.
@@ -108,22 +126,16 @@ fn a_flush_is_noticed_and_others_are_left_alone() {
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
         run("-t mangle -N KUBE-KUBELET-CANARY");
         let mut proxy = start(mode, &network, &[]);
-        for flush in [
-            &["-t nat -F", "-t nat -X"][..],
-            &["-t filter -F", "-t filter -X"],
-            &["-t mangle -X KUBE-PROXY-CANARY"],
-        ] {
+        for table in ["nat", "filter", "mangle"] {
             let repaired = proxy.log().matches("repaired").count();
-            for command in flush {
-                run(command);
-            }
-            eventually(flush[0], || {
-                proxy.log().matches("repaired").count() > repaired
-            });
+            flush(&network, mode, table);
+            eventually(table, || proxy.log().matches("repaired").count() > repaired);
+            run("-t mangle -S KUBE-PROXY-CANARY");
             assert_served(&network, Place::Client, to, false);
         }
         run("-t nat -N THEIRS");
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
+        run("-t mangle -N KUBE-KUBELET-CANARY");
         proxy.terminate();
         assert_served(&network, Place::Client, to, false);
         assert!(Proxy::clean_up(&network).success());
@@ -199,7 +211,9 @@ fn no_connection_is_lost_to_a_change_of_mode() {
             let clean = || match mode {
                 Mode::Nftables => {
                     let chains = |mode| iptables(&network, mode, "-save", "");
-                    !BOTH.map(chains).concat().contains(":KUBE")
+                    // Loopback addresses are routed from now on, and guarded.
+                    let chains = BOTH.map(chains).concat();
+                    !chains.replace(":KUBE-FIREWALL", "").contains(":KUBE")
                 }
                 _ => !network.nft("list ruleset").contains("tweed-proxy"),
             };

@@ -5,7 +5,9 @@
 mod affinity;
 mod check_ports;
 mod external;
+mod foreign;
 mod health;
+mod hot_switch;
 mod http;
 mod inspect;
 mod invalid;
@@ -43,7 +45,7 @@ const MANY: usize = 60;
 
 /// Asks from a place until an answer is as it should be.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + lab::patience(Duration::from_secs(20));
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -189,7 +191,7 @@ fn manifests_are_followed_live(family: Family) {
         names(&from_client()) == BTreeSet::from(["pod2"])
     });
 
-    fs::remove_file(network.manifests().join("web.yaml")).unwrap();
+    network.remove("web");
     let gone = || !network.nft("list ruleset").contains("default/web");
     eventually("the Service to be gone", gone);
 }
@@ -241,7 +243,7 @@ fn drift_is_repaired_and_others_are_left_alone() {
     let network = Network::new();
     let service = web(Family::V4);
     network.write(&service);
-    network.nft("add table ip kube-proxy; add chain ip kube-proxy theirs; add table inet tweed");
+    network.nft("add table ip others; add chain ip others theirs; add table inet tweed");
     // Long enough for a full sync not to be what repairs.
     let options = [
         "--cluster-cidr",

@@ -9,7 +9,7 @@ use std::{
 use crate::proxy::{MODE, Mode};
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 17] = [
+const OF_NFTABLES: [&str; 18] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
@@ -20,6 +20,7 @@ const OF_NFTABLES: [&str; 17] = [
     "check_ports::a_proxy_that_does_not_follow_is_told_of",
     "external::external_ips_are_not_served_where_their_gate_is_shut",
     "health::",
+    "hot_switch::",
     "http::",
     "inspect::",
     "iptables::",

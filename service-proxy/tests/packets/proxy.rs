@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
@@ -13,7 +13,7 @@ use nix::{
 };
 
 use crate::{
-    eventually,
+    eventually, foreign,
     network::{CLUSTER_CIDR, Network, Place},
 };
 
@@ -84,8 +84,18 @@ impl Proxy {
 
     /// The same, in a mode of its own.
     pub fn start_in(mode: Mode, network: &Network, options: &[&str]) -> Self {
-        let log = network.manifests().join("proxy.log");
+        Self::start_command(daemon(mode, network, options), network)
+    }
+
+    /// The same, where it finds the programs of a directory alone.
+    pub fn start_beside(programs: &Path, mode: Mode, network: &Network, options: &[&str]) -> Self {
         let mut command = daemon(mode, network, options);
+        command.env("PATH", programs);
+        Self::start_command(command, network)
+    }
+
+    fn start_command(mut command: Command, network: &Network) -> Self {
+        let log = network.manifests().join("proxy.log");
         command.stderr(File::create(&log).unwrap());
         let child = network
             .namespace(Place::Node)
@@ -93,7 +103,10 @@ impl Proxy {
             .unwrap()
             .unwrap();
         let proxy = Self { child, log };
-        eventually("the first sync", || proxy.log().contains("first sync"));
+        match network.server() {
+            Some(_) => foreign::wait_for_sync(network),
+            None => eventually("the first sync", || proxy.log().contains("first sync")),
+        }
         proxy
     }
 
@@ -157,12 +170,21 @@ impl Proxy {
     pub fn terminate(&mut self) {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        let ended = self.child.wait().unwrap();
+        // Others end by the signal.
+        assert!(
+            ended.success() || foreign::program().is_some(),
+            "{}",
+            self.log()
+        );
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
         for ended in [self.child.kill(), self.child.wait().map(drop)] {
             if let Err(error) = ended {
                 eprintln!("end service-proxy: {error}");
@@ -172,6 +194,9 @@ impl Drop for Proxy {
 }
 
 fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
+    if let Some(server) = network.server() {
+        return foreign::daemon(server, mode, network, options);
+    }
     let mut command = program();
     command
         .arg("--manifests")
@@ -187,5 +212,6 @@ fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
 }
 
 fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_service-proxy"))
+    let ours = env!("CARGO_BIN_EXE_service-proxy");
+    Command::new(foreign::program().unwrap_or(ours.into()))
 }

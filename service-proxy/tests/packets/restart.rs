@@ -22,7 +22,7 @@ use crate::{
 const CLIENTS: u32 = 8;
 
 /// Ends the clients, also where the test fails.
-struct End<'a>(&'a AtomicBool);
+pub struct End<'a>(pub &'a AtomicBool);
 
 // === impl End ===
 

@@ -11,8 +11,6 @@ use kernel::netns::Namespace;
 
 /// The port that servers listen on.
 pub const PORT: u16 = 8080;
-/// Longer than any answer takes; a test that waits so long fails.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +50,7 @@ impl Datagrams {
             .unwrap();
         let socket = UdpSocket::bind(any)?;
         socket.connect(to)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(patience()))?;
         Ok(Self { socket })
     }
 
@@ -83,8 +81,8 @@ impl Answer {
 impl Connection {
     /// Connects.
     pub fn open(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&to, patience())?;
+        stream.set_read_timeout(Some(patience()))?;
         Ok(Self {
             stream: BufReader::new(stream),
         })
@@ -133,6 +131,11 @@ pub fn serve(namespace: &Namespace, name: &'static str) {
             udp.send_to(line(name, source).as_bytes(), source).unwrap();
         }
     });
+}
+
+/// Longer than any answer takes; a test that waits so long fails.
+fn patience() -> Duration {
+    lab::patience(Duration::from_secs(5))
 }
 
 /// Asks a server of the calling thread's namespace.

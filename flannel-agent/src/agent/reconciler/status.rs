@@ -1,6 +1,6 @@
 //! Telling what stands in the kernel now, against what should. Nothing is changed for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use kernel::Family;
@@ -55,6 +55,7 @@ impl Reconciler {
                     node: names.get(subnet).cloned().unwrap_or_default(),
                     subnet: *subnet,
                     address: peer.address,
+                    probes: probes(*subnet, peer.address, overlay),
                     mac: match peer.way {
                         Way::Vxlan(mac) => Some(mac.to_string()),
                         _ => None,
@@ -104,5 +105,14 @@ impl Reconciler {
         let want = plan::wanted(&place, own, &peers.by_subnet);
         let diff = plan::diff(&self.standing(&place)?, &want, &place);
         Ok(plan::missing(&peers.by_subnet, &diff))
+    }
+}
+
+/// A node's device for the overlay has the subnet's own address. Where there is none, its bridge has the first
+/// one, once there was a pod; until then only the node itself can be asked.
+fn probes(subnet: IpNetwork, node: IpAddr, overlay: &Overlay) -> Vec<IpAddr> {
+    match overlay.device {
+        Some(_) => vec![subnet.network()],
+        None => subnet.iter().nth(1).into_iter().chain([node]).collect(),
     }
 }

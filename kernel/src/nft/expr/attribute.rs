@@ -43,6 +43,16 @@ pub(super) const DYNSET_TIMEOUT: u16 = 6;
 pub(super) const DYNSET_EXPRESSION: u16 = 7;
 pub(super) const DYNSET_EXPRESSIONS: u16 = 10;
 
+pub(super) const RANGE_FROM: u16 = 1;
+pub(super) const RANGE_OPERATOR: u16 = 2;
+pub(super) const RANGE_FIRST: u16 = 3;
+pub(super) const RANGE_LAST: u16 = 4;
+
+/// The same of matches (`NFTA_MATCH_*`) and targets (`NFTA_TARGET_*`).
+pub(super) const EXTENSION_NAME: u16 = 1;
+pub(super) const EXTENSION_REVISION: u16 = 2;
+pub(super) const EXTENSION_INFO: u16 = 3;
+
 pub(super) const NUMGEN_TO: u16 = 1;
 pub(super) const NUMGEN_MODULUS: u16 = 2;
 pub(super) const NUMGEN_KIND: u16 = 3;

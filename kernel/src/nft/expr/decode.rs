@@ -4,7 +4,8 @@
 //! if it does exactly what ours does.
 
 use super::{
-    CtKey, DynSetOperation, Expr, Header, LookupTarget, MetaKey, Register, attribute::*, number,
+    CtKey, DynSetOperation, Expr, ExtensionKind, Header, LookupTarget, MetaKey, Register,
+    attribute::*, number,
 };
 use crate::nft::wire::{View, decode_verdict};
 
@@ -35,6 +36,8 @@ fn decode_content(name: &str, view: View<'_>) -> Option<Expr> {
             code: view.u8(REJECT_CODE)?,
         }),
         "fib" => fib(view),
+        "range" => range(view),
+        "match" | "target" => extension(name, view),
         "counter" => Some(Expr::Counter),
         _ => None,
     }
@@ -179,6 +182,26 @@ fn fib(view: View<'_>) -> Option<Expr> {
             _ => return None,
         },
         to: register(view, FIB_TO)?,
+    })
+}
+
+fn range(view: View<'_>) -> Option<Expr> {
+    (view.u32(RANGE_OPERATOR)? == number::EQUAL).then_some(())?;
+    Some(Expr::Range {
+        from: register(view, RANGE_FROM)?,
+        first: data(view, RANGE_FIRST)?,
+        last: data(view, RANGE_LAST)?,
+    })
+}
+
+fn extension(kind: &str, view: View<'_>) -> Option<Expr> {
+    Some(Expr::Extension {
+        kind: ExtensionKind::ALL
+            .into_iter()
+            .find(|known| known.name() == kind)?,
+        name: view.text(EXTENSION_NAME)?,
+        revision: view.u32(EXTENSION_REVISION)?,
+        info: view.find(EXTENSION_INFO)?.to_vec(),
     })
 }
 

@@ -128,6 +128,25 @@ fn content(expr: &Expr) -> (&str, Attributes) {
             let list = put(list, FIB_TO, *to).u32(FIB_RESULT, number::FIB_ADDRESS_TYPE);
             ("fib", list.u32(FIB_FLAGS, flags))
         }
+        Expr::Range { from, first, last } => {
+            let list = put(list, RANGE_FROM, *from).u32(RANGE_OPERATOR, number::EQUAL);
+            (
+                "range",
+                list.nest(RANGE_FIRST, data(first))
+                    .nest(RANGE_LAST, data(last)),
+            )
+        }
+        Expr::Extension {
+            kind,
+            name,
+            revision,
+            info,
+        } => {
+            let list = list
+                .text(EXTENSION_NAME, name)
+                .u32(EXTENSION_REVISION, *revision);
+            (kind.name(), list.bytes(EXTENSION_INFO, info))
+        }
         Expr::Counter => ("counter", list),
         Expr::Foreign(name) => (name, list),
     }

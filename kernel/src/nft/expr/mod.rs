@@ -140,6 +140,26 @@ pub enum Expr {
         /// Where it goes.
         to: Register,
     },
+    /// Ends the rule unless a register is between two constants, both included, of the packet's byte order.
+    Range {
+        /// What is compared.
+        from: Register,
+        /// The least.
+        first: Vec<u8>,
+        /// The greatest.
+        last: Vec<u8>,
+    },
+    /// What an extension of iptables does (`nft_compat`).
+    Extension {
+        /// Whether it matches or acts.
+        kind: ExtensionKind,
+        /// Its name, as `statistic` or `DNAT`.
+        name: String,
+        /// The revision of its structure.
+        revision: u32,
+        /// Its structure (`linux/netfilter/xt_*.h`), as it is in memory.
+        info: Vec<u8>,
+    },
     /// Counts.
     Counter,
     /// An expression that rules of ours don't have: its name.
@@ -199,6 +219,29 @@ pub enum LookupTarget {
     Verdict,
     /// It is loaded.
     Register(Register),
+}
+
+/// What an extension of iptables is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtensionKind {
+    /// `match`: ends the rule unless the packet is as it says.
+    Match,
+    /// `target`: does something with the packet.
+    Target,
+}
+
+// === impl ExtensionKind ===
+
+impl ExtensionKind {
+    const ALL: [Self; 2] = [Self::Match, Self::Target];
+
+    /// The expression's name to the kernel.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::Target => "target",
+        }
+    }
 }
 
 // === impl MetaKey ===
@@ -309,6 +352,23 @@ mod tests {
                 to: register(0),
             },
             Expr::Counter,
+            Expr::Range {
+                from: register(0),
+                first: vec![0, 80],
+                last: vec![0, 90],
+            },
+            Expr::Extension {
+                kind: ExtensionKind::Match,
+                name: "comment".into(),
+                revision: 0,
+                info: vec![7; 256],
+            },
+            Expr::Extension {
+                kind: ExtensionKind::Target,
+                name: "DNAT".into(),
+                revision: 2,
+                info: vec![3; 48],
+            },
             Expr::DynSet {
                 map: "d".into(),
                 operation: DynSetOperation::Update,
@@ -351,7 +411,7 @@ mod tests {
         }
 
         #[test]
-        fn any_damage_can_be_decoded(kind in 0usize..21, place: proptest::sample::Index, byte: u8) {
+        fn any_damage_can_be_decoded(kind in 0usize..24, place: proptest::sample::Index, byte: u8) {
             let mut bytes = encode(&every_kind()[kind]).finish().unwrap();
             *place.get_mut(&mut bytes) = byte;
             drop(decode(View::new(&bytes)));

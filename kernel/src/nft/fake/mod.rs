@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::errno::Errno;
 
 use super::{
-    BaseChain, ObservedChain, ObservedRule, ObservedSet, ObservedTable, Rule, Set, TableFamily,
-    Transaction, lower,
+    BaseChain, ObservedChain, ObservedRule, ObservedSet, ObservedTable, RawRule, Rule, Set,
+    TableFamily, Transaction, lower,
     text::StepText,
     wire::{Step, steps},
 };
@@ -110,6 +110,8 @@ impl Attempt {
             Step::FlushChain(name) => self.chain_mut(name).map(|chain| chain.rules.clear()),
             Step::DeleteChain(name) => self.delete_chain(name),
             Step::AddRule(chain, rule) => self.add_rule(chain, rule),
+            Step::AddRawRule(chain, rule) => self.add_raw_rule(chain, rule, false),
+            Step::InsertRawRule(chain, rule) => self.add_raw_rule(chain, rule, true),
             Step::DeleteRule(chain, handle) => self.delete_rule(chain, *handle),
             Step::AddSet(name, set) => self.add_set(name, set),
             Step::DeleteSet(name) => self.delete_set(name),
@@ -189,14 +191,26 @@ impl Attempt {
         let (family, table) = (self.family, self.table_mut()?);
         let expressions = lower(rule, family)?;
         rule::check(table, rule, &expressions)?;
-        let rules = table.chains.values().flat_map(|chain| &chain.rules);
-        let last = rules.map(|rule| rule.handle).max();
         let rule = ObservedRule {
-            handle: last.map_or(1, |last| last + 1),
+            handle: next_handle(table),
             expressions,
             comment: rule.comment.clone(),
         };
         self.chain_mut(chain)?.rules.push(rule);
+        Ok(())
+    }
+
+    fn add_raw_rule(&mut self, chain: &str, rule: &RawRule, first: bool) -> Refused {
+        let table = self.table_mut()?;
+        rule::check(table, &Rule::default(), &rule.expressions)?;
+        let rule = ObservedRule {
+            handle: next_handle(table),
+            expressions: rule.expressions.clone(),
+            comment: None,
+        };
+        let rules = &mut self.chain_mut(chain)?.rules;
+        let place = if first { 0 } else { rules.len() };
+        rules.insert(place, rule);
         Ok(())
     }
 
@@ -269,4 +283,10 @@ fn refuse(errno: Errno, message: impl Into<String>) -> netlink::Error {
         errno,
         message: Some(message.into()),
     }
+}
+/// A number that no rule of the table has.
+fn next_handle(table: &ObservedTable) -> u64 {
+    let rules = table.chains.values().flat_map(|chain| &chain.rules);
+    let last = rules.map(|rule| rule.handle).max();
+    last.map_or(1, |last| last + 1)
 }

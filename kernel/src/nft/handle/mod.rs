@@ -5,7 +5,7 @@ mod read;
 use nix::errno::Errno;
 
 use super::{
-    Command, ObservedTable, Table, TableFamily, Transaction, diff,
+    BaseChain, Command, ObservedRule, ObservedTable, Table, TableFamily, Transaction, diff,
     text::StepText,
     wire::{self, Step},
 };
@@ -117,6 +117,35 @@ impl Handle {
                 error,
             )),
         }
+    }
+
+    /// The names of a table's chains, with where the kernel calls them; none if it does not exist.
+    pub fn chains(
+        &mut self,
+        family: impl Into<TableFamily>,
+        table: &str,
+    ) -> Result<Vec<(String, Option<BaseChain>)>> {
+        let family = family.into();
+        self.read_bases(family, table)
+            .map_err(|error| Error::new(format!("nft list chains {family}"), error))
+    }
+
+    /// What is to be kept of each rule of a table, or of one of its chains, with the name of its chain;
+    /// nothing if there is none. For tables that are too large to be read as they are.
+    pub fn rules<T>(
+        &mut self,
+        family: impl Into<TableFamily>,
+        table: &str,
+        chain: Option<&str>,
+        keep: impl Fn(String, ObservedRule) -> T,
+    ) -> Result<Vec<T>> {
+        let family = family.into();
+        self.read_rules(family, table, chain, keep)
+            .or_else(|error| match error.errno() {
+                Some(Errno::ENOENT) => Ok(Vec::new()),
+                _ => Err(error),
+            })
+            .map_err(|error| Error::new(format!("nft list table {family} {table}"), error))
     }
 
     /// The generation of the network namespace's whole rule set: a number that every change raises by one, to

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::{ATTEMPTS, Handle};
 use crate::{
     netlink::{Error, Reply, Result},
-    nft::{ObservedChain, ObservedSet, ObservedTable, TableFamily, wire},
+    nft::{BaseChain, ObservedChain, ObservedRule, ObservedSet, ObservedTable, TableFamily, wire},
 };
 
 // === impl Handle ===
@@ -29,6 +29,35 @@ impl Handle {
             before = after;
         }
         Err(Error::KeepsChanging)
+    }
+
+    /// The names of a table's chains, with where the kernel calls them.
+    pub(super) fn read_bases(
+        &mut self,
+        family: TableFamily,
+        table: &str,
+    ) -> Result<Vec<(String, Option<BaseChain>)>> {
+        let replies = self.socket.dump(&wire::dump_chains(family)?)?;
+        decode(&replies, |reply| wire::decode_chain(family, table, reply))
+    }
+
+    /// What is to be kept of the rules of a table, or of one of its chains.
+    pub(super) fn read_rules<T>(
+        &mut self,
+        family: TableFamily,
+        table: &str,
+        chain: Option<&str>,
+        keep: impl Fn(String, ObservedRule) -> T,
+    ) -> Result<Vec<T>> {
+        let request = match chain {
+            Some(chain) => wire::dump_rules_of(family, table, chain)?,
+            None => wire::dump_rules(family, table)?,
+        };
+        let rules = self.socket.dump_parsed(&request, |body| {
+            let rule = wire::decode_rule_body(table, body).transpose()?;
+            Some(rule.map(|(chain, rule)| keep(chain, rule)))
+        })?;
+        rules.into_iter().collect()
     }
 
     pub(super) fn read_generation(&mut self) -> Result<u32> {
@@ -70,20 +99,19 @@ impl Handle {
         family: TableFamily,
         table: &str,
     ) -> Result<BTreeMap<String, ObservedChain>> {
-        let replies = self.socket.dump(&wire::dump_chains(family)?)?;
-        let mut chains: BTreeMap<String, ObservedChain> =
-            decode(&replies, |reply| wire::decode_chain(family, table, reply))?
-                .into_iter()
-                .map(|(name, base)| {
-                    (
-                        name,
-                        ObservedChain {
-                            base,
-                            rules: Vec::new(),
-                        },
-                    )
-                })
-                .collect();
+        let mut chains: BTreeMap<String, ObservedChain> = self
+            .read_bases(family, table)?
+            .into_iter()
+            .map(|(name, base)| {
+                (
+                    name,
+                    ObservedChain {
+                        base,
+                        rules: Vec::new(),
+                    },
+                )
+            })
+            .collect();
         let replies = self.socket.dump(&wire::dump_rules(family, table)?)?;
         for (chain, rule) in decode(&replies, |reply| wire::decode_rule(family, table, reply))? {
             chains.entry(chain).or_default().rules.push(rule);

@@ -70,6 +70,12 @@ impl fmt::Display for StepText<'_> {
                     InFamily(*rule, self.family)
                 )
             }
+            Step::AddRawRule(chain, rule) => {
+                write!(f, "add rule {table} {chain} xt \"{}\"", rule.text)
+            }
+            Step::InsertRawRule(chain, rule) => {
+                write!(f, "insert rule {table} {chain} xt \"{}\"", rule.text)
+            }
             Step::DeleteRule(chain, handle) => {
                 write!(f, "delete rule {table} {chain} handle {handle}")
             }

@@ -4,13 +4,16 @@ use super::{
     Attributes, HEADER_LEN, SUBSYSTEM,
     chain::{add_chain, delete_chain},
     element::{add_elements, delete_elements},
-    rule::{add_rule, delete_rule, flush_chain},
+    rule::{add_raw_rule, add_rule, delete_rule, flush_chain, insert_raw_rule},
     set::{add_set, delete_set},
     table::{add_table, delete_table},
 };
 use crate::{
     netlink::Request,
-    nft::{BaseChain, Chain, Command, Element, Invalid, Key, Rule, Set, TableFamily, Transaction},
+    nft::{
+        BaseChain, Chain, Command, Element, Invalid, Key, RawRule, Rule, Set, TableFamily,
+        Transaction,
+    },
 };
 
 /// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
@@ -34,6 +37,8 @@ pub(in crate::nft) enum Step<'a> {
     FlushChain(&'a str),
     DeleteChain(&'a str),
     AddRule(&'a str, &'a Rule),
+    AddRawRule(&'a str, &'a RawRule),
+    InsertRawRule(&'a str, &'a RawRule),
     DeleteRule(&'a str, u64),
     /// Without its elements.
     AddSet(&'a str, &'a Set),
@@ -57,6 +62,8 @@ fn steps_of(command: &Command) -> Vec<Step<'_>> {
         Command::FlushChain(name) => vec![Step::FlushChain(name)],
         Command::DeleteChain(name) => vec![Step::DeleteChain(name)],
         Command::AddRule(chain, rule) => vec![Step::AddRule(chain, rule)],
+        Command::AddRawRule(chain, rule) => vec![Step::AddRawRule(chain, rule)],
+        Command::InsertRawRule(chain, rule) => vec![Step::InsertRawRule(chain, rule)],
         Command::DeleteRule(chain, handle) => vec![Step::DeleteRule(chain, *handle)],
         Command::AddSet(name, set) => {
             let mut steps = vec![Step::AddSet(name, set)];
@@ -105,6 +112,8 @@ pub(in crate::nft) fn encode(
         Step::FlushChain(name) => flush_chain(family, table, name),
         Step::DeleteChain(name) => delete_chain(family, table, name),
         Step::AddRule(chain, rule) => add_rule(family, table, chain, rule),
+        Step::AddRawRule(chain, rule) => add_raw_rule(family, table, chain, rule),
+        Step::InsertRawRule(chain, rule) => insert_raw_rule(family, table, chain, rule),
         Step::DeleteRule(chain, handle) => delete_rule(family, table, chain, *handle),
         Step::AddSet(name, set) => add_set(family, table, name, set, index as u32),
         Step::DeleteSet(name) => delete_set(family, table, name),

@@ -1,12 +1,12 @@
 //! Rules.
 
 use super::{
-    Attributes, Message, NLM_F_APPEND, NLM_F_CREATE, attributes_of, missing, required_text,
-    userdata,
+    Attributes, HEADER_LEN, Message, NLM_F_APPEND, NLM_F_CREATE, View, attributes_of, missing,
+    required_text, userdata,
 };
 use crate::{
     netlink::{Reply, Request, Result, array_at},
-    nft::{Expr, Invalid, ObservedRule, Rule, TableFamily, expr, lower},
+    nft::{Expr, Invalid, ObservedRule, RawRule, Rule, TableFamily, expr, lower},
 };
 
 /// `enum nft_rule_attributes`.
@@ -14,7 +14,12 @@ const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
 const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
+const COMPATIBILITY: u16 = 5;
 const USER_DATA: u16 = 7;
+
+/// `enum nft_rule_compat_attributes`.
+const COMPATIBILITY_PROTOCOL: u16 = 1;
+const COMPATIBILITY_FLAGS: u16 = 2;
 
 /// `NFTA_LIST_ELEM`.
 const LIST_ELEMENT: u16 = 1;
@@ -26,17 +31,54 @@ pub(super) fn add_rule(
     chain: &str,
     rule: &Rule,
 ) -> Result<Request, Invalid> {
-    let expressions = lower(rule, family)?
+    let attributes = with_expressions(table, chain, &lower(rule, family)?);
+    let attributes = userdata::commented(attributes, USER_DATA, rule.comment.as_deref())?;
+    Message::NewRule.request(NLM_F_CREATE | NLM_F_APPEND, Some(family), attributes)
+}
+
+/// Appends a rule that is given by its expressions.
+pub(super) fn add_raw_rule(
+    family: TableFamily,
+    table: &str,
+    chain: &str,
+    rule: &RawRule,
+) -> Result<Request, Invalid> {
+    let attributes = raw(table, chain, rule);
+    Message::NewRule.request(NLM_F_CREATE | NLM_F_APPEND, Some(family), attributes)
+}
+
+/// Puts such a rule in front of all others.
+pub(super) fn insert_raw_rule(
+    family: TableFamily,
+    table: &str,
+    chain: &str,
+    rule: &RawRule,
+) -> Result<Request, Invalid> {
+    let attributes = raw(table, chain, rule);
+    Message::NewRule.request(NLM_F_CREATE, Some(family), attributes)
+}
+
+fn raw(table: &str, chain: &str, rule: &RawRule) -> Attributes {
+    let attributes = with_expressions(table, chain, &rule.expressions);
+    let Some(protocol) = rule.protocol else {
+        return attributes;
+    };
+    let compatibility = Attributes::default()
+        .u32(COMPATIBILITY_PROTOCOL, protocol.into())
+        .u32(COMPATIBILITY_FLAGS, 0);
+    attributes.nest(COMPATIBILITY, compatibility)
+}
+
+fn with_expressions(table: &str, chain: &str, expressions: &[Expr]) -> Attributes {
+    let list = expressions
         .iter()
         .fold(Attributes::default(), |list, expression| {
             list.nest(LIST_ELEMENT, expr::encode(expression))
         });
-    let attributes = Attributes::default()
+    Attributes::default()
         .text(TABLE, table)
         .text(CHAIN, chain)
-        .nest(EXPRESSIONS, expressions);
-    let attributes = userdata::commented(attributes, USER_DATA, rule.comment.as_deref())?;
-    Message::NewRule.request(NLM_F_CREATE | NLM_F_APPEND, Some(family), attributes)
+        .nest(EXPRESSIONS, list)
 }
 
 /// Removes all rules of a chain.
@@ -68,15 +110,40 @@ pub(in crate::nft) fn dump_rules(family: TableFamily, table: &str) -> Result<Req
     Message::GetRule.request(0, Some(family), Attributes::default().text(TABLE, table))
 }
 
+/// Asks for the rules of a chain.
+pub(in crate::nft) fn dump_rules_of(
+    family: TableFamily,
+    table: &str,
+    chain: &str,
+) -> Result<Request, Invalid> {
+    let attributes = Attributes::default().text(TABLE, table).text(CHAIN, chain);
+    Message::GetRule.request(0, Some(family), attributes)
+}
+
 /// A rule and its chain; `None` if the reply is about something else.
 pub(in crate::nft) fn decode_rule(
     family: TableFamily,
     table: &str,
     reply: &Reply,
 ) -> Result<Option<(String, ObservedRule)>> {
-    let Some(view) = attributes_of(reply, Message::NewRule, Some(family)) else {
-        return Ok(None);
-    };
+    match attributes_of(reply, Message::NewRule, Some(family)) {
+        Some(view) => decode_attributes(table, view),
+        None => Ok(None),
+    }
+}
+
+/// The same of the body of a reply to [`dump_rules`] or [`dump_rules_of`].
+pub(in crate::nft) fn decode_rule_body(
+    table: &str,
+    body: &[u8],
+) -> Result<Option<(String, ObservedRule)>> {
+    match body.get(HEADER_LEN..) {
+        Some(attributes) => decode_attributes(table, View::new(attributes)),
+        None => Err(missing("header")),
+    }
+}
+
+fn decode_attributes(table: &str, view: View<'_>) -> Result<Option<(String, ObservedRule)>> {
     if required_text(view, TABLE, "table name")? != table {
         return Ok(None);
     }

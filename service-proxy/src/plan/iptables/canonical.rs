@@ -2,6 +2,7 @@
 //! `iptables-save` by either backend.
 
 use ipnetwork::IpNetwork;
+use kernel::iptables::words;
 
 /// The scale of probabilities in the kernel.
 const PROBABILITY: f64 = 2_147_483_648.0;
@@ -75,27 +76,6 @@ fn network(text: &str) -> Option<String> {
         Ok(network) => Some(network.to_string()),
         Err(_) => Some(text.to_owned()),
     }
-}
-
-/// The words of a rule; those in double quotes are one.
-fn words(rule: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    let mut chars = rule.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' if quoted => word.get_or_insert_default().extend(chars.next()),
-            ' ' if !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

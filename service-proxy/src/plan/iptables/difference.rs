@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::iptables;
+use kernel::{iptables, nft::Change};
 
 use super::{
     canonical::{canonical, target},
@@ -16,6 +16,8 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     chains: BTreeMap<ChainId, Found>,
+    /// Loopback addresses are routed, and stay so.
+    loopback_is_routed: bool,
 }
 
 /// A chain as it stands.
@@ -41,11 +43,33 @@ impl FromIterator<(Table, iptables::Table)> for Observed {
         });
         Self {
             chains: chains.collect(),
+            loopback_is_routed: false,
         }
     }
 }
 
 impl Observed {
+    /// The same where loopback addresses are routed or not, and stay so: the rule against those who would make use
+    /// of that stays too then (CVE-2020-8558).
+    pub fn with_loopback_routed(self, routed: bool) -> Self {
+        Self {
+            loopback_is_routed: routed,
+            ..self
+        }
+    }
+
+    /// Whether a rule of ours or kube-proxy's guards loopback addresses that are routed.
+    pub fn guards_loopback(&self) -> bool {
+        skeleton::all_shared()
+            .filter(|shared| is_firewall(&shared.chain))
+            .any(|shared| self.has(&shared))
+    }
+
+    /// Whether kubelet's chain is needed, whatever we want of it.
+    fn needs_firewall(&self) -> bool {
+        self.loopback_is_routed || self.has_rules_of_kubelet()
+    }
+
     fn has(&self, shared: &Shared) -> bool {
         let wanted = canonical(&shared.rule);
         let rules = self.chains.get(&shared.chain).map(|found| &found.rules);
@@ -99,7 +123,7 @@ pub fn difference(want: &Ruleset, have: &Observed) -> Changes {
     }
     changes.delete = obsolete(&want.shared, have);
     let martians = want.shared.iter().any(|rule| is_firewall(&rule.chain));
-    let spared = martians || have.has_rules_of_kubelet();
+    let spared = martians || have.needs_firewall();
     let gone = have.chains.keys().filter(|chain| {
         (is_ours(chain) && !want.chains.contains_key(chain)) || (is_firewall(chain) && !spared)
     });
@@ -116,18 +140,35 @@ pub fn clean_up(have: &Observed) -> Changes {
     let gone = have.chains.keys().filter(|chain| {
         is_ours(chain)
             || name::OF_IPVS.contains(&chain.name.as_str())
-            || (is_firewall(chain) && !have.has_rules_of_kubelet())
+            || (is_firewall(chain) && !have.needs_firewall())
     });
     remove(gone.cloned().collect(), have, &mut changes);
     changes
 }
 
+/// Whether a change of a table by somebody else can have changed what should stand: something happened to a
+/// chain of ours, or a rule was taken out of one that has rules of ours.
+pub fn is_drift(change: &Change) -> bool {
+    let table = Table::ALL.into_iter().find(|it| it.name() == change.table);
+    let Some(table) = table else {
+        return false;
+    };
+    let Some(name) = &change.chain else {
+        return change.removed;
+    };
+    let chain = table.chain(name.as_str());
+    let shares = || skeleton::all_shared().any(|shared| shared.chain == chain);
+    is_ours(&chain) || (change.removed && shares())
+}
+
 /// Rules of ours in chains of others that are not wanted any more. What leads to kubelet's chain is kubelet's
 /// as well, for as long as it has rules there.
 fn obsolete(want: &[Shared], have: &Observed) -> Vec<Shared> {
-    let of_kubelet = have.has_rules_of_kubelet();
+    let needed = have.needs_firewall();
+    let to_firewall = |shared: &Shared| target(&shared.rule) == Some(name::FIREWALL);
     skeleton::all_shared()
-        .filter(|shared| !(of_kubelet && target(&shared.rule) == Some(name::FIREWALL)))
+        .filter(|shared| !(needed && to_firewall(shared)))
+        .filter(|shared| !(have.loopback_is_routed && is_firewall(&shared.chain)))
         .filter(|shared| !want.contains(shared) && have.has(shared))
         .collect()
 }

@@ -1,0 +1,16 @@
+//! IPVS: virtual servers, whose connections the kernel spreads over real servers (`linux/ip_vs.h`).
+
+mod change;
+mod fake;
+mod handle;
+mod message;
+mod server;
+
+pub use change::Change;
+pub use fake::Fake;
+pub use handle::{CannotOpen, Handle};
+pub use server::{
+    Flags, Forwarding, ObservedReal, RealServer, Timeouts, VirtualAddress, VirtualServer,
+};
+
+pub use crate::conntrack::Protocol;
