@@ -12,6 +12,7 @@ mod http;
 mod inspect;
 mod invalid;
 mod iptables;
+mod load;
 mod localhost;
 mod manifest;
 mod modes;
@@ -21,6 +22,7 @@ mod proxy;
 mod removed;
 mod restart;
 mod server;
+mod switch;
 mod tuning;
 
 use std::{
