@@ -367,7 +367,10 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
             }
         }
     }
-    accounting::remove();
+    // Where one way is left alone, it is in use, and its rules count in them or will.
+    if backends.len() == Backend::ALL.len() {
+        accounting::remove();
+    }
     Ok(removed)
 }
 
