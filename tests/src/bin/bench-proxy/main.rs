@@ -4,6 +4,7 @@
 //! Twenty Services are answered by a real pod, the last by name among them; the endpoints of all others are
 //! nowhere. Each proxy has a node of its own, one after the other.
 
+mod mode;
 mod objects;
 mod run;
 mod site;
@@ -15,6 +16,7 @@ use clap::Parser;
 use lab::Programs;
 
 use crate::{
+    mode::Mode,
     objects::Size,
     run::{Contender, Figures, measure},
 };
@@ -32,6 +34,9 @@ struct Arguments {
     /// kube-proxy, to be measured too.
     #[arg(long)]
     kube_proxy: Option<PathBuf>,
+    /// How Services are served.
+    #[arg(long, value_name = "MODE", default_value = "nftables")]
+    mode: Mode,
     /// How many changes in all; the figures after the first tenth are printed too.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     changes: u32,
@@ -56,7 +61,8 @@ fn main() -> Result<()> {
     let mut columns = Vec::new();
     for size in &arguments.size {
         for contender in &contenders {
-            let figures = measure(contender, *size, columns.len(), arguments.changes);
+            let number = columns.len();
+            let figures = measure(contender, arguments.mode, *size, number, arguments.changes);
             let figures =
                 figures.with_context(|| format!("{} at {size}", contender.program.display()))?;
             columns.push((format!("{size} {}", contender.name), figures));
@@ -79,12 +85,14 @@ fn print(columns: &[(String, Figures)], changes: u32) {
 fn rows(changes: u32) -> Vec<Row> {
     vec![
         (
-            "P1: an endpoint changes until a client reaches the new one, median / longest".into(),
+            "P1, P4, P5: an endpoint changes until a client reaches the new one, median / longest"
+                .into(),
             |it| format!("{} / {}", median(&it.changes), longest(&it.changes)),
         ),
-        ("P2: start until the last Service answers".into(), |it| {
-            milliseconds(it.start)
-        }),
+        (
+            "P2, P6: start until the last Service answers".into(),
+            |it| milliseconds(it.start),
+        ),
         ("P3: resident after the start".into(), |it| {
             mebibytes(it.memory)
         }),

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use lab::apiserver::{ApiServer, Options};
 
 use crate::{
+    mode::Mode,
     objects::{self, NAMESPACE, PORT, Size, TARGET},
     site::{Pod, Site, ask},
 };
@@ -74,6 +75,7 @@ struct Running(Child);
 /// Measures a proxy on a cluster of a size.
 pub fn measure(
     contender: &Contender<'_>,
+    mode: Mode,
     size: Size,
     number: usize,
     changes: u32,
@@ -86,7 +88,7 @@ pub fn measure(
     fill(&server, size)?;
     let directory = tempfile::Builder::new().prefix("tweed-bench-").tempdir()?;
     let started = Instant::now();
-    let proxy = Running::start(contender, &site, &server, directory.path())?;
+    let proxy = Running::start(contender, mode, &site, &server, directory.path())?;
     let run = Run {
         size,
         site,
@@ -229,6 +231,7 @@ impl Run {
 impl Running {
     fn start(
         contender: &Contender<'_>,
+        mode: Mode,
         site: &Site,
         server: &ApiServer,
         directory: &Path,
@@ -240,7 +243,7 @@ impl Running {
         command
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            .args(["--hostname-override", NODE, "--proxy-mode", "nftables"])
+            .args(["--hostname-override", NODE])
             .args([
                 "--cluster-cidr",
                 "10.0.0.0/8",
@@ -250,6 +253,7 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        mode.choose(&mut command, directory)?;
         site.node.spawn(&mut command).map(Self)
     }
 
