@@ -15,6 +15,7 @@ use clap::{Args, Parser};
 use kernel::{Family, nft::Handle};
 
 use crate::{
+    dataplane::Mode,
     model::{Here, Protocol},
     options::Options,
     plan::{explain::Packet, frontends, nftables::Plan},
@@ -93,6 +94,12 @@ pub enum Error {
     /// Sender and destination are of different families.
     #[error("{0} can't send to {1}: one is IPv4 and the other IPv6")]
     Families(IpAddr, IpAddr),
+    /// There are no words for IPVS mode.
+    #[error(
+        "mode: ipvs: {0} knows the tables of nftables mode alone; ipvsadm -Ln, ip address show dev kube-ipvs0 and \
+         nft list table ip tweed-ipvs show what stands"
+    )]
+    Ipvs(&'static str),
     /// What was found can't be printed.
     #[error("print: {0}")]
     Print(#[from] io::Error),
@@ -121,7 +128,7 @@ impl Inspection {
                 list::print(&objects, *json, out)?;
                 Ok(Finding::Fine)
             }
-            Self::Diff { options } => diff(&Objects::read(options)?, out),
+            Self::Diff { options } => diff(&objects_but_of_ipvs(options, "diff")?, out),
             Self::Explain(explain) => {
                 explain.run(out)?;
                 Ok(Finding::Fine)
@@ -143,7 +150,7 @@ impl Explain {
             destination: socket,
             protocol,
         };
-        let objects = Objects::read(&self.options)?;
+        let objects = objects_but_of_ipvs(&self.options, "explain")?;
         let found = explain::explain(&objects, &packet)?;
         if self.json {
             writeln!(out, "{}", serde_json::json!(found))?;
@@ -167,6 +174,15 @@ impl FromStr for Destination {
             .zip(protocol)
             .map(|(socket, protocol)| Self { socket, protocol })
             .ok_or_else(|| NoDestination(text.to_owned()))
+    }
+}
+
+/// All objects for a command that does not know IPVS mode.
+fn objects_but_of_ipvs(options: &Options, command: &'static str) -> Result<Objects, Error> {
+    let objects = Objects::read(options)?;
+    match objects.mode {
+        Mode::Ipvs(_) => Err(Error::Ipvs(command)),
+        Mode::Nftables | Mode::Iptables(_) => Ok(objects),
     }
 }
 
