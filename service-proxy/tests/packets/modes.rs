@@ -9,7 +9,7 @@ use std::{
 use crate::proxy::{MODE, Mode};
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 19] = [
+const OF_NFTABLES: [&str; 20] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
