@@ -134,7 +134,12 @@ impl Proxy {
 
     /// Runs it with options that it can't run with; answers with what it says.
     pub fn fail_with(network: &Network, options: &[&str]) -> String {
-        let mut command = daemon(Mode::of_run(), network, options);
+        Self::fail_in(Mode::of_run(), network, options)
+    }
+
+    /// The same, in a mode of its own.
+    pub fn fail_in(mode: Mode, network: &Network, options: &[&str]) -> String {
+        let mut command = daemon(mode, network, options);
         let output = network
             .namespace(Place::Node)
             .run(|| command.output())
