@@ -1,6 +1,7 @@
 //! Looking at Services and at the kernel without changing anything: `list`, `diff` and `explain`.
 
 mod explain;
+mod iptables;
 mod list;
 mod source;
 mod text;
@@ -15,6 +16,7 @@ use clap::{Args, Parser};
 use kernel::{Family, nft::Handle};
 
 use crate::{
+    dataplane::{Failure, Mode},
     model::{Here, Protocol},
     options::Options,
     plan::{explain::Packet, frontends, nftables::Plan},
@@ -39,7 +41,7 @@ pub enum Inspection {
         #[arg(long)]
         json: bool,
     },
-    /// Prints what would have to be changed in the kernel, as nft would take it, and changes nothing; ends
+    /// Prints what would have to be changed in the kernel, as nft or iptables-restore would take it, and changes nothing; ends
     /// with 1 if that is something.
     Diff {
         /// Where Services come from, and how they are served.
@@ -90,6 +92,9 @@ pub enum Error {
     /// The kernel can't be looked at.
     #[error("{0}; it takes CAP_NET_ADMIN to look at it")]
     Kernel(#[from] kernel::Error),
+    /// The tables of iptables can't be looked at.
+    #[error("{0}; {advice}", advice = .0.advice())]
+    Iptables(#[from] Failure),
     /// Sender and destination are of different families.
     #[error("{0} can't send to {1}: one is IPv4 and the other IPv6")]
     Families(IpAddr, IpAddr),
@@ -121,7 +126,13 @@ impl Inspection {
                 list::print(&objects, *json, out)?;
                 Ok(Finding::Fine)
             }
-            Self::Diff { options } => diff(&Objects::read(options)?, out),
+            Self::Diff { options } => {
+                let objects = Objects::read(options)?;
+                match objects.mode {
+                    Mode::Nftables => diff(&objects, out),
+                    Mode::Iptables(mode) => iptables::diff(&objects, mode, out),
+                }
+            }
             Self::Explain(explain) => {
                 explain.run(out)?;
                 Ok(Finding::Fine)

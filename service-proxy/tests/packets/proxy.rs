@@ -146,9 +146,15 @@ impl Proxy {
 
     /// Runs one of the commands that change nothing, on the node and by its manifests unless others are named.
     pub fn inspect(network: &Network, arguments: &[&str]) -> Output {
+        Self::inspect_in(Mode::of_run(), network, arguments)
+    }
+
+    /// The same in a mode.
+    pub fn inspect_in(mode: Mode, network: &Network, arguments: &[&str]) -> Output {
         let mut command = program();
         command
             .args(arguments)
+            .args(mode.options())
             .args(["--hostname-override", "node"]);
         if !arguments.contains(&"--manifests") {
             command.arg("--manifests").arg(network.manifests());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
+mod kubelet;
 mod kustomize;
 
 use std::path::{Path, PathBuf};
