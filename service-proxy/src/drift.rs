@@ -1,5 +1,7 @@
 //! What others change in our tables, to be repaired at once.
 
+mod addresses;
+
 use std::{
     io,
     sync::{
@@ -11,23 +13,23 @@ use std::{
 use kernel::nft;
 use tokio::io::unix::AsyncFd;
 
-use crate::{
-    plan::{iptables, nftables::TABLE},
-    report,
-};
+use crate::{plan::iptables, report};
 
-/// Tells when somebody else changes a table of ours.
+pub use addresses::{AddressDrift, Bound};
+
+/// Tells when somebody else changes a table of ours, or addresses.
 #[derive(Debug)]
 pub struct Drift {
     monitor: AsyncFd<nft::Monitor>,
     watched: Watched,
+    addresses: Option<AddressDrift>,
 }
 
-/// What is watched.
+/// What is watched of nftables.
 #[derive(Debug)]
 enum Watched {
-    /// Our own table of nftables.
-    Own,
+    /// A table of our own.
+    Table(&'static str),
     /// The chains of iptables mode; this is set when one of them is changed.
     Chains(Arc<AtomicBool>),
 }
@@ -46,12 +48,12 @@ pub enum CannotWatch {
 // === impl Drift ===
 
 impl Drift {
-    /// Watches for what others than `ours` change; what has changed before is not told.
+    /// Watches for what others than `ours` change in a table; what has changed before is not told.
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
-    pub fn open(ours: &nft::Handle) -> Result<Self, CannotWatch> {
-        Self::watch(ours, Watched::Own)
+    pub fn open(ours: &nft::Handle, table: &'static str) -> Result<Self, CannotWatch> {
+        Self::watch(ours, Watched::Table(table))
     }
 
     /// The same of the chains of iptables mode in nf_tables; sets `disturbed` when one is changed.
@@ -74,20 +76,29 @@ impl Drift {
         Ok(Self {
             monitor: AsyncFd::new(monitor)?,
             watched,
+            addresses: None,
         })
     }
 
-    /// Waits for a change of one of our tables, or for more changes than could be looked at. May be dropped
-    /// while it waits.
+    /// Watches addresses too.
+    pub fn with_addresses(self, addresses: AddressDrift) -> Self {
+        Self {
+            addresses: Some(addresses),
+            ..self
+        }
+    }
+
+    /// Waits for a change of one of our tables or of addresses, or for more changes than could be looked at. May
+    /// be dropped while it waits.
     pub async fn next(&mut self) {
         loop {
-            match self.monitor.readable_mut().await {
-                Ok(mut guard) => guard.clear_ready(),
-                // Only when the runtime ends.
-                Err(_) => std::future::pending().await,
-            }
-            if self.take() {
-                return;
+            tokio::select! {
+                () = ready(&mut self.monitor) => {
+                    if self.take() {
+                        return;
+                    }
+                }
+                () = changed(&mut self.addresses) => return,
             }
         }
     }
@@ -96,7 +107,7 @@ impl Drift {
     fn take(&mut self) -> bool {
         let monitor = self.monitor.get_mut();
         let changed = match &self.watched {
-            Watched::Own => monitor.changed(TABLE).map(|families| !families.is_empty()),
+            Watched::Table(table) => monitor.changed(table).map(|families| !families.is_empty()),
             Watched::Chains(_) => monitor
                 .changes()
                 .map(|changes| changes.is_none_or(|them| them.iter().any(iptables::is_drift))),
@@ -109,5 +120,21 @@ impl Drift {
             disturbed.store(true, Ordering::Relaxed);
         }
         changed
+    }
+}
+
+/// Waits until there is something to read.
+async fn ready<M: std::os::fd::AsRawFd>(monitor: &mut AsyncFd<M>) {
+    match monitor.readable_mut().await {
+        Ok(mut guard) => guard.clear_ready(),
+        // Only when the runtime ends.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn changed(addresses: &mut Option<AddressDrift>) {
+    match addresses {
+        Some(addresses) => addresses.next().await,
+        None => std::future::pending().await,
     }
 }

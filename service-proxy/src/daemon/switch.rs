@@ -44,7 +44,7 @@ impl Daemon {
         if switched && let Err(why) = self.switch(&settings) {
             let why = why.to_string();
             if told.as_ref() != Some(&why) {
-                report::not_switched(settings.mode, self.settings.mode, &why);
+                report::not_switched(&settings.mode, &self.settings.mode, &why);
             }
             self.deferred = Some(Deferred {
                 configuration,
@@ -55,7 +55,7 @@ impl Daemon {
             return;
         }
         report::reloaded(&self.settings, &settings);
-        let configuration = effective(configuration, settings.mode);
+        let configuration = effective(configuration, &settings.mode);
         self.adopt(settings);
         self.configuration.send_replace(configuration);
         self.remove_others();
@@ -80,7 +80,7 @@ impl Daemon {
         }
         self.loopback_ports.settle();
         self.others_at = match self.settings.mode.remove_others(&*self.dataplane) {
-            Ok(()) => None,
+            Ok(all) => (!all).then(|| self.next_attempt()),
             Err(failure) => {
                 report::others_remain(&failure);
                 Some(self.next_attempt())
@@ -98,15 +98,15 @@ impl Daemon {
     fn switch(&mut self, settings: &Settings) -> Result<(), NotSwitched> {
         let rules = |family| settings.rules(family);
         let mut next = settings.mode.open(&self.node, rules)?;
-        if self.starting || settings.mode.is_kin(self.settings.mode) {
+        if self.starting || settings.mode.is_kin(&self.settings.mode) {
             // It takes over what stands, and what it can't do now is done as after any failure.
             self.pending.extend(self.all_services());
             self.watching = false;
         } else {
-            match self.hand_over(&mut *next, settings.mode) {
+            match self.hand_over(&mut *next, &settings.mode) {
                 Ok(drift) => self.drift = drift,
                 Err(why) => {
-                    undo(settings.mode);
+                    undo(&settings.mode);
                     return Err(why);
                 }
             }
@@ -124,7 +124,7 @@ impl Daemon {
     fn hand_over(
         &mut self,
         next: &mut dyn Dataplane,
-        mode: Mode,
+        mode: &Mode,
     ) -> Result<Option<Drift>, NotSwitched> {
         let services = self.all_services().collect();
         let started = Instant::now();
@@ -147,7 +147,7 @@ impl Daemon {
 }
 
 /// Takes back what a mode has done that has not taken over.
-fn undo(mode: Mode) {
+fn undo(mode: &Mode) {
     if let Err(failure) = mode.clean_up() {
         tracing::warn!(
             "mode: remove what {} has got already: {failure}; it is removed when it is tried again and fails, or \

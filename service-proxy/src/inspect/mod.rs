@@ -1,6 +1,7 @@
 //! Looking at Services and at the kernel without changing anything: `list`, `diff` and `explain`.
 
 mod explain;
+mod iptables;
 mod list;
 mod source;
 mod text;
@@ -15,6 +16,7 @@ use clap::{Args, Parser};
 use kernel::{Family, nft::Handle};
 
 use crate::{
+    dataplane::{Failure, Mode},
     model::{Here, Protocol},
     options::Options,
     plan::{explain::Packet, frontends, nftables::Plan},
@@ -39,7 +41,7 @@ pub enum Inspection {
         #[arg(long)]
         json: bool,
     },
-    /// Prints what would have to be changed in the kernel, as nft would take it, and changes nothing; ends
+    /// Prints what would have to be changed in the kernel, as nft or iptables-restore would take it, and changes nothing; ends
     /// with 1 if that is something.
     Diff {
         /// Where Services come from, and how they are served.
@@ -90,9 +92,18 @@ pub enum Error {
     /// The kernel can't be looked at.
     #[error("{0}; it takes CAP_NET_ADMIN to look at it")]
     Kernel(#[from] kernel::Error),
+    /// The tables of iptables can't be looked at.
+    #[error("{0}; {advice}", advice = .0.advice())]
+    Iptables(#[from] Failure),
     /// Sender and destination are of different families.
     #[error("{0} can't send to {1}: one is IPv4 and the other IPv6")]
     Families(IpAddr, IpAddr),
+    /// There are no words for IPVS mode.
+    #[error(
+        "mode: ipvs: {0} knows the tables of nftables mode alone; ipvsadm -Ln, ip address show dev kube-ipvs0 and \
+         nft list table ip tweed-ipvs show what stands"
+    )]
+    Ipvs(&'static str),
     /// What was found can't be printed.
     #[error("print: {0}")]
     Print(#[from] io::Error),
@@ -121,7 +132,14 @@ impl Inspection {
                 list::print(&objects, *json, out)?;
                 Ok(Finding::Fine)
             }
-            Self::Diff { options } => diff(&Objects::read(options)?, out),
+            Self::Diff { options } => {
+                let objects = Objects::read(options)?;
+                match objects.mode {
+                    Mode::Nftables => diff(&objects, out),
+                    Mode::Iptables(mode) => iptables::diff(&objects, mode, out),
+                    Mode::Ipvs(_) => Err(Error::Ipvs("diff")),
+                }
+            }
             Self::Explain(explain) => {
                 explain.run(out)?;
                 Ok(Finding::Fine)
@@ -144,6 +162,9 @@ impl Explain {
             protocol,
         };
         let objects = Objects::read(&self.options)?;
+        if let Mode::Ipvs(_) = objects.mode {
+            return Err(Error::Ipvs("explain"));
+        }
         let found = explain::explain(&objects, &packet)?;
         if self.json {
             writeln!(out, "{}", serde_json::json!(found))?;

@@ -6,6 +6,7 @@ use kernel::Family;
 
 use crate::{
     daemon::SourceSettings,
+    dataplane::Mode,
     model::Catalogue,
     options::{self, Options},
     plan::nftables::{NodeRules, Surroundings},
@@ -28,6 +29,8 @@ pub struct Objects {
     pub node: String,
     /// What objects say of the node and of networks.
     pub around: Surroundings,
+    /// What Services are turned into.
+    pub mode: Mode,
     rules: [NodeRules; 2],
 }
 
@@ -83,6 +86,7 @@ impl Objects {
             node,
             rules: Family::ALL.map(|family| settings.rules(family).settled(family, &around)),
             around,
+            mode: settings.mode,
         })
     }
 

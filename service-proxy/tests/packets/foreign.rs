@@ -21,11 +21,12 @@ use serde_json::{Value, json};
 
 use crate::{
     assert_served, eventually,
-    hot_switch::{is_alone, keep_asking},
+    hot_switch::keep_asking,
     http,
+    load::End,
     network::{CLUSTER_CIDR, Network, Place},
     proxy::{MODE, Mode, Proxy},
-    restart::End,
+    switch::is_alone,
     web,
 };
 

@@ -30,6 +30,8 @@ pub enum Mode {
     Nft,
     /// iptables, in the older tables.
     Legacy,
+    /// The virtual servers of the kernel, which not every kernel has.
+    Ipvs,
 }
 
 /// A running proxy that ends when it is dropped.
@@ -47,6 +49,7 @@ impl Mode {
             Err(_) => Self::Nftables,
             Ok("iptables-nft") => Self::Nft,
             Ok("iptables-legacy") => Self::Legacy,
+            Ok("ipvs") => Self::Ipvs,
             Ok(other) => panic!("{MODE}={other}"),
         }
     }
@@ -54,20 +57,25 @@ impl Mode {
     /// The backend of iptables as its option and programs name it.
     pub fn backend(self) -> Option<&'static str> {
         match self {
-            Self::Nftables => None,
+            Self::Nftables | Self::Ipvs => None,
             Self::Nft => Some("nft"),
             Self::Legacy => Some("legacy"),
         }
     }
 
-    fn options(self) -> Vec<String> {
-        match self.backend() {
-            None => vec!["--proxy-mode".into(), "nftables".into()],
-            Some(backend) => vec![
-                "--proxy-mode=iptables".into(),
-                format!("--iptables-backend={backend}"),
-            ],
+    /// What the configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Nft | Self::Legacy => "iptables",
+            Self::Ipvs => "ipvs",
         }
+    }
+
+    fn options(self) -> Vec<String> {
+        let mode = format!("--proxy-mode={}", self.name());
+        let backend = self.backend().map(|it| format!("--iptables-backend={it}"));
+        [mode].into_iter().chain(backend).collect()
     }
 }
 
@@ -126,7 +134,12 @@ impl Proxy {
 
     /// Runs it with options that it can't run with; answers with what it says.
     pub fn fail_with(network: &Network, options: &[&str]) -> String {
-        let mut command = daemon(Mode::of_run(), network, options);
+        Self::fail_in(Mode::of_run(), network, options)
+    }
+
+    /// The same, in a mode of its own.
+    pub fn fail_in(mode: Mode, network: &Network, options: &[&str]) -> String {
+        let mut command = daemon(mode, network, options);
         let output = network
             .namespace(Place::Node)
             .run(|| command.output())
@@ -138,9 +151,15 @@ impl Proxy {
 
     /// Runs one of the commands that change nothing, on the node and by its manifests unless others are named.
     pub fn inspect(network: &Network, arguments: &[&str]) -> Output {
+        Self::inspect_in(Mode::of_run(), network, arguments)
+    }
+
+    /// The same in a mode.
+    pub fn inspect_in(mode: Mode, network: &Network, arguments: &[&str]) -> Output {
         let mut command = program();
         command
             .args(arguments)
+            .args(mode.options())
             .args(["--hostname-override", "node"]);
         if !arguments.contains(&"--manifests") {
             command.arg("--manifests").arg(network.manifests());
