@@ -130,8 +130,8 @@ struct Daemon {
     drift: Option<Drift>,
     /// Whether it is known if that can be watched.
     watching: bool,
-    /// Until what other modes have left has been removed.
-    others_remain: bool,
+    /// Until what other modes have left has been removed: when to do that.
+    others_at: Option<Instant>,
     deferred: Option<Deferred>,
     /// How many attempts have failed in a row.
     failures: u32,
@@ -197,7 +197,7 @@ impl Daemon {
             starting: true,
             drift: None,
             watching: false,
-            others_remain: true,
+            others_at: Some(Instant::now()),
             deferred: None,
             failures: 0,
             free_at: Instant::now(),

@@ -19,6 +19,8 @@ pub(super) struct Deferred {
     settings: Settings,
     /// Why; told once.
     told: String,
+    /// Not before.
+    again_at: Instant,
 }
 
 /// Why another mode could not take over.
@@ -48,6 +50,7 @@ impl Daemon {
                 configuration,
                 settings,
                 told: why,
+                again_at: self.next_attempt(),
             });
             return;
         }
@@ -60,7 +63,8 @@ impl Daemon {
 
     /// Tries once more what could not be put in force.
     pub(super) fn retry_deferred(&mut self) {
-        if let Some(deferred) = &self.deferred {
+        let due = |it: &&Deferred| it.again_at <= Instant::now();
+        if let Some(deferred) = self.deferred.as_ref().filter(due) {
             let (configuration, settings) =
                 (deferred.configuration.clone(), deferred.settings.clone());
             self.put_in_force(configuration, settings);
@@ -70,14 +74,24 @@ impl Daemon {
     /// Removes what other modes have left, if that is still to be done. What this program serves by itself is
     /// there by then.
     pub(super) fn remove_others(&mut self) {
-        if self.starting || !self.others_remain {
+        let due = self.others_at.is_some_and(|at| at <= Instant::now());
+        if self.starting || !due {
             return;
         }
         self.loopback_ports.settle();
-        match self.settings.mode.remove_others(&*self.dataplane) {
-            Ok(all) => self.others_remain = !all,
-            Err(failure) => report::others_remain(&failure),
-        }
+        self.others_at = match self.settings.mode.remove_others(&*self.dataplane) {
+            Ok(all) => (!all).then(|| self.next_attempt()),
+            Err(failure) => {
+                report::others_remain(&failure);
+                Some(self.next_attempt())
+            }
+        };
+    }
+
+    /// When to try again what is tried every sync period: what others change makes everything be looked at in
+    /// between.
+    fn next_attempt(&self) -> Instant {
+        Instant::now() + self.settings.sync_period / 2
     }
 
     /// Lets the mode of some settings take over.
@@ -99,7 +113,7 @@ impl Daemon {
             self.watching = true;
         }
         self.dataplane = next;
-        self.others_remain = true;
+        self.others_at = Some(Instant::now());
         self.failures = 0;
         self.look_at = Instant::now();
         Ok(())
