@@ -122,6 +122,8 @@ impl Site {
             "{rules}"
         );
         assert!(sh("ip route show dev flannel.1").contains("proto 84"));
+        let said = log(machine, "flannel-agent");
+        assert!(said.contains("-24 is renewed"), "{said}");
         assert!(sh("systemctl is-active flannel-agent service-proxy").is_empty());
     }
 
