@@ -4,7 +4,7 @@ set -eu
 
 # gcc: the linker. protobuf-compiler: builds etcd's client. The others are run by the lab and by tests; curl is what
 # `make demo KEEP=1` tells to try.
-packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl curl"
+packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl curl jq"
 
 missing=
 for package in $packages; do

@@ -6,6 +6,7 @@
 
 mod backend;
 mod error;
+mod legacy;
 mod native;
 mod program;
 mod rule;
@@ -13,6 +14,7 @@ mod table;
 
 pub use backend::{Backend, in_use};
 pub use error::{Error, Result};
+pub use legacy::{TableSize, table_size};
 pub use native::NativeTables;
 pub use program::Iptables;
 pub use rule::words;

@@ -173,9 +173,13 @@ fn the_configuration_in_force_is_told() {
     let told = get(&network, METRICS, "/configz");
     assert_eq!(told.status, 200);
     let told = &told.json()["kubeproxy.config.k8s.io"];
-    assert_eq!(told["mode"], "nftables");
-    assert_eq!(told["clusterCIDR"], CLUSTER_CIDR);
-    assert_eq!(told["nftables"]["syncPeriod"], "500ms");
+    assert_eq!(told["Mode"], "nftables");
+    let networks: Vec<_> = CLUSTER_CIDR.split(',').collect();
+    assert_eq!(
+        told["DetectLocal"]["ClusterCIDRs"],
+        serde_json::json!(networks)
+    );
+    assert_eq!(told["SyncPeriod"], "500ms");
     assert_eq!(get(&network, METRICS, "/debug/pprof/").status, 404);
 }
 

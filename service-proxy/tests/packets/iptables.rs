@@ -1,8 +1,9 @@
 //! iptables mode where it differs from nftables: what people see, who else writes there, and changes of mode.
 
 use std::{
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use kernel::Family;
@@ -37,6 +38,23 @@ pub fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> S
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments}: {said}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Empties a table at once.
+fn flush(network: &Network, mode: Mode, table: &str) {
+    let program = format!("iptables-{}-restore", mode.backend().unwrap());
+    let run = || {
+        let mut child = Command::new(&program)
+            .arg("--wait")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        write!(stdin, "*{table}\nCOMMIT\n").unwrap();
+        drop(stdin);
+        child.wait().unwrap()
+    };
+    assert!(network.namespace(Place::Node).run(run).unwrap().success());
 }
 
 /// The chain that the first rule of a listing with some word leads to.
@@ -106,22 +124,16 @@ fn a_flush_is_noticed_and_others_are_left_alone() {
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
         run("-t mangle -N KUBE-KUBELET-CANARY");
         let mut proxy = start(mode, &network, &[]);
-        for flush in [
-            &["-t nat -F", "-t nat -X"][..],
-            &["-t filter -F", "-t filter -X"],
-            &["-t mangle -X KUBE-PROXY-CANARY"],
-        ] {
+        for table in ["nat", "filter", "mangle"] {
             let repaired = proxy.log().matches("repaired").count();
-            for command in flush {
-                run(command);
-            }
-            eventually(flush[0], || {
-                proxy.log().matches("repaired").count() > repaired
-            });
+            flush(&network, mode, table);
+            eventually(table, || proxy.log().matches("repaired").count() > repaired);
+            run("-t mangle -S KUBE-PROXY-CANARY");
             assert_served(&network, Place::Client, to, false);
         }
         run("-t nat -N THEIRS");
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
+        run("-t mangle -N KUBE-KUBELET-CANARY");
         proxy.terminate();
         assert_served(&network, Place::Client, to, false);
         assert!(Proxy::clean_up(&network).success());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::iptables;
+use kernel::{iptables, nft::Change};
 
 use super::{
     canonical::{canonical, target},
@@ -144,6 +144,21 @@ pub fn clean_up(have: &Observed) -> Changes {
     });
     remove(gone.cloned().collect(), have, &mut changes);
     changes
+}
+
+/// Whether a change of a table by somebody else can have changed what should stand: something happened to a
+/// chain of ours, or a rule was taken out of one that has rules of ours.
+pub fn is_drift(change: &Change) -> bool {
+    let table = Table::ALL.into_iter().find(|it| it.name() == change.table);
+    let Some(table) = table else {
+        return false;
+    };
+    let Some(name) = &change.chain else {
+        return change.removed;
+    };
+    let chain = table.chain(name.as_str());
+    let shares = || skeleton::all_shared().any(|shared| shared.chain == chain);
+    is_ours(&chain) || (change.removed && shares())
 }
 
 /// Rules of ours in chains of others that are not wanted any more. What leads to kubelet's chain is kubelet's
