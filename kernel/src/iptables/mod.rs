@@ -9,6 +9,7 @@ mod error;
 mod legacy;
 mod native;
 mod program;
+mod recent;
 mod rule;
 mod table;
 
@@ -17,5 +18,6 @@ pub use error::{Error, Result};
 pub use legacy::{TableSize, table_size};
 pub use native::NativeTables;
 pub use program::Iptables;
+pub use recent::recent;
 pub use rule::words;
 pub use table::{Chain, Table};

@@ -19,9 +19,9 @@ use crate::{
 };
 
 const HEALTH: &str = "127.0.0.1:10256";
-const METRICS: &str = "127.0.0.1:10249";
+pub const METRICS: &str = "127.0.0.1:10249";
 
-fn get(network: &Network, at: &str, path: &str) -> http::Response {
+pub fn get(network: &Network, at: &str, path: &str) -> http::Response {
     let at: SocketAddr = at.parse().unwrap();
     http::get(network, Place::Node, at, path).unwrap()
 }

@@ -12,6 +12,7 @@ mod http;
 mod inspect;
 mod invalid;
 mod iptables;
+mod ipvs;
 mod load;
 mod localhost;
 mod manifest;

@@ -134,7 +134,12 @@ impl Proxy {
 
     /// Runs it with options that it can't run with; answers with what it says.
     pub fn fail_with(network: &Network, options: &[&str]) -> String {
-        let mut command = daemon(Mode::of_run(), network, options);
+        Self::fail_in(Mode::of_run(), network, options)
+    }
+
+    /// The same, in a mode of its own.
+    pub fn fail_in(mode: Mode, network: &Network, options: &[&str]) -> String {
+        let mut command = daemon(mode, network, options);
         let output = network
             .namespace(Place::Node)
             .run(|| command.output())
@@ -146,9 +151,15 @@ impl Proxy {
 
     /// Runs one of the commands that change nothing, on the node and by its manifests unless others are named.
     pub fn inspect(network: &Network, arguments: &[&str]) -> Output {
+        Self::inspect_in(Mode::of_run(), network, arguments)
+    }
+
+    /// The same in a mode.
+    pub fn inspect_in(mode: Mode, network: &Network, arguments: &[&str]) -> Output {
         let mut command = program();
         command
             .args(arguments)
+            .args(mode.options())
             .args(["--hostname-override", "node"]);
         if !arguments.contains(&"--manifests") {
             command.arg("--manifests").arg(network.manifests());

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The interface that IPVS mode makes.
-const INTERFACE: &str = "kube-ipvs0";
+pub const INTERFACE: &str = "kube-ipvs0";
 
 /// Whether nothing of the other modes is there. While loopback addresses are routed, what guards them stays.
 pub fn is_alone(network: &Network, mode: Mode) -> bool {

@@ -18,6 +18,15 @@ pub fn ensure() -> bool {
     made.is_ok()
 }
 
+/// Whether they are there.
+pub fn are_there() -> bool {
+    let asked = Handle::open().and_then(|mut handle| {
+        let mut names = OBJECTS.into_iter();
+        names.try_fold(true, |all, name| Ok(all && handle.packets(name)?.is_some()))
+    });
+    asked.unwrap_or(false)
+}
+
 /// Removes them, but those that rules of others count in.
 pub fn remove() {
     for name in OBJECTS {

@@ -97,6 +97,35 @@ impl Default for IptablesMode {
     }
 }
 
+impl IptablesMode {
+    /// The kind of tables, or the one that the node uses.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn backend(self) -> iptables::Result<Backend> {
+        self.backend.map_or_else(in_use, Ok)
+    }
+
+    /// What of a family's rules is the same for all Services, with or without accounting objects.
+    fn settings(self, family: Family, node: NodeRules, accounting: bool) -> Settings {
+        // Where it can't be read yet, it is as the kernel has it at first.
+        let liberal = sysctl::get(TCP_BE_LIBERAL).is_ok_and(|value| value != "0");
+        Settings {
+            family,
+            node,
+            dispatch: self.dispatch,
+            localhost_node_ports: self.localhost_node_ports,
+            drop_invalid: !liberal && !self.tcp_be_liberal,
+            accounting,
+        }
+    }
+
+    /// The same as a program would have it that runs now.
+    pub fn settings_now(self, family: Family, node: NodeRules) -> Settings {
+        self.settings(family, node, accounting::are_there())
+    }
+}
+
 // === impl Tables ===
 
 impl Tables {
@@ -110,24 +139,12 @@ impl Tables {
         mode: IptablesMode,
         mut rules: impl FnMut(Family) -> NodeRules,
     ) -> Result<Self, Failure> {
-        let backend = match mode.backend {
-            Some(backend) => backend,
-            None => in_use()?,
-        };
+        let backend = mode.backend()?;
         let accounting = accounting::ensure();
         let mut families = Vec::new();
         let mut missing = None;
-        // Where it can't be read yet, it is as the kernel has it at first.
-        let liberal = sysctl::get(TCP_BE_LIBERAL).is_ok_and(|value| value != "0");
         for family in Family::ALL {
-            let settings = Settings {
-                family,
-                node: rules(family),
-                dispatch: mode.dispatch,
-                localhost_node_ports: mode.localhost_node_ports,
-                drop_invalid: !liberal && !mode.tcp_be_liberal,
-                accounting,
-            };
+            let settings = mode.settings(family, rules(family), accounting);
             match Iptables::find(family, backend) {
                 Ok(programs) => families.push(FamilyTables::new(programs, settings)),
                 Err(error @ Error::Missing { .. }) => missing = Some(error),
@@ -304,6 +321,10 @@ impl FamilyTables {
         if self.plan.settings().serves_loopback() {
             sysctl::set(ROUTE_LOCALNET, "1")?;
         }
+        if self.plan.settings().accounting {
+            // Those that no rule counts in yet can be removed by others.
+            accounting::ensure();
+        }
         let observed = way.read(&self.programs)?;
         let ruleset = self.plan.ruleset();
         let counts = Table::ALL.map(|table| (table, ruleset.rules(table)));
@@ -341,6 +362,15 @@ impl FamilyTables {
     }
 }
 
+/// Reads the tables of a family of some kind; changes nothing.
+///
+/// # Errors
+/// If they can't be read.
+pub fn read(family: Family, backend: Backend) -> Result<Observed, Failure> {
+    let programs = Iptables::find(family, backend)?;
+    Ok(Way::open(backend)?.read(&programs)?)
+}
+
 /// Removes everything of iptables mode, ours and kube-proxy's, by either way into the kernel or by one of them;
 /// answers with where there was something. What is not installed has nothing. While loopback addresses are routed,
 /// the rule that guards them stays.
@@ -367,7 +397,10 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
             }
         }
     }
-    accounting::remove();
+    // Where one way is left alone, it is in use, and its rules count in them or will.
+    if backends.len() == Backend::ALL.len() {
+        accounting::remove();
+    }
     Ok(removed)
 }
 

@@ -72,11 +72,15 @@ impl Observed {
 
     fn has(&self, shared: &Shared) -> bool {
         let wanted = canonical(&shared.rule);
-        let rules = self.chains.get(&shared.chain).map(|found| &found.rules);
-        rules
-            .into_iter()
-            .flatten()
-            .any(|rule| canonical(rule) == wanted)
+        let mut rules = self.rules(&shared.chain).iter();
+        rules.any(|rule| canonical(rule) == wanted)
+    }
+
+    /// The rules of a chain; none if it is not there.
+    pub(super) fn rules(&self, chain: &ChainId) -> &[String] {
+        self.chains
+            .get(chain)
+            .map_or(&[], |found| found.rules.as_slice())
     }
 
     /// Whether there is more in kubelet's chain than what we put there.

@@ -9,6 +9,7 @@ mod canonical;
 mod chains;
 mod difference;
 mod entries;
+mod involved;
 mod name;
 mod rule;
 mod ruleset;
@@ -31,6 +32,7 @@ use super::{
 use crate::model::{ObjectName, Protocol};
 
 pub use difference::{Observed, clean_up, difference, is_drift};
+pub use involved::Involved;
 pub use name::{CANARY, INVALID_DROPPED, LOCALHOST_ACCEPTED};
 pub use ruleset::{ChainId, Chains, Changes, Ruleset, Shared, Table};
 pub use service_port::ServicePort;

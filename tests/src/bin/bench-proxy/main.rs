@@ -87,12 +87,14 @@ fn print(columns: &[(String, Figures)], changes: u32) {
 fn rows(changes: u32) -> Vec<Row> {
     vec![
         (
-            "P1: an endpoint changes until a client reaches the new one, median / longest".into(),
+            "P1, P4, P5: an endpoint changes until a client reaches the new one, median / longest"
+                .into(),
             |it| format!("{} / {}", median(&it.changes), longest(&it.changes)),
         ),
-        ("P2: start until the last Service answers".into(), |it| {
-            milliseconds(it.start)
-        }),
+        (
+            "P2, P6: start until the last Service answers".into(),
+            |it| milliseconds(it.start),
+        ),
         ("P3: resident after the start".into(), |it| {
             mebibytes(it.memory)
         }),
