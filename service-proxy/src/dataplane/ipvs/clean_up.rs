@@ -28,12 +28,16 @@ struct Remains {
     nft: nft::Handle,
     route: route::Handle,
     tables: Vec<(Family, ObservedTable)>,
+    records: Vec<Record>,
     interface: Option<IfIndex>,
+    /// All addresses on the interface.
     bound: BTreeSet<IpAddr>,
+    /// Those that are to go.
+    ours: BTreeSet<IpAddr>,
 }
 
-/// Removes the virtual servers that our table names or whose address is on the interface for the addresses of
-/// Services, that interface, and the table. With `gently`, what TCP connections need is left for as long as they
+/// Removes the virtual servers and addresses that our table names, and the table. Where there is none, a former
+/// kube-proxy's: those whose address is on the interface for the addresses of Services, and that. With `gently`, what TCP connections need is left for as long as they
 /// last. Answers whether nothing is left.
 ///
 /// # Errors
@@ -69,12 +73,22 @@ impl Remains {
             Some(interface) => route.addresses(Some(interface))?,
             None => Vec::new(),
         };
+        let bound: BTreeSet<_> = bound.into_iter().map(|it| it.address.ip()).collect();
+        let records = tables.iter().map(|(_, table)| Record::read(Some(table)));
+        let records: Vec<_> = records.collect();
+        let recorded = records.iter().flat_map(Record::addresses);
+        let ours = match records.is_empty() {
+            true => bound.clone(),
+            false => recorded.filter(|ip| bound.contains(ip)).copied().collect(),
+        };
         Ok(Self {
             nft,
             route,
             tables,
+            records,
             interface,
-            bound: bound.into_iter().map(|it| it.address.ip()).collect(),
+            bound,
+            ours,
         })
     }
 
@@ -85,13 +99,12 @@ impl Remains {
             Err(CannotOpen::NotInKernel(_)) => return Ok(Virtuals::new()),
             Err(error) => return Err(NotReady::from(error).into()),
         };
-        let tables = self.tables.iter();
-        let records: Vec<_> = tables.map(|(_, it)| Record::read(Some(it))).collect();
         let mut have = Virtuals::new();
         for server in ipvs.virtual_servers()? {
             let address = server.address;
-            let recorded = records.iter().any(|record| record.has(&address));
-            if recorded || self.bound.contains(&address.socket.ip()) {
+            let recorded = self.records.iter().any(|record| record.has(&address));
+            let former = self.records.is_empty() && self.ours.contains(&address.socket.ip());
+            if recorded || former {
                 let reals = ipvs.real_servers(&address)?;
                 let mut standing = Virtual::observed(server, reals);
                 for real in standing.reals.values_mut() {
@@ -110,14 +123,14 @@ impl Remains {
         let Some(interface) = self.interface else {
             return Ok(());
         };
-        let unneeded = self.bound.difference(kept);
+        let unneeded: BTreeSet<_> = self.ours.difference(kept).copied().collect();
         let delete = |ip: &IpAddr| {
             RouteChange::DeleteAddress(Address::global(interface, IpNetwork::from(*ip)))
         };
-        let changes = if self.bound.is_disjoint(kept) {
+        let changes = if self.bound.is_subset(&unneeded) {
             vec![RouteChange::DeleteLink(interface)]
         } else {
-            unneeded.map(delete).collect()
+            unneeded.iter().map(delete).collect()
         };
         Ok(self.route.apply(&changes)?)
     }

@@ -13,10 +13,11 @@ use kernel::{
 
 use crate::plan::nftables::{Balancer, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS, capacity};
 
-/// The virtual servers that a table says are ours.
+/// The virtual servers and addresses that a table says are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     servers: BTreeSet<VirtualAddress>,
+    addresses: BTreeSet<IpAddr>,
 }
 
 // === impl Record ===
@@ -24,12 +25,23 @@ pub struct Record {
 impl Record {
     /// What a table says, if there is one.
     pub fn read(table: Option<&ObservedTable>) -> Self {
-        let set = table.and_then(|table| table.sets.get(VIRTUAL_SERVERS));
-        let servers = match set {
-            Some(ObservedSet::Known(set)) => set.elements.keys().filter_map(server).collect(),
-            _ => BTreeSet::new(),
+        let keys = |name: &str| {
+            let set = table.and_then(|table| table.sets.get(name));
+            let elements = match set {
+                Some(ObservedSet::Known(set)) => Some(&set.elements),
+                _ => None,
+            };
+            elements.into_iter().flat_map(BTreeMap::keys)
         };
-        Self { servers }
+        Self {
+            servers: keys(VIRTUAL_SERVERS).filter_map(server).collect(),
+            addresses: keys(VIRTUAL_ADDRESSES).filter_map(address).collect(),
+        }
+    }
+
+    /// The addresses.
+    pub fn addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.addresses
     }
 
     /// Whether a virtual server is among them.
@@ -138,4 +150,11 @@ fn server(key: &Key) -> Option<VirtualAddress> {
         protocol: protocols.find(|it| it.number() == number)?,
         socket: SocketAddr::new(ip, port),
     })
+}
+
+fn address(key: &Key) -> Option<IpAddr> {
+    match *key.as_slice() {
+        [Value::Address(ip)] => Some(ip),
+        _ => None,
+    }
 }
