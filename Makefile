@@ -25,6 +25,7 @@ demo: packages
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	shellcheck $$(git ls-files '*.sh') tests/machine/systemctl
 
 build:
 	cargo build --workspace
@@ -32,6 +33,7 @@ build:
 dist: programs = cni-plugin flannel-agent service-proxy
 dist-cni: programs = cni-plugin
 dist dist-cni:
+	TWEED_REVISION=$$(git describe --always --dirty --exclude '*' --abbrev=12) \
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile dist $(addprefix -p ,$(programs)) \
 		--target $$(rustc -vV | sed -n 's/^host: //p')
 

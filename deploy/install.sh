@@ -5,6 +5,8 @@
 #                            configuration list and systemd units
 #   install.sh --uninstall   undoes that: files that were replaced come back, files that were new go, and so does
 #                            what the programs made in the kernel
+#   install.sh --uninstall --keep-kernel
+#                            the same, but pods keep their network: for going back to flannel while they run
 #
 # Nothing is started or enabled: the end of the output says how. PREFIX=/some/root installs into another root.
 set -eu
@@ -13,6 +15,9 @@ PREFIX=${PREFIX:-}
 STATE=$PREFIX/var/lib/tweed/install
 PROGRAMS='cni-plugin flannel-agent service-proxy'
 UNITS='flannel-agent.service service-proxy.service'
+# What the CNI plugins keep of pods.
+RESERVATIONS=/var/lib/cni/networks/cbr0
+KEPT="$RESERVATIONS /var/lib/cni/networks /var/lib/cni/flannel /var/lib/cni"
 here=$(cd "$(dirname "$0")" && pwd)
 
 say() { echo "install.sh: $*"; }
@@ -59,8 +64,14 @@ install_all() {
     for program in $PROGRAMS; do
         [ -x "$binaries/$program" ] || fail "$binaries/$program: no such program; build them by: make dist"
     done
-    mkdir -p "$STATE"
-    touch "$STATE/files" "$STATE/directories"
+    if [ ! -e "$STATE/files" ]; then
+        mkdir -p "$STATE"
+        # Those that are there already are somebody else's.
+        for path in $KEPT; do
+            [ -e "$PREFIX$path" ] || echo "$path" >>"$STATE/kept"
+        done
+        touch "$STATE/kept" "$STATE/directories" "$STATE/files"
+    fi
     for program in $PROGRAMS; do
         put 755 "$binaries/$program" "/usr/local/bin/$program"
     done
@@ -95,9 +106,29 @@ clean_kernel() {
     /usr/local/bin/flannel-agent --cleanup
 }
 
+# Removes what the plugins have kept of pods that are gone by now.
+clean_reservations() {
+    for file in "$PREFIX$RESERVATIONS"/lock "$PREFIX$RESERVATIONS"/last_reserved_ip.*; do
+        if [ -f "$file" ] && grep -qxF "$RESERVATIONS" "$STATE/kept"; then rm "$file"; fi
+    done
+    # Their own index of that; a missing one is made anew.
+    rm -rf "$PREFIX/var/lib/cni/networks/.tweed"
+    while read -r path; do
+        [ -d "$PREFIX$path" ] || continue
+        if rmdir "$PREFIX$path" 2>/dev/null; then say "removed $path"; else say "$path is in use and stays"; fi
+    done <"$STATE/kept"
+}
+
 uninstall_all() {
     [ -e "$STATE/files" ] || fail "nothing is installed: there is no $STATE/files"
-    clean_kernel
+    case "$1" in
+    '')
+        clean_kernel
+        clean_reservations
+        ;;
+    --keep-kernel) ;;
+    *) fail "$1: want --uninstall, or --uninstall --keep-kernel" ;;
+    esac
     while read -r path; do
         if exists "$STATE/replaced$path"; then
             mv -f "$STATE/replaced$path" "$PREFIX$path"
@@ -117,7 +148,7 @@ uninstall_all() {
 }
 
 case "${1:-}" in
---uninstall) uninstall_all ;;
-'' | -*) fail "usage: install.sh BINARIES | install.sh --uninstall" ;;
+--uninstall) uninstall_all "${2:-}" ;;
+'' | -*) fail "usage: install.sh BINARIES | install.sh --uninstall [--keep-kernel]" ;;
 *) install_all "$1" ;;
 esac

@@ -86,13 +86,16 @@ fn call(
     }
 }
 
-/// `cni-plugin install DIR [CONFLIST FILE]`.
+/// `cni-plugin install DIR [CONFLIST FILE]`, or `--version`.
 fn install(
     arguments: &[OsString],
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<ExitCode> {
     let (directory, conflist) = match arguments {
+        [flag] if flag == "--version" => {
+            return print(&report::version(), ExitCode::SUCCESS, stdout);
+        }
         [command, directory] if command == "install" => (Path::new(directory), None),
         [command, directory, from, to] if command == "install" => {
             (Path::new(directory), Some((Path::new(from), Path::new(to))))
@@ -119,4 +122,28 @@ fn print(text: &str, code: ExitCode, stdout: &mut dyn Write) -> io::Result<ExitC
     stdout.write_all(text.as_bytes())?;
     stdout.flush()?;
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn every_variable_is_in_the_reference() {
+        let asked = RefCell::new(BTreeSet::new());
+        run(
+            OsStr::new("/opt/cni/bin/bridge"),
+            &[],
+            |name| {
+                asked.borrow_mut().insert(name.to_owned());
+                None
+            },
+            &mut io::empty(),
+            &mut io::sink(),
+            &mut io::sink(),
+        );
+        reference::every_key_is_documented("Variables", &asked.into_inner());
+    }
 }

@@ -66,3 +66,16 @@ fn the_deployed_list_is_installed_behind_its_plugins() {
         std::fs::read(conflist).unwrap()
     );
 }
+
+#[test]
+fn the_version_is_told() {
+    let output = Command::new(env!("CARGO_BIN_EXE_cni-plugin"))
+        .arg("--version")
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("tweed cni-plugin {}\n", release::text())
+    );
+    assert!(output.status.success());
+}

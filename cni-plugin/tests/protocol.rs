@@ -27,10 +27,10 @@ fn a_person_is_told_what_it_is() {
     assert_eq!((outcome.code, &*outcome.stdout), (Some(0), ""));
     assert_eq!(
         outcome.stderr,
-        concat!(
-            "CNI bridge plugin v",
-            env!("CARGO_PKG_VERSION"),
-            "\nCNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"
+        format!(
+            "CNI bridge plugin v{}\n\
+             CNI protocol versions supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n",
+            release::text()
         )
     );
     let outcome = host.call("something-else", "ADD").make();

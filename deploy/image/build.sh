@@ -20,7 +20,8 @@ packages=(iptables netbase libc6 libgcc-s1 libip4tc2 libip6tc2 libmnl0 libnetfil
 # Nothing of this machine's paths goes into the programs.
 export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$PWD=tweed \
 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
-export TWEED_REVISION=$revision
+TWEED_REVISION=$(git describe --always --dirty --exclude '*' --abbrev=12)
+export TWEED_REVISION
 
 echo "==> Building the programs of $revision"
 cargo build --locked --profile dist --target "$host" -p cni-plugin -p flannel-agent -p service-proxy

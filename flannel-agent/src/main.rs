@@ -18,10 +18,11 @@ fn main() -> ExitCode {
     let options =
         Options::parse_arguments(arguments, env::vars_os()).unwrap_or_else(|error| error.exit());
     if options.version {
-        eprintln!("flannel-agent {}", env!("CARGO_PKG_VERSION"));
+        eprintln!("tweed flannel-agent {}", release::text());
         return ExitCode::SUCCESS;
     }
     report::start_log(options.v);
+    tracing::info!("tweed flannel-agent {}", release::text());
     if let Some(flags) = options.without_effect() {
         tracing::warn!("{flags} has no effect here; -v and RUST_LOG choose what is logged");
     }

@@ -4,8 +4,8 @@
 //! should stand in the kernel, and read what does. Everything is synchronous; an async program calls
 //! it from its own task or thread.
 //!
-//! `unsafe` is allowed in this crate alone, and only in [`netlink`], where a socket option has no
-//! safe wrapper, and in [`memory`]; every use states its reason.
+//! `unsafe` is allowed in this crate alone, and only in [`netlink`] and [`iptables`], where a socket option
+//! has no safe wrapper, and in [`memory`]; every use states its reason.
 
 mod error;
 mod family;
@@ -14,6 +14,7 @@ mod if_name;
 mod mac;
 mod vni;
 
+pub mod accounting;
 pub mod conntrack;
 pub mod icmp;
 pub mod iptables;

@@ -108,6 +108,17 @@ fn every_kind_reads_back_or_is_refused_by_name() {
 }
 
 #[test]
+fn both_ends_of_a_pair_have_one_queue() {
+    let [node, pod] = ["queues-node", "queues-pod"].map(TestNamespace::new);
+    add_veth(&mut node.handle(), "veth0", "eth0", Some(&pod));
+    for (namespace, end) in [(&node, "veth0"), (&pod, "eth0")] {
+        let shown = namespace.run("ip", &["-details", "link", "show", end], "");
+        assert!(shown.contains("numtxqueues 1 "), "{shown}");
+        assert!(shown.contains("numrxqueues 1 "), "{shown}");
+    }
+}
+
+#[test]
 fn settings_read_back_as_they_were_set() {
     let node = TestNamespace::new("settings");
     let mut handle = node.handle();

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    configuration::{Configuration, Detector, Follow, Settings},
+    configuration::{self, Configuration, Detector, Follow, Settings},
     dataplane::{Dataplane, Failure, Mode},
     drift::{CannotWatch, Drift},
     flows::Flows,
@@ -233,6 +233,8 @@ impl Daemon {
             let loaded = self
                 .options
                 .interpret(Some(text))
+                .map_err(|error| error.to_string())?;
+            configuration::check_kernel(&loaded.configuration.mode)
                 .map_err(|error| error.to_string())?;
             let settings = self.options.settings(&loaded.configuration);
             let (settings, notes) = settings.map_err(|error| error.to_string())?;

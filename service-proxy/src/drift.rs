@@ -2,12 +2,18 @@
 
 mod addresses;
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use kernel::{Family, nft};
+use kernel::nft;
 use tokio::io::unix::AsyncFd;
 
-use crate::report;
+use crate::{plan::iptables, report};
 
 pub use addresses::{AddressDrift, Bound};
 
@@ -15,8 +21,17 @@ pub use addresses::{AddressDrift, Bound};
 #[derive(Debug)]
 pub struct Drift {
     monitor: AsyncFd<nft::Monitor>,
-    table: &'static str,
+    watched: Watched,
     addresses: Option<AddressDrift>,
+}
+
+/// What is watched of nftables.
+#[derive(Debug)]
+enum Watched {
+    /// A table of our own.
+    Table(&'static str),
+    /// The chains of iptables mode; this is set when one of them is changed.
+    Chains(Arc<AtomicBool>),
 }
 
 /// The kernel's announcements can't be had.
@@ -37,15 +52,30 @@ impl Drift {
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
+    pub fn open(ours: &nft::Handle, table: &'static str) -> Result<Self, CannotWatch> {
+        Self::watch(ours, Watched::Table(table))
+    }
+
+    /// The same of the chains of iptables mode in nf_tables; sets `disturbed` when one is changed.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    pub fn of_iptables(
+        ours: &nft::Handle,
+        disturbed: Arc<AtomicBool>,
+    ) -> Result<Self, CannotWatch> {
+        Self::watch(ours, Watched::Chains(disturbed))
+    }
+
     #[expect(
         deprecated,
         reason = "its replacement is unsafe; a monitor keeps its descriptor as long as it lives"
     )]
-    pub fn open(ours: &nft::Handle, table: &'static str) -> Result<Self, CannotWatch> {
+    fn watch(ours: &nft::Handle, watched: Watched) -> Result<Self, CannotWatch> {
         let monitor = nft::Monitor::open_besides(ours)?;
         Ok(Self {
             monitor: AsyncFd::new(monitor)?,
-            table,
+            watched,
             addresses: None,
         })
     }
@@ -64,7 +94,7 @@ impl Drift {
         loop {
             tokio::select! {
                 () = ready(&mut self.monitor) => {
-                    if !self.take().is_empty() {
+                    if self.take() {
                         return;
                     }
                 }
@@ -73,15 +103,23 @@ impl Drift {
         }
     }
 
-    /// What can't be received counts as changed.
-    fn take(&mut self) -> Vec<Family> {
-        match self.monitor.get_mut().changed(self.table) {
-            Ok(families) => families.into_iter().collect(),
-            Err(error) => {
-                report::not_watched(&error);
-                Family::ALL.into()
-            }
+    /// Whether something of ours was changed. What can't be received counts as changed.
+    fn take(&mut self) -> bool {
+        let monitor = self.monitor.get_mut();
+        let changed = match &self.watched {
+            Watched::Table(table) => monitor.changed(table).map(|families| !families.is_empty()),
+            Watched::Chains(_) => monitor
+                .changes()
+                .map(|changes| changes.is_none_or(|them| them.iter().any(iptables::is_drift))),
+        };
+        let changed = changed.unwrap_or_else(|error| {
+            report::not_watched(&error);
+            true
+        });
+        if let (Watched::Chains(disturbed), true) = (&self.watched, changed) {
+            disturbed.store(true, Ordering::Relaxed);
         }
+        changed
     }
 }
 

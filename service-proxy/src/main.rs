@@ -50,6 +50,7 @@ fn run(mut options: Options) -> anyhow::Result<()> {
     }
     let (settings, notes) = options.settings(&loaded.configuration)?;
     log(settings.verbosity, settings.log_format)?;
+    tracing::info!("tweed service-proxy {}", release::text());
     report::warnings(&loaded.warnings);
     report::warnings(&notes);
     report::warnings(missing.as_slice());

@@ -75,6 +75,23 @@ pub struct Outcome {
     pub attempts: Vec<Attempt>,
     /// The families in which what is needed no longer could not be removed.
     pub left_over: Vec<Family>,
+    /// The families in which a change of some chains of iptables was refused, so that everything was compared.
+    pub refused: Vec<Family>,
+    /// How many rules there are, by family and table of iptables.
+    pub rules: Vec<RuleCount>,
+}
+
+/// The rules in a table of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleCount {
+    /// The family.
+    pub family: Family,
+    /// The name of the table.
+    pub table: &'static str,
+    /// Those that stand for Services.
+    pub total: usize,
+    /// Those that were written now.
+    pub written: usize,
 }
 
 /// How it went in one family.

@@ -18,7 +18,7 @@ use kernel::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Host, NodePlan, Plan, Pod, Programs,
+    Host, NodePlan, Plan, Pod, Programs, capabilities,
     container::{self, Runtime, write_conflist},
     etcd, wait_until,
 };
@@ -176,27 +176,35 @@ impl Lab {
             .map(drop)
     }
 
-    /// Starts flannel-agent on a node.
+    /// Starts flannel-agent on a node, with the rights that the manifests give it.
     pub fn start_agent(&mut self, node: &str) -> Result<()> {
         let plan = self.node_plan(node)?;
-        let mut command = Command::new(self.programs.flannel_agent());
+        let mut command =
+            capabilities::limited(&self.programs.flannel_agent(), capabilities::AGENT)?;
         command
             .args(["--etcd-endpoints", &self.plan.etcd_endpoint()])
             .args(["--etcd-prefix", "/coreos.com/network"])
             .args(["--iface", "eth0", "--subnet-file"])
             .arg(plan.directory.join("subnet.env"))
-            .args(["--healthz-ip", "127.0.0.1", "--healthz-port", "10200"]);
+            .args(["--healthz-ip", "127.0.0.1", "--healthz-port", "10254"]);
         self.start(&agent_of(node), node, command)
     }
 
-    /// Starts service-proxy on a node.
+    /// Starts service-proxy on a node, with the rights that the manifests give it.
     pub fn start_proxy(&mut self, node: &str) -> Result<()> {
-        let mut command = Command::new(self.programs.service_proxy());
+        self.start_proxy_with(node, &[])
+    }
+
+    /// The same with options that overrule the lab's.
+    pub fn start_proxy_with(&mut self, node: &str, options: &[&str]) -> Result<()> {
+        let mut command =
+            capabilities::limited(&self.programs.service_proxy(), capabilities::PROXY)?;
         command
             .arg("--manifests")
             .arg(self.plan.manifests())
             .args(["--hostname-override", node, "--proxy-mode", "nftables"])
-            .args(["--cluster-cidr", &self.plan.pod_network.to_string()]);
+            .args(["--cluster-cidr", &self.plan.pod_network.to_string()])
+            .args(options);
         self.start(&proxy_of(node), node, command)
     }
 
@@ -284,6 +292,7 @@ impl Lab {
         let directory = self.node_plan(node)?.directory;
         Ok(Runtime {
             host: self.node(node)?,
+            machine: None,
             plugins: directory.join("cni/bin"),
             conflist: directory.join("cni/10-flannel.conflist"),
         })

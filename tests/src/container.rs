@@ -1,7 +1,7 @@
 //! Pods, made as a container runtime makes them: a namespace, and the CNI plugins of a conflist run for it.
 
 use std::{
-    fs,
+    env, fs,
     io::Write,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Host, NodePlan};
+use crate::{Host, Machine, NodePlan};
 
 /// A pod of the lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct Pod {
 pub struct Runtime<'a> {
     /// The host that the plugins run on.
     pub host: &'a Host,
+    /// Its file system, if that is not this machine's.
+    pub machine: Option<&'a Machine>,
     /// `CNI_PATH`.
     pub plugins: PathBuf,
     /// The conflist.
@@ -84,10 +86,13 @@ impl Runtime<'_> {
 
     /// The configuration of each plugin, as libcni derives it from the conflist.
     fn plugins(&self) -> Result<Vec<Value>> {
-        let text = fs::read_to_string(&self.conflist)
-            .with_context(|| format!("read {}", self.conflist.display()))?;
-        let conflist: Value = serde_json::from_str(&text)
-            .with_context(|| format!("read {}", self.conflist.display()))?;
+        let path = match self.machine {
+            Some(machine) => machine.path(&self.conflist.to_string_lossy()),
+            None => self.conflist.clone(),
+        };
+        let read = || format!("read {}", path.display());
+        let text = fs::read_to_string(&path).with_context(read)?;
+        let conflist: Value = serde_json::from_str(&text).with_context(read)?;
         let plugins = conflist["plugins"]
             .as_array()
             .context("the conflist has no plugins")?;
@@ -112,9 +117,14 @@ impl Runtime<'_> {
         let kind = plugin["type"]
             .as_str()
             .context("a plugin of the conflist has no type")?;
-        let mut command = Command::new(self.plugins.join(kind));
+        let program = self.plugins.join(kind);
+        let mut command = match self.machine {
+            Some(machine) => machine.command(program),
+            None => Command::new(program),
+        };
         command
             .env_clear()
+            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", container_id)
             .env("CNI_NETNS", namespace)

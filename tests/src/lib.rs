@@ -13,9 +13,11 @@
 //! Nothing is made in the machine's own network namespace. Everything that a lab makes carries its name, so
 //! that [`Lab::down`] finds it whatever became of the process that made it.
 
+mod capabilities;
 mod cluster;
 mod container;
 mod etcd;
+mod machine;
 mod manifest;
 mod namespace;
 mod ping;
@@ -29,7 +31,8 @@ pub mod server;
 pub mod status;
 
 pub use cluster::Lab;
-pub use container::Pod;
+pub use container::{Pod, Runtime, address};
+pub use machine::Machine;
 pub use manifest::{Endpoint, Service};
 pub use namespace::Host;
 pub use ping::{PingSummary, ping, start_ping};

@@ -409,7 +409,7 @@ fn killed_programs_come_back_to_the_same_state_and_no_ping_is_lost() {
     for node in nodes(&lab) {
         let host = lab.node(&node).unwrap();
         wait_until("flannel-agent to be ready again", || {
-            let ready = SocketAddr::from(([127, 0, 0, 1], 10200));
+            let ready = SocketAddr::from(([127, 0, 0, 1], 10254));
             Ok(host.within(|| http_status(ready, "/readyz"))? == Some(200))
         })
         .unwrap();

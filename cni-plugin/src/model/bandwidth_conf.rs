@@ -137,4 +137,11 @@ mod tests {
             assert_eq!(error, text);
         }
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let mut keys = reference::keys::<Raw>();
+        keys.extend(reference::keys::<Root>());
+        reference::every_key_is_documented("bandwidth", &keys);
+    }
 }

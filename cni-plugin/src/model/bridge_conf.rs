@@ -278,4 +278,9 @@ mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        reference::every_key_is_documented("bridge", &reference::keys::<BridgeConf>());
+    }
 }

@@ -35,3 +35,13 @@ fn default_subnet_file() -> PathBuf {
 fn default_data_dir() -> PathBuf {
     "/var/lib/cni/flannel".into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        reference::every_key_is_documented("flannel", &reference::keys::<FlannelConf>());
+    }
+}

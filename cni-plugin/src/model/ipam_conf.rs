@@ -301,4 +301,9 @@ mod tests {
             assert_eq!(result.unwrap_err().message, message);
         }
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        reference::every_key_is_documented("host-local", &reference::keys::<Raw>());
+    }
 }

@@ -111,6 +111,15 @@ impl NetConf {
         self.json.to_string().into_bytes()
     }
 
+    /// The keys that every plugin reads.
+    #[cfg(test)]
+    pub fn keys() -> std::collections::BTreeSet<String> {
+        let mut keys = reference::keys::<Head>();
+        keys.extend(reference::keys::<Version>());
+        keys.extend(PER_CALL.map(str::to_owned));
+        keys
+    }
+
     /// The network's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -343,4 +343,9 @@ mod tests {
             "nftables backend was requested but configuration contains iptables-specific options [externalSetMarkChain conditionsV6]"
         );
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        reference::every_key_is_documented("portmap", &reference::keys::<Raw>());
+    }
 }

@@ -174,4 +174,12 @@ mod tests {
         let nothing = json!({"sysctl": null, "mtu": 0, "runtimeConfig": null, "args": null});
         assert_eq!(conf(&nothing, ""), Ok(TuningConf::default()));
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let mut keys = reference::keys::<Keys>();
+        keys.extend(reference::keys::<Root>());
+        keys.extend(reference::keys::<Location>());
+        reference::every_key_is_documented("tuning", &keys);
+    }
 }

@@ -75,3 +75,15 @@ impl Journal {
         file.write_all(line.as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let mut keys = NetConf::keys();
+        keys.insert(KEY.to_owned());
+        reference::every_key_is_documented("All plugins", &keys);
+    }
+}

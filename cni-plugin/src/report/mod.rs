@@ -7,4 +7,6 @@ mod text;
 
 pub use journal::Journal;
 pub use result::result;
-pub use text::{about, error, installed, installed_conflist, unknown_name, usage, versions};
+pub use text::{
+    about, error, installed, installed_conflist, unknown_name, usage, version, versions,
+};

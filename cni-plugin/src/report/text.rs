@@ -36,9 +36,14 @@ pub fn about(plugin: Plugin) -> String {
     format!(
         "CNI {} plugin v{}\nCNI protocol versions supported: {}\n",
         plugin.name(),
-        env!("CARGO_PKG_VERSION"),
+        release::text(),
         SpecVersion::ALL.map(SpecVersion::as_str).join(", ")
     )
+}
+
+/// For a person who asks the binary by its own name which it is.
+pub fn version() -> String {
+    format!("tweed cni-plugin {}\n", release::text())
 }
 
 /// For a person who called the binary by a name that no plugin has.
@@ -52,7 +57,7 @@ pub fn unknown_name(name: &OsStr) -> String {
 /// For a person who called the binary by its own name, and not as it is to be called by that.
 pub fn usage() -> String {
     format!(
-        "usage: cni-plugin install DIR [CONFLIST FILE]\n\n\
+        "usage: cni-plugin install DIR [CONFLIST FILE]\n       cni-plugin --version\n\n\
          Puts this binary into DIR (/opt/cni/bin) under the names {}, in the place of what is there.\n\
          Under those names it is a CNI plugin. Then, if asked to, copies the network configuration list\n\
          CONFLIST to FILE (/etc/cni/net.d/10-flannel.conflist), by which the runtime starts to use it.\n",

@@ -2,6 +2,7 @@
 //! same input gives the same bytes. `build.sh` beside this builds the programs and fetches the packages.
 
 mod debian;
+mod notices;
 mod oci;
 mod root_fs;
 mod sbom;
@@ -23,6 +24,8 @@ use crate::{
 
 /// Where the software bill of materials is in the image.
 const SBOM: &str = "usr/share/doc/tweed/sbom.cdx.json";
+/// Where the licences of the crates in the programs are.
+const NOTICES: &str = "usr/share/doc/tweed/third-party-licences.txt";
 
 /// Writes the container image of Tweed.
 #[derive(Debug, Parser)]
@@ -131,8 +134,10 @@ fn programs(options: &Options, packages: &[Package]) -> anyhow::Result<RootFs> {
     let licence = fs::read(&licence).with_context(|| format!("read {}", licence.display()))?;
     insert("usr/share/doc/tweed/copyright".into(), false, licence);
     let manifest = options.workspace.join("Cargo.toml");
-    let sbom = sbom::document(&manifest, packages, env!("CARGO_PKG_VERSION"))?;
+    let crates = sbom::crates(&manifest)?;
+    let sbom = sbom::document(&crates, packages, env!("CARGO_PKG_VERSION"));
     insert(SBOM.into(), false, serde_json::to_vec_pretty(&sbom)?);
+    insert(NOTICES.into(), false, notices::document(&crates)?.into());
     Ok(files)
 }
 

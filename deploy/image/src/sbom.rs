@@ -13,24 +13,20 @@ use crate::debian;
 pub const PROGRAMS: [&str; 3] = ["cni-plugin", "flannel-agent", "service-proxy"];
 
 /// The document, with components in a fixed order.
-pub fn document(
-    manifest: &Path,
-    packages: &[debian::Package],
-    version: &str,
-) -> anyhow::Result<Value> {
-    let mut components: Vec<Value> = crates(manifest)?.iter().map(of_crate).collect();
+pub fn document(crates: &[Package], packages: &[debian::Package], version: &str) -> Value {
+    let mut components: Vec<Value> = crates.iter().map(of_crate).collect();
     components.extend(packages.iter().map(of_package));
-    Ok(json!({
+    json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": {"type": "container", "name": "tweed", "version": version}},
         "components": components,
-    }))
+    })
 }
 
 /// The crates that end up in the programs: no tests, no build scripts, nothing for other machines.
-fn crates(manifest: &Path) -> anyhow::Result<Vec<Package>> {
+pub fn crates(manifest: &Path) -> anyhow::Result<Vec<Package>> {
     let metadata = MetadataCommand::new()
         .manifest_path(manifest)
         .features(CargoOpt::SomeFeatures(Vec::new()))
@@ -82,8 +78,14 @@ fn of_crate(package: &Package) -> Value {
         "name": package.name.as_str(),
         "version": package.version.to_string(),
         "purl": format!("pkg:cargo/{}@{}", package.name, package.version),
-        "licenses": package.license.iter().map(|it| json!({"expression": it})).collect::<Vec<_>>(),
+        "licenses": package.license.iter().map(|it| json!({"expression": standard(it)})).collect::<Vec<_>>(),
     })
+}
+
+/// A crate's licence as an SPDX expression: older crates write `MIT/Apache-2.0`.
+fn standard(stated: &str) -> String {
+    let standard = spdx::Expression::canonicalize(stated).ok().flatten();
+    standard.unwrap_or_else(|| stated.to_owned())
 }
 
 fn of_package(package: &debian::Package) -> Value {
@@ -93,4 +95,23 @@ fn of_package(package: &debian::Package) -> Value {
         "version": package.version,
         "purl": format!("pkg:deb/debian/{}@{}", package.name, package.version),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn licences_are_spdx_expressions() {
+        for (stated, expression) in [
+            ("MIT/Apache-2.0", "MIT OR Apache-2.0"),
+            ("Apache-2.0 / MIT", "Apache-2.0 OR MIT"),
+            (
+                "(MIT OR Apache-2.0) AND Unicode-3.0",
+                "(MIT OR Apache-2.0) AND Unicode-3.0",
+            ),
+        ] {
+            assert_eq!(standard(stated), expression);
+        }
+    }
 }

@@ -485,4 +485,9 @@ mod tests {
             drop(parse(&text));
         }
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        reference::every_key_is_documented("net-conf.json", &reference::keys::<Wire>());
+    }
 }

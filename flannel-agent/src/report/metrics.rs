@@ -19,6 +19,7 @@ use prometheus_client::{
         family::Family as Labelled,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Registry, Unit},
 };
@@ -158,6 +159,11 @@ impl Metrics {
 
     fn register(&self, registry: &mut Registry) {
         let it = &self.inner;
+        registry.register(
+            "build",
+            "Version and commit of the program",
+            Info::new(release::labels()),
+        );
         registry.register("leases_known", "Leases of all nodes", it.known.clone());
         registry.register(
             "leases_invalid",

@@ -23,7 +23,7 @@ fn the_version_is_printed() {
         (code, text.as_str()),
         (
             Some(0),
-            concat!("flannel-agent ", env!("CARGO_PKG_VERSION"), "\n")
+            &*format!("tweed flannel-agent {}\n", release::text())
         )
     );
 }

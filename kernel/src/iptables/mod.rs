@@ -6,14 +6,18 @@
 
 mod backend;
 mod error;
+mod legacy;
 mod native;
 mod program;
+mod recent;
 mod rule;
 mod table;
 
 pub use backend::{Backend, in_use};
 pub use error::{Error, Result};
+pub use legacy::{TableSize, table_size};
 pub use native::NativeTables;
 pub use program::Iptables;
+pub use recent::recent;
 pub use rule::words;
 pub use table::{Chain, Table};

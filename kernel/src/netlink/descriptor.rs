@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::{
     errno::Errno,
     sys::socket::{
-        self, AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, setsockopt, sockopt,
+        self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, setsockopt,
+        sockopt,
     },
 };
 
@@ -65,6 +66,30 @@ pub(crate) fn set_int(
     };
     Errno::result(outcome)?;
     Ok(())
+}
+
+/// Receives one datagram into an empty buffer that has room for [`RECEIVE_BYTES`]; answers with its length,
+/// which is larger than the buffer's where it did not fit. The buffer is not cleared for it: most answers
+/// are short, and each page that is touched for the first time costs a page fault.
+#[allow(unsafe_code)]
+pub(super) fn receive(fd: &OwnedFd, buffer: &mut Vec<u8>, flags: MsgFlags) -> nix::Result<usize> {
+    buffer.clear();
+    buffer.reserve(RECEIVE_BYTES);
+    let room = buffer.spare_capacity_mut();
+    // SAFETY: `fd` is open, and `room` is writable for its whole length.
+    let received = unsafe {
+        libc::recv(
+            fd.as_raw_fd(),
+            room.as_mut_ptr().cast(),
+            room.len(),
+            (flags | MsgFlags::MSG_TRUNC).bits(),
+        )
+    };
+    let len = Errno::result(received)?.cast_unsigned();
+    let written = len.min(room.len());
+    // SAFETY: the kernel has written that many bytes, from the buffer's beginning on.
+    unsafe { buffer.set_len(written) };
+    Ok(len)
 }
 
 /// Asks for large buffers; without the privilege as large as the system allows.

@@ -4,14 +4,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::{
     errno::Errno,
-    sys::socket::{self, MsgFlags, SockFlag},
+    sys::socket::{MsgFlags, SockFlag},
 };
 
-use super::{
-    Error, Protocol, Reply, Result, Socket,
-    descriptor::{self, RECEIVE_BYTES},
-    message::Received,
-};
+use super::{Error, Protocol, Reply, Result, Socket, descriptor, message::Received};
 use crate::netns::Namespace;
 
 /// A socket that the kernel's announcements arrive at. It never blocks: wait until it is readable
@@ -47,7 +43,7 @@ impl Monitor {
         }
         Ok(Self {
             fd,
-            receive: vec![0; RECEIVE_BYTES],
+            receive: Vec::new(),
             besides: None,
         })
     }
@@ -96,8 +92,8 @@ impl Monitor {
 
     /// Receives one datagram.
     fn receive(&mut self, messages: &mut Vec<Reply>) -> Result<()> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        let len = match socket::recv(self.fd.as_raw_fd(), &mut self.receive, flags) {
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let len = match descriptor::receive(&self.fd, &mut self.receive, flags) {
             Err(Errno::EINTR) => return Ok(()),
             other => other?,
         };

@@ -35,7 +35,7 @@ pub use handle::Handle;
 pub use invalid::Invalid;
 use lower::check_comment;
 pub use lower::lower;
-pub use monitor::Monitor;
+pub use monitor::{Change, Monitor};
 pub use observed::{ObservedChain, ObservedRule, ObservedSet, ObservedTable};
 pub use set::{Data, DataType, Element, Key, Set, SetData, Value};
 pub use statement::{Field, Match, Operator, Statement, Term, Verdict};

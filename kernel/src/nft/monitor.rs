@@ -23,6 +23,19 @@ pub struct Monitor {
     socket: netlink::Monitor,
 }
 
+/// A change of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The family of the table.
+    pub family: Family,
+    /// Its name.
+    pub table: String,
+    /// The chain that was made or removed, or whose rules were changed; `None` for other changes.
+    pub chain: Option<String>,
+    /// Whether something was removed.
+    pub removed: bool,
+}
+
 // === impl Monitor ===
 
 impl Monitor {
@@ -44,16 +57,29 @@ impl Monitor {
     /// The families whose table of a name was changed since the last time, or may have been, as there were
     /// more announcements than the socket holds.
     pub fn changed(&mut self, table: &str) -> Result<BTreeSet<Family>> {
-        let drained = self.socket.drain();
-        let drained =
-            drained.map_err(|error| Error::new("read announced changes of nftables", error))?;
-        Ok(match drained {
+        Ok(match self.drain()? {
             Drained::Overrun => Family::ALL.into(),
             Drained::Messages(messages) => messages
                 .iter()
                 .filter_map(|message| wire::family_of_table(message, table))
                 .collect(),
         })
+    }
+
+    /// What was changed since the last time, in tables of one family of addresses; `None` if there were more
+    /// announcements than the socket holds.
+    pub fn changes(&mut self) -> Result<Option<Vec<Change>>> {
+        Ok(match self.drain()? {
+            Drained::Overrun => None,
+            Drained::Messages(messages) => {
+                Some(messages.iter().filter_map(wire::decode_change).collect())
+            }
+        })
+    }
+
+    fn drain(&mut self) -> Result<Drained> {
+        let drained = self.socket.drain();
+        drained.map_err(|error| Error::new("read announced changes of nftables", error))
     }
 }
 

@@ -138,7 +138,8 @@ impl fmt::Display for NewLink {
             }
             NewLinkKind::Bridge => f.write_str(" type bridge"),
             NewLinkKind::Veth(peer) => {
-                write!(f, " type veth peer name {}", peer.name)?;
+                let queues = " numtxqueues 1 numrxqueues 1";
+                write!(f, "{queues} type veth peer name {}{queues}", peer.name)?;
                 write_setting(f, " netns /proc/self/fd/", peer.namespace)
             }
             NewLinkKind::Vxlan(vxlan) => {

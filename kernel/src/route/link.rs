@@ -123,7 +123,7 @@ pub struct NewLink {
 pub enum NewLinkKind {
     /// An Ethernet bridge.
     Bridge,
-    /// One end of a virtual Ethernet pair, whose other end is made in the same step.
+    /// One end of a virtual Ethernet pair, whose other end is made in the same step. Both have one queue.
     Veth(VethPeer),
     /// A VXLAN tunnel endpoint.
     Vxlan(Vxlan),

@@ -80,10 +80,17 @@ impl LinkKind {
 // === impl VethPeer ===
 
 impl VethPeer {
+    /// What both ends of a pair are made with. Where nobody says how many queues there are to be, the kernel
+    /// makes one for each processor, uses one of them, and to put the others out of use waits for an RCU
+    /// grace period with all of rtnetlink locked (`veth_init_queues`, `netif_set_real_num_tx_queues`).
+    pub(super) const ONE_QUEUE: [LinkAttribute; 2] =
+        [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+
     fn to_message(&self) -> LinkMessage {
         let mut message = LinkMessage::default();
         let attributes = &mut message.attributes;
         attributes.push(LinkAttribute::IfName(self.name.to_string()));
+        attributes.extend(Self::ONE_QUEUE);
         attributes.extend(self.mac.map(mac_attribute));
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.namespace.map(LinkAttribute::NetNsFd));

@@ -4,7 +4,7 @@ use netlink_packet_route::link::{
     InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use super::{IfIndex, Link, LinkKind, NewLink, NewLinkKind};
+use super::{IfIndex, Link, LinkKind, NewLink, NewLinkKind, VethPeer};
 use crate::Mac;
 
 // === impl NewLink ===
@@ -21,8 +21,10 @@ impl NewLink {
             self.master
                 .map(|master| LinkAttribute::Controller(master.0)),
         );
-        if let NewLinkKind::Vlan(vlan) = &self.kind {
-            attributes.push(LinkAttribute::Link(vlan.parent.0));
+        match &self.kind {
+            NewLinkKind::Vlan(vlan) => attributes.push(LinkAttribute::Link(vlan.parent.0)),
+            NewLinkKind::Veth(_) => attributes.extend(VethPeer::ONE_QUEUE),
+            _ => {}
         }
         attributes.push(LinkAttribute::LinkInfo(self.kind.to_infos()));
         message

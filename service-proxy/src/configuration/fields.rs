@@ -257,3 +257,33 @@ pub fn append_port(address: &mut String, port: u16) {
         *address = std::net::SocketAddr::new(ip, port).to_string();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADING: &str = "KubeProxyConfiguration";
+
+    /// The value at `logging.vmodule[].verbosity`, as the reference prints it; nothing for what is empty.
+    fn default_of(key: &str, usual: &Value) -> String {
+        let pointer = format!("/{}", key.replace('.', "/"));
+        match usual.pointer(&pointer) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::Array(list)) if list.is_empty() => String::new(),
+            Some(Value::String(text)) if text.is_empty() => String::new(),
+            Some(Value::String(text)) => format!("`{text}`"),
+            Some(value) => format!("`{value}`"),
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_reference_with_its_default() {
+        reference::every_key_is_documented(HEADING, &reference::keys::<Configuration>());
+        let usual = serde_json::to_value(Configuration::usual()).unwrap_or_default();
+        for row in reference::documented(HEADING) {
+            for key in &row.names {
+                assert_eq!(row.columns[0], default_of(key, &usual), "{key}");
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod document;
 mod duration;
 mod fields;
 mod follow;
+mod in_force;
 mod mode;
 mod node_ports;
 mod settings;

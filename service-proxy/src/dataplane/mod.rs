@@ -190,7 +190,9 @@ impl Failure {
                 }
                 _ => "everything is compared with the kernel and tried again soon",
             },
-            Self::Iptables(kernel::iptables::Error::Refused { .. }) => {
+            Self::Iptables(
+                kernel::iptables::Error::Refused { .. } | kernel::iptables::Error::Kernel(_),
+            ) => {
                 "run it as root or with CAP_NET_ADMIN and CAP_NET_RAW; the kernel needs xtables with comment, \
                  mark, conntrack, addrtype, statistic, recent, DNAT and MASQUERADE; it is tried again soon"
             }

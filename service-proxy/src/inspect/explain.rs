@@ -9,7 +9,8 @@ use kernel::{
 };
 use serde::Serialize;
 
-use super::{plan, source::Objects};
+use super::{Error, iptables, plan, source::Objects};
+use crate::dataplane::Mode;
 use crate::plan::{
     Frontend,
     explain::{Explanation, Packet, Surroundings, View},
@@ -24,22 +25,22 @@ pub struct Found {
     pub explanation: Explanation,
     /// The endpoint that the sender keeps (session affinity); `None`: it has none, or that can't be used any more.
     pub session: Option<SocketAddr>,
-    /// The elements that it meets.
+    /// The elements, or rules of iptables, that it meets.
     pub kernel: Vec<Object>,
 }
 
-/// An element of a set or map in the kernel.
+/// An element of a set or map in the kernel, or a rule of iptables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
-    /// The command that would add it, in nft's language.
+    /// The command that would add it, in the language of nft or iptables.
     pub command: String,
     /// Whether it is there.
     pub present: bool,
 }
 
 /// Explains a packet by the objects and by what the kernel says of its addresses.
-pub fn explain(objects: &Objects, packet: &Packet) -> kernel::Result<Found> {
+pub fn explain(objects: &Objects, packet: &Packet) -> Result<Found, Error> {
     let family = Family::of(&packet.source);
     let surroundings = surroundings(packet)?;
     let view = View {
@@ -47,6 +48,7 @@ pub fn explain(objects: &Objects, packet: &Packet) -> kernel::Result<Found> {
         here: objects.here(),
         rules: objects.rules(family),
         surroundings: &surroundings,
+        manners: iptables::manners(objects, family),
     };
     let explanation = view.explain(packet);
     let Some(frontend) = &explanation.frontend else {
@@ -56,6 +58,14 @@ pub fn explain(objects: &Objects, packet: &Packet) -> kernel::Result<Found> {
             kernel: Vec::new(),
         });
     };
+    if let Mode::Iptables(mode) = objects.mode {
+        let (session, kernel) = iptables::met(objects, mode, frontend, packet)?;
+        return Ok(Found {
+            explanation,
+            session,
+            kernel,
+        });
+    }
     let observed = nft::Handle::open()?.read(family, TABLE)?;
     let session = observed.as_ref().and_then(|table| {
         let (address, port) = kept(table, frontend, packet.source)?;

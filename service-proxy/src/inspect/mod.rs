@@ -1,6 +1,7 @@
 //! Looking at Services and at the kernel without changing anything: `list`, `diff` and `explain`.
 
 mod explain;
+mod iptables;
 mod list;
 mod source;
 mod text;
@@ -15,7 +16,7 @@ use clap::{Args, Parser};
 use kernel::{Family, nft::Handle};
 
 use crate::{
-    dataplane::Mode,
+    dataplane::{Failure, Mode},
     model::{Here, Protocol},
     options::Options,
     plan::{explain::Packet, frontends, nftables::Plan},
@@ -40,7 +41,7 @@ pub enum Inspection {
         #[arg(long)]
         json: bool,
     },
-    /// Prints what would have to be changed in the kernel, as nft would take it, and changes nothing; ends
+    /// Prints what would have to be changed in the kernel, as nft or iptables-restore would take it, and changes nothing; ends
     /// with 1 if that is something.
     Diff {
         /// Where Services come from, and how they are served.
@@ -91,6 +92,9 @@ pub enum Error {
     /// The kernel can't be looked at.
     #[error("{0}; it takes CAP_NET_ADMIN to look at it")]
     Kernel(#[from] kernel::Error),
+    /// The tables of iptables can't be looked at.
+    #[error("{0}; {advice}", advice = .0.advice())]
+    Iptables(#[from] Failure),
     /// Sender and destination are of different families.
     #[error("{0} can't send to {1}: one is IPv4 and the other IPv6")]
     Families(IpAddr, IpAddr),
@@ -128,7 +132,14 @@ impl Inspection {
                 list::print(&objects, *json, out)?;
                 Ok(Finding::Fine)
             }
-            Self::Diff { options } => diff(&objects_but_of_ipvs(options, "diff")?, out),
+            Self::Diff { options } => {
+                let objects = Objects::read(options)?;
+                match objects.mode {
+                    Mode::Nftables => diff(&objects, out),
+                    Mode::Iptables(mode) => iptables::diff(&objects, mode, out),
+                    Mode::Ipvs(_) => Err(Error::Ipvs("diff")),
+                }
+            }
             Self::Explain(explain) => {
                 explain.run(out)?;
                 Ok(Finding::Fine)
@@ -150,7 +161,10 @@ impl Explain {
             destination: socket,
             protocol,
         };
-        let objects = objects_but_of_ipvs(&self.options, "explain")?;
+        let objects = Objects::read(&self.options)?;
+        if let Mode::Ipvs(_) = objects.mode {
+            return Err(Error::Ipvs("explain"));
+        }
         let found = explain::explain(&objects, &packet)?;
         if self.json {
             writeln!(out, "{}", serde_json::json!(found))?;
@@ -174,15 +188,6 @@ impl FromStr for Destination {
             .zip(protocol)
             .map(|(socket, protocol)| Self { socket, protocol })
             .ok_or_else(|| NoDestination(text.to_owned()))
-    }
-}
-
-/// All objects for a command that does not know IPVS mode.
-fn objects_but_of_ipvs(options: &Options, command: &'static str) -> Result<Objects, Error> {
-    let objects = Objects::read(options)?;
-    match objects.mode {
-        Mode::Ipvs(_) => Err(Error::Ipvs(command)),
-        Mode::Nftables | Mode::Iptables(_) => Ok(objects),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! The kernel can't translate connections from a loopback address without `route_localnet`, which opens
 //! services on 127.0.0.1 to the network (CVE-2020-8558), and for IPv6 not at all. So this program listens
-//! there itself, and [`relay`]s to the NodePort on one of the node's other addresses.
+//! there itself, and [`relay`]s connections to the NodePort on one of the node's other addresses, and [`datagrams`].
 
+mod datagrams;
 mod relay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    mem,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, mpsc::RecvTimeoutError},
     time::Duration,
@@ -17,12 +18,15 @@ use std::{
 
 use kernel::Family;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 
-use crate::{listener::listen, model::ObjectName, plan::LoopbackPort};
+use crate::{
+    listener::{Listener, Listening, listen, listen_for_datagrams},
+    model::ObjectName,
+    plan::{LoopbackPort, Transport},
+};
 
 pub use self::relay::Elsewhere;
 use self::relay::{Destination, accept};
@@ -67,16 +71,14 @@ pub struct Listeners {
     families: BTreeSet<Family>,
     elsewhere: BTreeMap<Family, Elsewhere>,
     ports: BTreeMap<ObjectName, Ports>,
-    running: BTreeMap<LoopbackPort, Listener>,
-    /// Ports that can't be had, which has been told.
-    missing: BTreeSet<LoopbackPort>,
+    listening: Listening<Relay>,
     /// Dropped when all is done.
     waiting: Vec<Settled>,
 }
 
 /// A port that is listened on.
 #[derive(Debug)]
-struct Listener {
+struct Relay {
     destination: watch::Sender<Arc<Destination>>,
     task: JoinHandle<()>,
 }
@@ -96,8 +98,7 @@ impl LoopbackPorts {
             families: families.clone(),
             elsewhere: elsewhere.into_iter().collect(),
             ports: BTreeMap::new(),
-            running: BTreeMap::new(),
-            missing: BTreeSet::new(),
+            listening: Listening::default(),
             waiting: Vec::new(),
         };
         let ports = Self {
@@ -157,7 +158,7 @@ impl Listeners {
     pub async fn run(mut self) {
         loop {
             let wanted = self.wanted.recv();
-            let wanted = if self.missing.is_empty() {
+            let wanted = if self.listening.is_complete() {
                 Ok(wanted.await)
             } else {
                 tokio::time::timeout(RETRY, wanted).await
@@ -193,77 +194,58 @@ impl Listeners {
     /// Opens, closes and updates what has to be. Connections that are open stay.
     async fn follow(&mut self) {
         let wanted = self.destinations();
-        let running = mem::take(&mut self.running).into_iter();
-        let (staying, closing): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            running.partition(|(port, _)| wanted.contains_key(port));
-        self.running = staying;
-        for (port, listener) in closing {
-            listener.close(port).await;
-        }
-        self.missing.retain(|port| wanted.contains_key(port));
-        for (port, destination) in wanted {
-            match self.running.get(&port) {
-                Some(listener) => {
-                    listener.destination.send_replace(Arc::new(destination));
-                }
-                None => self.open(port, destination),
-            }
-        }
+        self.listening.follow(wanted, cannot_serve).await;
     }
 
     /// Which ports lead where. Of Services with the same port the first by name has it, as in the kernel.
-    fn destinations(&self) -> BTreeMap<LoopbackPort, Destination> {
+    fn destinations(&self) -> BTreeMap<LoopbackPort, Arc<Destination>> {
         let mut destinations = BTreeMap::new();
         let ports = self.ports.iter();
         for (service, (port, cluster_ip)) in
             ports.flat_map(|(service, ports)| ports.iter().map(move |port| (service, port)))
         {
-            let (family, number) = *port;
+            let LoopbackPort { family, number, .. } = *port;
             if !self.families.contains(&family) {
                 continue;
             }
-            destinations.entry(*port).or_insert_with(|| Destination {
-                service: service.clone(),
-                family,
-                node_port: number,
-                elsewhere: self.elsewhere.get(&family).cloned().unwrap_or_default(),
-                cluster_ip: *cluster_ip,
+            destinations.entry(*port).or_insert_with(|| {
+                Arc::new(Destination {
+                    service: service.clone(),
+                    family,
+                    node_port: number,
+                    elsewhere: self.elsewhere.get(&family).cloned().unwrap_or_default(),
+                    cluster_ip: *cluster_ip,
+                })
             });
         }
         destinations
     }
-
-    fn open(&mut self, port: LoopbackPort, destination: Destination) {
-        let at = loopback(port);
-        match listen(at).and_then(TcpListener::from_std) {
-            Ok(listener) => {
-                self.missing.remove(&port);
-                let (sender, receiver) = watch::channel(Arc::new(destination));
-                let task = tokio::spawn(accept(listener, receiver));
-                let listener = Listener {
-                    destination: sender,
-                    task,
-                };
-                self.running.insert(port, listener);
-            }
-            Err(error) => {
-                if self.missing.insert(port) {
-                    tracing::warn!(
-                        "Service {}: can't serve its nodePort at {at}: {error}; its other addresses are \
-                         served all the same; tried again every 5 s",
-                        destination.service
-                    );
-                }
-            }
-        }
-    }
 }
 
-// === impl Listener ===
+// === impl Listener for Relay ===
 
-impl Listener {
-    /// Comes back when the port is closed.
-    async fn close(self, port: LoopbackPort) {
+impl Listener for Relay {
+    type Place = LoopbackPort;
+    type Subject = Arc<Destination>;
+
+    fn open(port: &LoopbackPort, destination: &Arc<Destination>) -> io::Result<Self> {
+        let at = loopback(port);
+        let (sender, receiver) = watch::channel(Arc::clone(destination));
+        let task = match port.transport {
+            Transport::Tcp => tokio::spawn(accept(listen(at)?, receiver)),
+            Transport::Udp => tokio::spawn(datagrams::pass_on(listen_for_datagrams(at)?, receiver)),
+        };
+        Ok(Self {
+            destination: sender,
+            task,
+        })
+    }
+
+    fn update(&self, destination: Arc<Destination>) {
+        self.destination.send_replace(destination);
+    }
+
+    async fn close(self, port: &LoopbackPort) {
         self.task.abort();
         match self.task.await {
             Err(error) if error.is_panic() => {
@@ -274,10 +256,20 @@ impl Listener {
     }
 }
 
-fn loopback((family, port): LoopbackPort) -> SocketAddr {
-    let address: IpAddr = match family {
+fn cannot_serve(port: &LoopbackPort, destination: &Arc<Destination>, error: io::Error) {
+    tracing::warn!(
+        "Service {}: can't serve its nodePort at {} {}: {error}; its other addresses are served all the same; tried \
+         again every 5 s",
+        destination.service,
+        port.transport,
+        loopback(port)
+    );
+}
+
+fn loopback(port: &LoopbackPort) -> SocketAddr {
+    let address: IpAddr = match port.family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
     };
-    SocketAddr::new(address, port)
+    SocketAddr::new(address, port.number)
 }

@@ -52,7 +52,7 @@ pub struct Destination {
 impl Destination {
     /// Where a connection goes to. The NodePort on an address of the node itself is what a connection from the
     /// node is to see, whatever the Service's policies; the cluster IP would look at `internalTrafficPolicy`.
-    fn socket(&self) -> kernel::Result<SocketAddr> {
+    pub fn socket(&self) -> kernel::Result<SocketAddr> {
         let addresses = route::Handle::open()?.addresses(None)?;
         let usable = addresses
             .iter()

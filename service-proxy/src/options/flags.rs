@@ -58,8 +58,8 @@ pub struct Flags {
     /// Masquerade every connection to a cluster IP, those of pods too.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     masquerade_all: Option<bool>,
-    /// Serve NodePorts of TCP on 127.0.0.1 and ::1 too, unless --proxy-mode=nftables or --nodeport-addresses says
-    /// which addresses to serve. In iptables mode, IPv4's loopback addresses are routed for that, with UDP and SCTP
+    /// Serve NodePorts of TCP and UDP on 127.0.0.1 and ::1 too, unless --proxy-mode=nftables or --nodeport-addresses says
+    /// which addresses to serve. In iptables mode, IPv4's loopback addresses are routed for that, with SCTP
     /// [default: true]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     iptables_localhost_nodeports: Option<bool>,

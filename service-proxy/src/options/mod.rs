@@ -22,7 +22,12 @@ pub use flags::{Flags, boolean};
 
 /// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables, iptables or IPVS.
 #[derive(Clone, Debug, PartialEq, Parser)]
-#[command(name = "service-proxy", version, args_override_self = true)]
+#[command(
+    name = "service-proxy",
+    display_name = "tweed service-proxy",
+    version = release::text(),
+    args_override_self = true
+)]
 pub struct Options {
     /// A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), in YAML or JSON; followed live.
     #[arg(long, value_name = "FILE")]

@@ -17,6 +17,6 @@ mod tuning;
 pub use frontend::{Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends};
 pub use health_check::HealthCheck;
 pub use local_gaps::{Gaps, LocalGaps};
-pub use localhost::{LoopbackPort, loopback_ports};
+pub use localhost::{LoopbackPort, Transport, loopback_ports};
 pub use stale::TrackedServices;
 pub use tuning::{Conntrack, Setting};

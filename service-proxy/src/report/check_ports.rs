@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
@@ -35,7 +35,7 @@ use super::{
     http::{NO_SNIFFING, status},
 };
 use crate::{
-    listener::listen,
+    listener::{Listener, Listening, listen},
     model::ObjectName,
     plan::{HealthCheck, nftables::NodePortAddresses},
 };
@@ -71,9 +71,7 @@ pub struct Servers {
     health: Arc<Health>,
     addresses: BTreeMap<Family, NodePortAddresses>,
     checks: BTreeMap<ObjectName, HealthCheck>,
-    running: BTreeMap<Place, Server>,
-    /// Places that can't be had, which has been told.
-    missing: BTreeSet<Place>,
+    listening: Listening<Server>,
     events: Events,
 }
 
@@ -91,6 +89,13 @@ struct Server {
     endpoints: Arc<AtomicUsize>,
     close: oneshot::Sender<()>,
     task: JoinHandle<()>,
+}
+
+/// What a server has to know.
+#[derive(Debug)]
+struct Told {
+    endpoints: usize,
+    health: Arc<Health>,
 }
 
 /// What a server tells about.
@@ -132,8 +137,7 @@ impl CheckPorts {
             health,
             addresses: addresses.into_iter().collect(),
             checks: BTreeMap::new(),
-            running: BTreeMap::new(),
-            missing: BTreeSet::new(),
+            listening: Listening::default(),
             events,
         };
         let ports = Self {
@@ -207,24 +211,13 @@ impl Servers {
     /// Opens, closes and updates what has to be.
     async fn follow(&mut self) {
         let wanted = self.places();
-        let running = mem::take(&mut self.running).into_iter();
-        let (staying, closing): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            running.partition(|(place, _)| wanted.contains_key(place));
-        self.running = staying;
-        for (_, server) in closing {
-            server.close().await;
-        }
-        self.missing.retain(|place| wanted.contains_key(place));
-        for (place, endpoints) in wanted {
-            match self.running.get(&place) {
-                Some(server) => server.endpoints.store(endpoints, Ordering::Relaxed),
-                None => self.open(place, endpoints),
-            }
-        }
+        let events = &self.events;
+        let refused = |place: &Place, _: &Told, error| cannot_serve(place, &error, events);
+        self.listening.follow(wanted, refused).await;
     }
 
     /// Where what should be told.
-    fn places(&self) -> BTreeMap<Place, usize> {
+    fn places(&self) -> BTreeMap<Place, Told> {
         if self.checks.is_empty() {
             return BTreeMap::new();
         }
@@ -242,54 +235,34 @@ impl Servers {
                         family: *family,
                         address: SocketAddr::new(*address, check.port),
                     };
-                    places.insert(place, *endpoints);
+                    let told = Told {
+                        endpoints: *endpoints,
+                        health: Arc::clone(&self.health),
+                    };
+                    places.insert(place, told);
                 }
             }
         }
         places
     }
-
-    fn open(&mut self, place: Place, endpoints: usize) {
-        let endpoints = Arc::new(AtomicUsize::new(endpoints));
-        let subject = Subject {
-            service: place.service.clone(),
-            endpoints: Arc::clone(&endpoints),
-            health: Arc::clone(&self.health),
-        };
-        match listen(place.address).and_then(tokio::net::TcpListener::from_std) {
-            Ok(listener) => {
-                self.missing.remove(&place);
-                self.running
-                    .insert(place, Server::start(listener, subject, endpoints));
-            }
-            Err(error) => {
-                if self.missing.insert(place.clone()) {
-                    let Place {
-                        service, address, ..
-                    } = place;
-                    tracing::error!(
-                        "Service {service}: can't serve its healthCheckNodePort at {address}: {error}; load \
-                         balancers take the node for unfit; tried again every 5 s"
-                    );
-                    let note = format!("can't serve the healthCheckNodePort at {address}: {error}");
-                    self.events.tell(Happening::NoHealthCheck(service, note));
-                }
-            }
-        }
-    }
 }
 
 // === impl Server ===
 
-impl Server {
-    fn start(
-        listener: tokio::net::TcpListener,
-        subject: Subject,
-        endpoints: Arc<AtomicUsize>,
-    ) -> Self {
+impl Listener for Server {
+    type Place = Place;
+    type Subject = Told;
+
+    fn open(place: &Place, told: &Told) -> io::Result<Self> {
+        let listener = listen(place.address)?;
+        let endpoints = Arc::new(AtomicUsize::new(told.endpoints));
         let (close, closed) = oneshot::channel::<()>();
-        let name = subject.service.clone();
-        let router = Router::new().fallback(answer).with_state(subject);
+        let name = place.service.clone();
+        let router = Router::new().fallback(answer).with_state(Subject {
+            service: name.clone(),
+            endpoints: Arc::clone(&endpoints),
+            health: Arc::clone(&told.health),
+        });
         let task = tokio::spawn(async move {
             let closed = async { drop(closed.await) };
             let served = axum::serve(listener, router).with_graceful_shutdown(closed);
@@ -297,20 +270,35 @@ impl Server {
                 tracing::error!("serve the healthCheckNodePort of {name}: {error}");
             }
         });
-        Self {
+        Ok(Self {
             endpoints,
             close,
             task,
-        }
+        })
     }
 
-    /// Comes back when the port is closed.
-    async fn close(mut self) {
+    fn update(&self, told: Told) {
+        self.endpoints.store(told.endpoints, Ordering::Relaxed);
+    }
+
+    async fn close(mut self, _: &Place) {
         drop(self.close);
         if tokio::time::timeout(GRACE, &mut self.task).await.is_err() {
             self.task.abort();
         }
     }
+}
+
+fn cannot_serve(place: &Place, error: &io::Error, events: &Events) {
+    let Place {
+        service, address, ..
+    } = place;
+    tracing::error!(
+        "Service {service}: can't serve its healthCheckNodePort at {address}: {error}; load balancers take the \
+         node for unfit; tried again every 5 s"
+    );
+    let note = format!("can't serve the healthCheckNodePort at {address}: {error}");
+    events.tell(Happening::NoHealthCheck(service.clone(), note));
 }
 
 /// The addresses of the node where checks are served: all at once, or those of some networks.

@@ -268,17 +268,12 @@ async fn proxy_mode(State(subject): State<Subject>) -> Response {
     ([plain, NO_SNIFFING], mode).into_response()
 }
 
-/// The configuration under the name of its API group, as kube-proxy has it; with the keys of its file.
+/// The configuration under the name of its API group, as kube-proxy has it.
 async fn configz(State(subject): State<Subject>) -> Response {
-    let in_force = subject.configuration.borrow().clone();
+    let in_force = subject.configuration.borrow().in_force();
     let json = (CONTENT_TYPE, "application/json");
-    match serde_json::to_value(&in_force) {
-        Ok(value) => {
-            let body = serde_json::json!({"kubeproxy.config.k8s.io": value}).to_string();
-            ([json, NO_SNIFFING], body).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    let body = serde_json::json!({"kubeproxy.config.k8s.io": in_force}).to_string();
+    ([json, NO_SNIFFING], body).into_response()
 }
 
 async fn metrics(State(subject): State<Subject>) -> Response {

@@ -12,12 +12,13 @@ use prometheus_client::{
         family::Family as Labelled,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::Registry,
 };
 
-use super::process::Process;
-use crate::plan::Gaps;
+use super::{accounting::Accounting, process::Process};
+use crate::{plan::Gaps, reconcile::RuleCount};
 
 /// Media type of what [`Metrics::text`] yields.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,6 +38,10 @@ pub struct Metrics {
     queued: Labelled<Labels<1>, Seconds>,
     failures: Labelled<Labels<1>, Counter>,
     clean_up_failures: Labelled<Labels<1>, Counter>,
+    restore_failures: Labelled<Labels<1>, Counter>,
+    partial_restore_failures: Labelled<Labels<1>, Counter>,
+    rules: Labelled<Labels<2>, Gauge>,
+    rules_last: Labelled<Labels<2>, Gauge>,
     programming: Histograms,
     services: Changes,
     endpoints: Changes,
@@ -94,6 +99,10 @@ impl Default for Metrics {
             queued: Labelled::default(),
             failures: Labelled::default(),
             clean_up_failures: Labelled::default(),
+            restore_failures: Labelled::default(),
+            partial_restore_failures: Labelled::default(),
+            rules: Labelled::default(),
+            rules_last: Labelled::default(),
             programming: Labelled::new_with_constructor(programming_buckets),
             services: Changes::default(),
             endpoints: Changes::default(),
@@ -142,6 +151,28 @@ impl Metrics {
     /// The kernel could not be made to follow.
     pub fn failed(&self, family: Family) {
         self.failures.get_or_create(&of(family)).inc();
+    }
+
+    /// The tables of iptables could not be written, all that differed or only what had to change.
+    pub fn restore_failed(&self, family: Family, scope: Scope) {
+        let failures = match scope {
+            Scope::Full => &self.restore_failures,
+            Scope::Partial => &self.partial_restore_failures,
+        };
+        failures.get_or_create(&of(family)).inc();
+    }
+
+    /// So many rules are there in a table of iptables, and so many were written at last.
+    pub fn set_rules(&self, count: RuleCount) {
+        let labels = [("ip_family", name(count.family)), ("table", count.table)];
+        for (gauge, rules) in [
+            (&self.rules, count.total),
+            (&self.rules_last, count.written),
+        ] {
+            gauge
+                .get_or_create(&labels)
+                .set(i64::try_from(rules).unwrap_or(i64::MAX));
+        }
     }
 
     /// What changed so long ago in the cluster is in the kernel now.
@@ -204,6 +235,13 @@ impl Metrics {
     fn register(&mut self) {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process));
+        // Not `kubernetes_build_info`, whose version is that of a Kubernetes.
+        registry.register(
+            "service_proxy_build",
+            "Version and commit of the program",
+            Info::new(release::labels()),
+        );
+        registry.register_collector(Box::new(Accounting));
         let proxy = registry.sub_registry_with_prefix("kubeproxy");
         self.register_histograms(proxy);
         self.register_counters(proxy);
@@ -255,6 +293,16 @@ impl Metrics {
                 "sync_proxy_rules_nftables_cleanup_failures",
                 &self.clean_up_failures,
                 "How often chains and sets that are needed no longer could not be removed",
+            ),
+            (
+                "sync_proxy_rules_iptables_restore_failures",
+                &self.restore_failures,
+                "How often the tables of iptables could not be written",
+            ),
+            (
+                "sync_proxy_rules_iptables_partial_restore_failures",
+                &self.partial_restore_failures,
+                "How often a change of some chains was refused, and everything was compared",
             ),
             (
                 "sync_proxy_rules_service_changes",
@@ -311,18 +359,38 @@ impl Metrics {
         ] {
             proxy.register(name, help, metric.clone());
         }
-        proxy.register(
-            "sync_proxy_rules_no_local_endpoints_total",
-            "Service ports whose traffic policy asks for endpoints on this node, where there is none",
-            self.no_local_endpoints.clone(),
-        );
+        for (name, metric, help) in [
+            (
+                "sync_proxy_rules_no_local_endpoints_total",
+                &self.no_local_endpoints,
+                "Service ports whose traffic policy asks for endpoints on this node, where there is none",
+            ),
+            (
+                "sync_proxy_rules_iptables_total",
+                &self.rules,
+                "Rules of iptables that stand for Services, by table",
+            ),
+            (
+                "sync_proxy_rules_iptables_last",
+                &self.rules_last,
+                "Rules of iptables that were written in the last sync, by table",
+            ),
+        ] {
+            proxy.register(name, help, metric.clone());
+        }
     }
 
     /// A counter that is there from the start shows its first increase.
     fn zero(&self) {
         for family in Family::ALL {
             let labels = of(family);
-            for counters in [&self.failures, &self.clean_up_failures, &self.flows_deleted] {
+            for counters in [
+                &self.failures,
+                &self.clean_up_failures,
+                &self.restore_failures,
+                &self.partial_restore_failures,
+                &self.flows_deleted,
+            ] {
                 drop(counters.get_or_create(&labels));
             }
             for changes in [&self.services, &self.endpoints] {

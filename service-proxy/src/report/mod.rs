@@ -1,5 +1,6 @@
 //! What others get to see: lines in the log, health, metrics.
 
+mod accounting;
 pub mod check_ports;
 pub mod events;
 pub mod health;

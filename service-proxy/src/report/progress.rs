@@ -10,7 +10,7 @@ use super::{
     health::{Health, Moment},
     metrics::{Kind, Metrics, Scope},
 };
-use crate::{model::Change, reconcile::Outcome};
+use crate::{dataplane::Failure, model::Change, reconcile::Outcome};
 
 /// Takes note of what comes in and of what has been done.
 #[derive(Debug)]
@@ -79,12 +79,24 @@ impl Progress {
         for family in &outcome.left_over {
             self.metrics.clean_up_failed(*family);
         }
+        for family in &outcome.refused {
+            self.metrics.restore_failed(*family, Scope::Partial);
+        }
+        for count in &outcome.rules {
+            self.metrics.set_rules(*count);
+        }
+        let by_iptables = outcome
+            .failures
+            .iter()
+            .any(|it| matches!(it, Failure::Iptables(_)));
         for attempt in &outcome.attempts {
             if attempt.succeeded {
                 self.health.updated(attempt.family, now);
                 self.metrics
                     .synced(attempt.family, scope, attempt.took, now.time);
                 self.programmed(attempt.family, now.time);
+            } else if by_iptables {
+                self.metrics.restore_failed(attempt.family, Scope::Full);
             } else {
                 self.metrics.failed(attempt.family);
             }

@@ -1,6 +1,6 @@
 //! Clients that keep their endpoint (F22).
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use kernel::Family;
 
@@ -270,7 +270,7 @@ fn the_number_of_rules_does_not_grow_with_endpoints() {
         .collect();
     let many = single.replace(&format!("{line}\n"), &lines);
     assert_ne!(many, text);
-    fs::write(network.manifests().join("sticky.yaml"), many).unwrap();
+    network.write_text("sticky", &many);
     eventually("the change", || proxy.log().contains("Services changed"));
     assert_eq!(rules(), few);
 }

@@ -113,7 +113,7 @@ fn a_port_that_is_not_wanted_refuses() {
         network.write(&service);
     }
     assert_told(&network, family, 1);
-    std::fs::remove_file(network.manifests().join("front.yaml")).unwrap();
+    network.remove("front");
     eventually("the port to be closed", || is_refused(&network, family));
 }
 

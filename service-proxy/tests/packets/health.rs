@@ -19,9 +19,9 @@ use crate::{
 };
 
 const HEALTH: &str = "127.0.0.1:10256";
-const METRICS: &str = "127.0.0.1:10249";
+pub const METRICS: &str = "127.0.0.1:10249";
 
-fn get(network: &Network, at: &str, path: &str) -> http::Response {
+pub fn get(network: &Network, at: &str, path: &str) -> http::Response {
     let at: SocketAddr = at.parse().unwrap();
     http::get(network, Place::Node, at, path).unwrap()
 }
@@ -173,9 +173,13 @@ fn the_configuration_in_force_is_told() {
     let told = get(&network, METRICS, "/configz");
     assert_eq!(told.status, 200);
     let told = &told.json()["kubeproxy.config.k8s.io"];
-    assert_eq!(told["mode"], "nftables");
-    assert_eq!(told["clusterCIDR"], CLUSTER_CIDR);
-    assert_eq!(told["nftables"]["syncPeriod"], "500ms");
+    assert_eq!(told["Mode"], "nftables");
+    let networks: Vec<_> = CLUSTER_CIDR.split(',').collect();
+    assert_eq!(
+        told["DetectLocal"]["ClusterCIDRs"],
+        serde_json::json!(networks)
+    );
+    assert_eq!(told["SyncPeriod"], "500ms");
     assert_eq!(get(&network, METRICS, "/debug/pprof/").status, 404);
 }
 

@@ -65,7 +65,7 @@ fn ways(family: Family) -> [(Place, SocketAddr); 4] {
 }
 
 /// Makes connections until the end; answers with their number.
-fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) -> usize {
+pub fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) -> usize {
     let (from, to) = way;
     let ask = || {
         let mut asked = 0;

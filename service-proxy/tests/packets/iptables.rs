@@ -1,8 +1,11 @@
 //! iptables mode where it differs from nftables: what people see, who else writes there, and changes of mode.
 
 use std::{
+    fs::File,
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    process::Command,
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use kernel::Family;
@@ -10,6 +13,7 @@ use kernel::Family;
 use crate::{
     MANY, all_pods, assert_served, eventually,
     external::front,
+    health::{METRICS, get},
     names,
     network::{CLUSTER_CIDR, Network, Place},
     proxy::{Mode, Proxy},
@@ -37,6 +41,23 @@ pub fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> S
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments}: {said}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Empties a table at once.
+fn flush(network: &Network, mode: Mode, table: &str) {
+    let program = format!("iptables-{}-restore", mode.backend().unwrap());
+    let run = || {
+        let mut child = Command::new(&program)
+            .arg("--wait")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        write!(stdin, "*{table}\nCOMMIT\n").unwrap();
+        drop(stdin);
+        child.wait().unwrap()
+    };
+    assert!(network.namespace(Place::Node).run(run).unwrap().success());
 }
 
 /// The chain that the first rule of a listing with some word leads to.
@@ -106,22 +127,16 @@ fn a_flush_is_noticed_and_others_are_left_alone() {
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
         run("-t mangle -N KUBE-KUBELET-CANARY");
         let mut proxy = start(mode, &network, &[]);
-        for flush in [
-            &["-t nat -F", "-t nat -X"][..],
-            &["-t filter -F", "-t filter -X"],
-            &["-t mangle -X KUBE-PROXY-CANARY"],
-        ] {
+        for table in ["nat", "filter", "mangle"] {
             let repaired = proxy.log().matches("repaired").count();
-            for command in flush {
-                run(command);
-            }
-            eventually(flush[0], || {
-                proxy.log().matches("repaired").count() > repaired
-            });
+            flush(&network, mode, table);
+            eventually(table, || proxy.log().matches("repaired").count() > repaired);
+            run("-t mangle -S KUBE-PROXY-CANARY");
             assert_served(&network, Place::Client, to, false);
         }
         run("-t nat -N THEIRS");
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
+        run("-t mangle -N KUBE-KUBELET-CANARY");
         proxy.terminate();
         assert_served(&network, Place::Client, to, false);
         assert!(Proxy::clean_up(&network).success());
@@ -149,6 +164,107 @@ fn drift_is_repaired() {
         eventually("the repair", || proxy.log().contains("repaired"));
         let to = web(Family::V4).socket();
         assert_served(&network, Place::Client, to, false);
+    }
+}
+
+/// What differs is told as iptables-restore would take it, and what a packet meets by its chains.
+#[test]
+fn what_stands_is_told_by_chains() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let mut proxy = start(mode, &network, &[]);
+        // What is missing must stay missing.
+        proxy.terminate();
+        let inspect = |arguments: &[&str]| {
+            let options = ["--cluster-cidr", CLUSTER_CIDR];
+            Proxy::inspect_in(mode, &network, &[arguments, &options].concat())
+        };
+        let text = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap();
+        let same = inspect(&["diff"]);
+        assert_eq!((same.status.code(), text(&same)), (Some(0), String::new()));
+        let to = web(Family::V4).socket().to_string();
+        let explained = text(&inspect(&["explain", "192.0.2.2", &to]));
+        let lines: Vec<_> = explained
+            .lines()
+            .filter_map(|line| line.strip_prefix("kernel      iptables -t nat -A "))
+            .collect();
+        assert!(lines[0].starts_with("KUBE-SERVICES "), "{explained}");
+        for expected in ["KUBE-SVC-", "-j KUBE-MARK-MASQ", "KUBE-SEP-", "-j DNAT"] {
+            let found = lines.iter().any(|line| line.contains(expected));
+            assert!(found, "{expected}: {explained}");
+        }
+        assert!(!explained.contains("MISSING"), "{explained}");
+        iptables(&network, mode, "", "-t nat -F KUBE-SERVICES");
+        let differs = inspect(&["diff"]);
+        assert_eq!(differs.status.code(), Some(1));
+        let changes = text(&differs);
+        assert!(changes.starts_with("# IPv4, iptables"), "{changes}");
+        assert!(
+            changes.contains("\n*nat\n:KUBE-SERVICES - [0:0]\n"),
+            "{changes}"
+        );
+        assert_eq!(changes.matches('*').count(), 1, "{changes}");
+        let explained = text(&inspect(&["explain", "192.0.2.2", &to]));
+        assert_eq!(explained.matches("MISSING").count(), 1, "{explained}");
+    }
+}
+
+/// Who holds the lock of the legacy tables is waited for; those of nf_tables have none.
+#[test]
+fn the_lock_of_the_tables_is_waited_for() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let proxy = start(mode, &network, &[]);
+        let lock = File::create("/run/xtables.lock").unwrap();
+        lock.lock().unwrap();
+        network.write(&front(Family::V4, ""));
+        let followed = || proxy.log().contains("1 Services changed: ");
+        match mode {
+            Mode::Nft => eventually("the change", followed),
+            _ => {
+                // As long as it would take without the lock, many times over.
+                std::thread::sleep(Duration::from_millis(500));
+                assert!(!followed());
+            }
+        }
+        lock.unlock().unwrap();
+        eventually("the change", followed);
+        assert_served(
+            &network,
+            Place::Client,
+            front(Family::V4, "").socket(),
+            false,
+        );
+    }
+}
+
+/// What is counted under kube-proxy's names.
+#[test]
+fn rules_and_failures_are_counted() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let _proxy = start(mode, &network, &[]);
+        let metrics = get(&network, METRICS, "/metrics").body;
+        for line in [
+            "sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} 0",
+            "sync_proxy_rules_iptables_partial_restore_failures_total{ip_family=\"IPv6\"} 0",
+            "iptables_ct_state_invalid_dropped_packets_total 0",
+            "iptables_localhost_nodeports_accepted_packets_total 0",
+        ] {
+            let found = metrics.lines().any(|it| it == format!("kubeproxy_{line}"));
+            assert!(found, "{line}: {metrics}");
+        }
+        let saved = iptables(&network, mode, "-save", "-t nat");
+        let rules = saved.lines().filter(|line| line.starts_with('-')).count();
+        for what in ["total", "last"] {
+            let line = format!(
+                "kubeproxy_sync_proxy_rules_iptables_{what}{{ip_family=\"IPv4\",table=\"nat\"}} {rules}"
+            );
+            assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
+        }
     }
 }
 

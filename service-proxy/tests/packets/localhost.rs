@@ -56,12 +56,14 @@ fn is_refused(network: &Network, to: SocketAddr) -> bool {
 /// All pods answer, and see the node.
 fn assert_all_answer(network: &Network, to: SocketAddr) {
     eventually("an answer on loopback", || is_answered(network, to));
-    let answers = network.ask_many(Place::Node, Transport::Tcp, to, MANY);
-    assert_eq!(names(&answers), all_pods());
-    for answer in answers {
-        let pod = PODS.into_iter().find(|pod| pod.name() == answer.name);
-        let gateway = pod.unwrap().gateway(Family::of(&to.ip()));
-        assert_eq!(answer.source, gateway);
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let answers = network.ask_many(Place::Node, transport, to, MANY);
+        assert_eq!(names(&answers), all_pods(), "{transport:?}");
+        for answer in answers {
+            let pod = PODS.into_iter().find(|pod| pod.name() == answer.name);
+            let gateway = pod.unwrap().gateway(Family::of(&to.ip()));
+            assert_eq!(answer.source, gateway, "{transport:?}");
+        }
     }
 }
 
@@ -114,6 +116,38 @@ fn node_ports_are_served_on_loopback_v4() {
 #[test]
 fn node_ports_are_served_on_loopback_v6() {
     node_ports_are_served_on_loopback(Family::V6);
+}
+
+/// Datagrams of one client go to one endpoint, for as long as that is there.
+fn datagrams_on_loopback_are_flows(family: Family) {
+    let network = Network::new();
+    let mut service = on_node_port(family, NODE_PORT, "");
+    network.write(&service);
+    let _proxy = start(&network, "all");
+    let to = loopback(family, NODE_PORT);
+    let asks = || network.ask(Place::Node, Transport::Udp, to);
+    eventually("an answer on loopback", || asks().is_ok());
+    let client = network.datagrams(Place::Node, to);
+    let first = client.ask().unwrap().name;
+    for _ in 0..10 {
+        assert_eq!(client.ask().unwrap().name, first);
+    }
+    let gone = PODS.iter().position(|pod| pod.name() == first);
+    service.endpoints.remove(gone.unwrap());
+    network.write(&service);
+    eventually("another endpoint", || {
+        client.ask().is_ok_and(|answer| answer.name != first)
+    });
+}
+
+#[test]
+fn datagrams_on_loopback_are_flows_v4() {
+    datagrams_on_loopback_are_flows(Family::V4);
+}
+
+#[test]
+fn datagrams_on_loopback_are_flows_v6() {
+    datagrams_on_loopback_are_flows(Family::V6);
 }
 
 fn loopback_alone(family: Family) {

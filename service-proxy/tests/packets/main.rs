@@ -5,6 +5,7 @@
 mod affinity;
 mod check_ports;
 mod external;
+mod foreign;
 mod health;
 mod hot_switch;
 mod http;
@@ -193,7 +194,7 @@ fn manifests_are_followed_live(family: Family) {
         names(&from_client()) == BTreeSet::from(["pod2"])
     });
 
-    fs::remove_file(network.manifests().join("web.yaml")).unwrap();
+    network.remove("web");
     let gone = || !network.nft("list ruleset").contains("default/web");
     eventually("the Service to be gone", gone);
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 20] = [
+const OF_NFTABLES: [&str; 21] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
@@ -27,7 +27,8 @@ const OF_NFTABLES: [&str; 20] = [
     "health::",
     "hot_switch::",
     "http::",
-    "inspect::",
+    "inspect::a_difference_is_shown_and_left_as_it_is",
+    "inspect::an_explanation_can_be_read",
     "iptables::",
     "ipvs::",
     "localhost::",

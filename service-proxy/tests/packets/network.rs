@@ -20,7 +20,10 @@ use kernel::{
     sysctl,
 };
 
+use lab::apiserver::ApiServer;
+
 use crate::{
+    foreign,
     manifest::Service,
     server::{self, Answer, Connection, Datagrams, Transport},
 };
@@ -58,6 +61,8 @@ pub enum Place {
 
 /// All namespaces, and the directory of the manifests.
 pub struct Network {
+    /// Where the objects are for a proxy that does not read manifests.
+    server: Option<ApiServer>,
     node: Named,
     leaves: Vec<Named>,
     directory: tempfile::TempDir,
@@ -123,7 +128,8 @@ impl Network {
                 place.name()
             ))
         };
-        let network = Self {
+        let mut network = Self {
+            server: None,
             node: named(Place::Node),
             leaves: LEAVES.map(named).into(),
             directory: tempfile::tempdir().unwrap(),
@@ -146,7 +152,13 @@ impl Network {
         for pod in PODS {
             server::serve(network.namespace(pod), pod.name());
         }
+        network.server = foreign::program().map(|_| foreign::serve(&network));
         network
+    }
+
+    /// The API server, where the proxy needs one.
+    pub fn server(&self) -> Option<&ApiServer> {
+        self.server.as_ref()
     }
 
     /// The namespace of a place.
@@ -171,6 +183,18 @@ impl Network {
         let temporary = path.with_extension("tmp");
         fs::write(&temporary, manifest).unwrap();
         fs::rename(&temporary, &path).unwrap();
+        if let Some(server) = &self.server {
+            foreign::apply(server, manifest);
+        }
+    }
+
+    /// Removes a manifest, and so its objects.
+    pub fn remove(&self, name: &str) {
+        let path = self.directory.path().join(format!("{name}.yaml"));
+        if let Some(server) = &self.server {
+            foreign::delete(server, &fs::read_to_string(&path).unwrap());
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     /// Asks once.

@@ -1,6 +1,6 @@
 //! Rules that follow the Node object and ServiceCIDRs (F15, F16, F20, F27).
 
-use std::{fs, io::ErrorKind, net::SocketAddr};
+use std::{io::ErrorKind, net::SocketAddr};
 
 use kernel::Family;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The Node object, with lines of its `spec` and `status`.
 fn write_node(network: &Network, rest: &str) {
     let node = format!("apiVersion: v1\nkind: Node\nmetadata: {{name: node}}\n{rest}");
-    fs::write(network.manifests().join("node.yaml"), node).unwrap();
+    network.write_text("node", &node);
 }
 
 fn status(address: impl ToString) -> String {
@@ -41,8 +41,7 @@ fn unknown_cluster_ips_are_dropped(family: Family) {
         "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {{name: kubernetes}}\n\
          spec: {{cidrs: [\"{cidr}\"]}}\n"
     );
-    let file = network.manifests().join("cidr.yaml");
-    fs::write(&file, object).unwrap();
+    network.write_text("cidr", &object);
     let _proxy = Proxy::start(&network);
     let unknown = SocketAddr::new(manifest::cluster_ip(family, 999), 80);
     let ask = |to| network.ask(Place::Client, Transport::Tcp, to);
@@ -50,7 +49,7 @@ fn unknown_cluster_ips_are_dropped(family: Family) {
     assert_dropped(&network, Place::Client, unknown);
 
     // Then the packet goes to where the default route leads, and nobody forwards it from there.
-    fs::remove_file(&file).unwrap();
+    network.remove("cidr");
     let listed = || network.nft("list ruleset").contains(cidr);
     eventually("the network to go", || !listed());
     assert!(ask(service.socket()).is_ok());

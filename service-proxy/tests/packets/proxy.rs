@@ -13,12 +13,14 @@ use nix::{
 };
 
 use crate::{
-    eventually,
+    eventually, foreign,
     network::{CLUSTER_CIDR, Network, Place},
 };
 
 /// The variable that names the mode of all proxies, if not nftables; see [`crate::modes`].
 pub const MODE: &str = "TWEED_PROXY_MODE";
+
+const OURS: &str = env!("CARGO_BIN_EXE_service-proxy");
 
 /// What Services are turned into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,14 @@ impl Proxy {
         Self::start_in(Mode::of_run(), network, options)
     }
 
+    /// Ours, whatever proxy the run is of.
+    pub fn start_ours(mode: Mode, network: &Network) -> Self {
+        let options = ["--cluster-cidr", CLUSTER_CIDR];
+        let proxy = Self::spawn(ours(mode, network, &options), network);
+        eventually("our first sync", || proxy.log().contains("first sync"));
+        proxy
+    }
+
     /// The same, in a mode of its own.
     pub fn start_in(mode: Mode, network: &Network, options: &[&str]) -> Self {
         Self::start_command(daemon(mode, network, options), network)
@@ -102,7 +112,16 @@ impl Proxy {
         Self::start_command(command, network)
     }
 
-    fn start_command(mut command: Command, network: &Network) -> Self {
+    fn start_command(command: Command, network: &Network) -> Self {
+        let proxy = Self::spawn(command, network);
+        match network.server() {
+            Some(_) => foreign::wait_for_sync(network),
+            None => eventually("the first sync", || proxy.log().contains("first sync")),
+        }
+        proxy
+    }
+
+    fn spawn(mut command: Command, network: &Network) -> Self {
         let log = network.manifests().join("proxy.log");
         command.stderr(File::create(&log).unwrap());
         let child = network
@@ -110,9 +129,7 @@ impl Proxy {
             .run(|| command.spawn())
             .unwrap()
             .unwrap();
-        let proxy = Self { child, log };
-        eventually("the first sync", || proxy.log().contains("first sync"));
-        proxy
+        Self { child, log }
     }
 
     /// Runs it with options that it can't run with; answers with what it says.
@@ -134,9 +151,15 @@ impl Proxy {
 
     /// Runs one of the commands that change nothing, on the node and by its manifests unless others are named.
     pub fn inspect(network: &Network, arguments: &[&str]) -> Output {
+        Self::inspect_in(Mode::of_run(), network, arguments)
+    }
+
+    /// The same in a mode.
+    pub fn inspect_in(mode: Mode, network: &Network, arguments: &[&str]) -> Output {
         let mut command = program();
         command
             .args(arguments)
+            .args(mode.options())
             .args(["--hostname-override", "node"]);
         if !arguments.contains(&"--manifests") {
             command.arg("--manifests").arg(network.manifests());
@@ -180,7 +203,13 @@ impl Proxy {
     pub fn terminate(&mut self) {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        let ended = self.child.wait().unwrap();
+        // Others end by the signal.
+        assert!(
+            ended.success() || foreign::program().is_some(),
+            "{}",
+            self.log()
+        );
     }
 }
 
@@ -198,7 +227,14 @@ impl Drop for Proxy {
 }
 
 fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
-    let mut command = program();
+    if let Some(server) = network.server() {
+        return foreign::daemon(server, mode, network, options);
+    }
+    ours(mode, network, options)
+}
+
+fn ours(mode: Mode, network: &Network, options: &[&str]) -> Command {
+    let mut command = Command::new(OURS);
     command
         .arg("--manifests")
         .arg(network.manifests())
@@ -213,5 +249,5 @@ fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
 }
 
 fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_service-proxy"))
+    Command::new(foreign::program().unwrap_or(OURS.into()))
 }

@@ -39,16 +39,20 @@ impl<'a> NativeTables<'a> {
     /// Does what [`Iptables::restore`] does. Each table is changed at once, but for a text of more than ten
     /// thousand rules: then each chain is, and what leads to chains comes after what is in them.
     ///
+    /// Answers with how many transactions that took; `None` if a program did it.
+    ///
     /// # Errors
     /// If the kernel refuses something; by then, some of a large text may have been carried out.
-    pub fn restore(&mut self, text: &str) -> Result<()> {
+    pub fn restore(&mut self, text: &str) -> Result<Option<u32>> {
         let family = self.programs.family();
         let Some(sections) = lines::parse(text, family) else {
-            return self.programs.restore(text);
+            return self.programs.restore(text).map(|()| None);
         };
-        sections
-            .iter()
-            .try_for_each(|section| self.carry_out(section))
+        let mut transactions = 0;
+        for section in &sections {
+            transactions += self.carry_out(section)?;
+        }
+        Ok(Some(transactions))
     }
 
     /// Reads those of some tables that are there, by name. A rule that has no words here is told by its handle
@@ -110,7 +114,7 @@ impl<'a> NativeTables<'a> {
         })
     }
 
-    fn carry_out(&mut self, section: &Section<'_>) -> Result<()> {
+    fn carry_out(&mut self, section: &Section<'_>) -> Result<u32> {
         let family = self.programs.family();
         let standing = self.handle.chains(family, section.table)?;
         let mut deleted = Vec::new();
@@ -118,6 +122,7 @@ impl<'a> NativeTables<'a> {
             deleted.push(self.find(section.table, chain, rule)?);
         }
         let steps = commands::of(section, &standing, deleted);
+        let mut transactions = 0;
         for commands in commands::portions(steps, RULES) {
             let transaction = Transaction {
                 family: family.into(),
@@ -125,8 +130,9 @@ impl<'a> NativeTables<'a> {
                 commands,
             };
             self.handle.apply(&transaction)?;
+            transactions += 1;
         }
-        Ok(())
+        Ok(transactions)
     }
 
     /// The command that deletes the first rule of a chain that is as a text says.

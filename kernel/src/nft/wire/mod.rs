@@ -22,7 +22,7 @@ pub(super) use set::{decode_set, dump_sets};
 pub(super) use table::{decode_generation, decode_table, get_generation, get_table};
 pub(super) use value::{decode_verdict, encode_values, encode_verdict, values_len};
 
-use super::{Invalid, TableFamily};
+use super::{Change, Invalid, TableFamily};
 use crate::{
     Family,
     netlink::{Error, Reply, Request, Result},
@@ -109,6 +109,37 @@ pub(super) fn family_of_table(reply: &Reply, table: &str) -> Option<Family> {
     (about_tables && named).then_some(family)
 }
 
+/// What a message says was changed; `None` if it is about no table of one family of addresses.
+pub(super) fn decode_change(reply: &Reply) -> Option<Change> {
+    const TABLE: u16 = 1;
+    /// `NFTA_RULE_CHAIN`, `NFTA_CHAIN_NAME`.
+    const CHAIN_OF_RULE: u16 = 2;
+    const CHAIN: u16 = 3;
+    let (_, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
+    let view = View::new(attributes);
+    let table = view.text(TABLE)?;
+    let is = |messages: &[Message]| messages.iter().any(|it| it.kind() == reply.kind);
+    let chain = if is(&[Message::NewRule, Message::DeleteRule]) {
+        view.text(CHAIN_OF_RULE)
+    } else if is(&[Message::NewChain, Message::DeleteChain]) {
+        view.text(CHAIN)
+    } else {
+        None
+    };
+    Some(Change {
+        family: family_of_table(reply, &table)?,
+        table,
+        chain,
+        removed: is(&[
+            Message::DeleteTable,
+            Message::DeleteChain,
+            Message::DeleteRule,
+            Message::DeleteSet,
+            Message::DeleteElements,
+        ]),
+    })
+}
+
 /// A text attribute that the kernel always sends.
 fn required_text(view: View<'_>, kind: u16, what: &str) -> Result<String> {
     view.text(kind).ok_or_else(|| missing(what))
@@ -145,6 +176,7 @@ mod tests {
     fn decode_all(reply: &Reply, set: &Set) {
         let family = TableFamily::Ip;
         assert_ne!(family_of_table(reply, ""), Some(Family::V6));
+        drop(decode_change(reply));
         drop(decode_table(family, "", reply));
         drop(decode_chain(family, "", reply));
         drop(decode_rule(family, "", reply));

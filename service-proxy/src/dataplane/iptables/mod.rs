@@ -1,14 +1,17 @@
-//! iptables mode: chains by `iptables-restore`, only those that change.
+//! iptables mode: chains, only those that change.
 //!
-//! At the start, after a failure and when the canary has gone, everything is read, compared, and what differs
-//! is written; so it is now and then, but never so often that it would cost more than a hundredth of a
-//! processor: with legacy tables, reading them costs in proportion to all that is in them.
+//! At the start, after a failure, when others were seen to change what is ours and when the canary has gone,
+//! everything is read, compared, and what differs is written; so it is now and then where others have changed
+//! anything, but never so often that it would cost more than a hundredth of a processor: to read tables costs in
+//! proportion to all that is in them.
 
+mod accounting;
 mod options;
+mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kernel::{
@@ -19,21 +22,24 @@ use kernel::{
 
 pub use options::IptablesOptions;
 
+use self::way::Way;
 use super::{Dataplane, Failure};
 use crate::{
+    drift::{CannotWatch, Drift},
     model::{Catalogue, Here, ObjectName},
     plan::{
         iptables::{
-            CANARY, Changes, Dispatch, Observed, Plan, ServicePort, Settings, Table,
+            Changes, Delta, Dispatch, Observed, Plan, ServicePort, Settings, Table,
             clean_up as remains, difference,
         },
         nftables::{NodeRules, Surroundings},
     },
-    reconcile::{Outcome, Rewritten},
+    reconcile::{Outcome, Rewritten, RuleCount},
 };
 
-/// Everything is compared no sooner than so many times as long after as it took.
-const REST: u32 = 100;
+/// For how long nothing is compared again, for each rule that there is: to read and compare one takes about a
+/// hundredth of that.
+const REST: Duration = Duration::from_millis(1);
 /// Loopback addresses are routed, for NodePorts on them.
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 /// TCP packets out of the window belong to their connection all the same.
@@ -58,6 +64,7 @@ pub struct IptablesMode {
 pub struct Tables {
     node: String,
     around: Surroundings,
+    way: Way,
     families: Vec<FamilyTables>,
 }
 
@@ -70,6 +77,8 @@ struct FamilyTables {
     rules: NodeRules,
     /// Whether the tables are known to be as the plan had them before the latest change.
     in_step: bool,
+    /// How many rules there should be by table.
+    counts: BTreeMap<Table, usize>,
     /// Not before then is everything compared again, unless something is wrong.
     compare_at: Instant,
 }
@@ -88,6 +97,35 @@ impl Default for IptablesMode {
     }
 }
 
+impl IptablesMode {
+    /// The kind of tables, or the one that the node uses.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn backend(self) -> iptables::Result<Backend> {
+        self.backend.map_or_else(in_use, Ok)
+    }
+
+    /// What of a family's rules is the same for all Services, with or without accounting objects.
+    fn settings(self, family: Family, node: NodeRules, accounting: bool) -> Settings {
+        // Where it can't be read yet, it is as the kernel has it at first.
+        let liberal = sysctl::get(TCP_BE_LIBERAL).is_ok_and(|value| value != "0");
+        Settings {
+            family,
+            node,
+            dispatch: self.dispatch,
+            localhost_node_ports: self.localhost_node_ports,
+            drop_invalid: !liberal && !self.tcp_be_liberal,
+            accounting,
+        }
+    }
+
+    /// The same as a program would have it that runs now.
+    pub fn settings_now(self, family: Family, node: NodeRules) -> Settings {
+        self.settings(family, node, accounting::are_there())
+    }
+}
+
 // === impl Tables ===
 
 impl Tables {
@@ -100,32 +138,21 @@ impl Tables {
         node: impl Into<String>,
         mode: IptablesMode,
         mut rules: impl FnMut(Family) -> NodeRules,
-    ) -> iptables::Result<Self> {
-        let backend = match mode.backend {
-            Some(backend) => backend,
-            None => in_use()?,
-        };
+    ) -> Result<Self, Failure> {
+        let backend = mode.backend()?;
+        let accounting = accounting::ensure();
         let mut families = Vec::new();
         let mut missing = None;
-        // Where it can't be read yet, it is as the kernel has it at first.
-        let liberal = sysctl::get(TCP_BE_LIBERAL).is_ok_and(|value| value != "0");
         for family in Family::ALL {
-            let settings = Settings {
-                family,
-                node: rules(family),
-                dispatch: mode.dispatch,
-                localhost_node_ports: mode.localhost_node_ports,
-                drop_invalid: !liberal && !mode.tcp_be_liberal,
-                accounting: false,
-            };
+            let settings = mode.settings(family, rules(family), accounting);
             match Iptables::find(family, backend) {
                 Ok(programs) => families.push(FamilyTables::new(programs, settings)),
                 Err(error @ Error::Missing { .. }) => missing = Some(error),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         match missing {
-            Some(error) if families.is_empty() => return Err(error),
+            Some(error) if families.is_empty() => return Err(error.into()),
             Some(error) => {
                 tracing::warn!("{error}; until it starts anew, that family is not served")
             }
@@ -135,6 +162,7 @@ impl Tables {
         Ok(Self {
             node: node.into(),
             around: Surroundings::default(),
+            way: Way::open(backend)?,
             families,
         })
     }
@@ -144,6 +172,9 @@ impl Dataplane for Tables {
     fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let mut outcome = Outcome::default();
         self.around = self.around.now(catalogue, &self.node);
+        if self.families.iter().all(|tables| !tables.in_step) {
+            self.way.count_from_now();
+        }
         let here = Here {
             node: &self.node,
             zone: catalogue.zone(&self.node),
@@ -165,9 +196,9 @@ impl Dataplane for Tables {
             let followed = settled
                 && tables.in_step
                 && !delta.outgrown
-                && tables.write(&delta.changes, &mut outcome).is_ok();
+                && tables.follow(&mut self.way, &delta, &mut outcome);
             if !followed {
-                tables.synchronise(&mut outcome);
+                tables.synchronise(&mut self.way, &mut outcome);
             }
             outcome.attempted(family, started, tables.in_step);
         }
@@ -197,14 +228,43 @@ impl Dataplane for Tables {
 
     fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
+        let compare = self.needs_comparing();
+        if compare {
+            self.way.count_from_now();
+        }
         for tables in &mut self.families {
             let started = Instant::now();
-            if tables.needs_comparing() {
-                tables.synchronise(&mut outcome);
+            if compare {
+                tables.synchronise(&mut self.way, &mut outcome);
             }
             outcome.attempted(tables.plan.settings().family, started, tables.in_step);
         }
         outcome
+    }
+
+    fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        self.way.watch()
+    }
+}
+
+impl Tables {
+    fn needs_comparing(&mut self) -> bool {
+        if self.families.iter().any(|tables| !tables.in_step) {
+            return true;
+        }
+        let now = Instant::now();
+        let rested = self.families.iter().all(|tables| now >= tables.compare_at);
+        let as_left = self.way.is_as_left();
+        match self.way {
+            Way::Native(_) if as_left => return false,
+            // It can't be told for certain.
+            Way::Programs(_) if as_left => return rested,
+            _ if rested || self.way.is_disturbed() => return true,
+            _ => {}
+        }
+        let way = &mut self.way;
+        let mut families = self.families.iter();
+        families.any(|tables| !way.has_canary(&tables.programs))
     }
 }
 
@@ -217,6 +277,7 @@ impl FamilyTables {
             rules: settings.node.clone(),
             plan: Plan::new(settings),
             in_step: false,
+            counts: BTreeMap::new(),
             compare_at: Instant::now(),
         }
     }
@@ -229,43 +290,67 @@ impl FamilyTables {
         changed
     }
 
-    fn needs_comparing(&self) -> bool {
-        !self.in_step || Instant::now() >= self.compare_at || !self.has_canary()
-    }
-
-    /// Whether nobody has flushed a table; if that can't be told, comparing will say why.
-    fn has_canary(&self) -> bool {
-        Table::ALL
-            .into_iter()
-            .all(|table| matches!(self.programs.has_chain(table.name(), CANARY), Ok(true)))
+    /// Writes a change; answers whether it was carried out.
+    fn follow(&mut self, way: &mut Way, delta: &Delta, outcome: &mut Outcome) -> bool {
+        for (table, more) in &delta.rules {
+            let count = self.counts.entry(*table).or_default();
+            *count = count.saturating_add_signed(*more);
+        }
+        let written = self.write(way, &delta.changes, outcome);
+        if let Err(error) = &written {
+            outcome.refused.push(self.plan.settings().family);
+            tracing::warn!("{error}; everything is compared");
+        }
+        written.is_ok()
     }
 
     /// Reads everything and writes what differs from the plan.
-    fn synchronise(&mut self, outcome: &mut Outcome) {
+    fn synchronise(&mut self, way: &mut Way, outcome: &mut Outcome) {
         self.in_step = false;
-        let started = Instant::now();
-        if let Err(failure) = self.compare(outcome) {
-            outcome.failures.push(failure);
-            return;
+        match self.compare(way, outcome) {
+            Ok(rules) => {
+                self.in_step = true;
+                self.compare_at = Instant::now() + REST * u32::try_from(rules).unwrap_or(u32::MAX);
+            }
+            Err(failure) => outcome.failures.push(failure),
         }
-        self.in_step = true;
-        self.compare_at = Instant::now() + started.elapsed() * REST;
     }
 
-    fn compare(&self, outcome: &mut Outcome) -> Result<(), Failure> {
+    /// Answers with how many rules were compared.
+    fn compare(&mut self, way: &mut Way, outcome: &mut Outcome) -> Result<usize, Failure> {
         if self.plan.settings().serves_loopback() {
             sysctl::set(ROUTE_LOCALNET, "1")?;
         }
-        let observed = observe(&self.programs)?;
-        let changes = difference(&self.plan.ruleset(), &observed);
-        self.write(&changes, outcome)?;
-        Ok(())
+        if self.plan.settings().accounting {
+            // Those that no rule counts in yet can be removed by others.
+            accounting::ensure();
+        }
+        let observed = way.read(&self.programs)?;
+        let ruleset = self.plan.ruleset();
+        let counts = Table::ALL.map(|table| (table, ruleset.rules(table)));
+        self.counts = counts.into();
+        self.write(way, &difference(&ruleset, &observed), outcome)?;
+        Ok(self.counts.values().sum())
     }
 
-    fn write(&self, changes: &Changes, outcome: &mut Outcome) -> iptables::Result<()> {
+    fn write(
+        &self,
+        way: &mut Way,
+        changes: &Changes,
+        outcome: &mut Outcome,
+    ) -> iptables::Result<()> {
         if !changes.is_empty() {
-            self.programs.restore(&changes.to_string())?;
+            way.restore(&self.programs, &changes.to_string())?;
         }
+        let family = self.plan.settings().family;
+        outcome
+            .rules
+            .extend(self.counts.iter().map(|(table, total)| RuleCount {
+                family,
+                table: table.name(),
+                total: *total,
+                written: changes.rules(*table),
+            }));
         let (written, removed) = changes.counts();
         let rewritten = outcome.sent.rewritten.get_or_insert_default();
         *rewritten = Rewritten {
@@ -275,6 +360,15 @@ impl FamilyTables {
         };
         Ok(())
     }
+}
+
+/// Reads the tables of a family of some kind; changes nothing.
+///
+/// # Errors
+/// If they can't be read.
+pub fn read(family: Family, backend: Backend) -> Result<Observed, Failure> {
+    let programs = Iptables::find(family, backend)?;
+    Ok(Way::open(backend)?.read(&programs)?)
 }
 
 /// Removes everything of iptables mode, ours and kube-proxy's, by either way into the kernel or by one of them;
@@ -302,6 +396,10 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
                 removed.push((family, backend));
             }
         }
+    }
+    // Where one way is left alone, it is in use, and its rules count in them or will.
+    if backends.len() == Backend::ALL.len() {
+        accounting::remove();
     }
     Ok(removed)
 }

@@ -139,6 +139,17 @@ pub struct View<'a> {
     pub rules: &'a NodeRules,
     /// What the kernel says of the packet's addresses.
     pub surroundings: &'a Surroundings,
+    /// Where dataplanes differ.
+    pub manners: Manners,
+}
+
+/// Where dataplanes differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manners {
+    /// NodePorts are served on loopback addresses by the kernel.
+    pub serves_loopback: bool,
+    /// Other ports of cluster IPs, and cluster IPs of no Service, are left alone.
+    pub indifferent: bool,
 }
 
 /// A frontend that a packet meets, and whose it is.
@@ -250,7 +261,7 @@ impl<'a> View<'a> {
     fn serves_node_ports(&self, address: IpAddr) -> bool {
         let served = match &self.rules.node_ports {
             NodePortAddresses::All | NodePortAddresses::Primary => {
-                !loopback(Family::of(&address)).contains(address)
+                self.manners.serves_loopback || !loopback(Family::of(&address)).contains(address)
             }
             NodePortAddresses::In(networks) => {
                 networks.iter().any(|network| network.contains(address))
@@ -261,6 +272,9 @@ impl<'a> View<'a> {
 
     fn unclaimed(&self, packet: &Packet) -> Outcome {
         let address = packet.destination.ip();
+        if self.manners.indifferent {
+            return Outcome::Untouched;
+        }
         let mut services = self.catalogue.all();
         if services.any(|service| service.cluster_ips.contains(&address)) {
             Outcome::Refused {

@@ -37,6 +37,7 @@ fn view(objects: &[Value], packet: (&str, &str)) -> Explanation {
             source_interface: None,
             destination_on_node: on_node(packet.destination.ip()),
         },
+        manners: Manners::default(),
     }
     .explain(&packet)
 }

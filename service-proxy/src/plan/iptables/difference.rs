@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::iptables;
+use kernel::{iptables, nft::Change};
 
 use super::{
     canonical::{canonical, target},
@@ -72,11 +72,15 @@ impl Observed {
 
     fn has(&self, shared: &Shared) -> bool {
         let wanted = canonical(&shared.rule);
-        let rules = self.chains.get(&shared.chain).map(|found| &found.rules);
-        rules
-            .into_iter()
-            .flatten()
-            .any(|rule| canonical(rule) == wanted)
+        let mut rules = self.rules(&shared.chain).iter();
+        rules.any(|rule| canonical(rule) == wanted)
+    }
+
+    /// The rules of a chain; none if it is not there.
+    pub(super) fn rules(&self, chain: &ChainId) -> &[String] {
+        self.chains
+            .get(chain)
+            .map_or(&[], |found| found.rules.as_slice())
     }
 
     /// Whether there is more in kubelet's chain than what we put there.
@@ -144,6 +148,21 @@ pub fn clean_up(have: &Observed) -> Changes {
     });
     remove(gone.cloned().collect(), have, &mut changes);
     changes
+}
+
+/// Whether a change of a table by somebody else can have changed what should stand: something happened to a
+/// chain of ours, or a rule was taken out of one that has rules of ours.
+pub fn is_drift(change: &Change) -> bool {
+    let table = Table::ALL.into_iter().find(|it| it.name() == change.table);
+    let Some(table) = table else {
+        return false;
+    };
+    let Some(name) = &change.chain else {
+        return change.removed;
+    };
+    let chain = table.chain(name.as_str());
+    let shares = || skeleton::all_shared().any(|shared| shared.chain == chain);
+    is_ours(&chain) || (change.removed && shares())
 }
 
 /// Rules of ours in chains of others that are not wanted any more. What leads to kubelet's chain is kubelet's

@@ -185,7 +185,10 @@ impl Maker<'_> {
                 let counted = named()
                     .destination_network(loopback(Family::V4))
                     .port(number)
-                    .with("-m nfacct --nfacct-name localhost_nps_accepted_pkts");
+                    .with(format_args!(
+                        "-m nfacct --nfacct-name {}",
+                        name::LOCALHOST_ACCEPTED
+                    ));
                 rules.push((List::NodePorts, counted.jump(&chain)));
             }
             rules.push((List::NodePorts, named().port(number).jump(&chain)));

@@ -9,6 +9,7 @@ mod canonical;
 mod chains;
 mod difference;
 mod entries;
+mod involved;
 mod name;
 mod rule;
 mod ruleset;
@@ -30,8 +31,9 @@ use super::{
 };
 use crate::model::{ObjectName, Protocol};
 
-pub use difference::{Observed, clean_up, difference};
-pub use name::CANARY;
+pub use difference::{Observed, clean_up, difference, is_drift};
+pub use involved::Involved;
+pub use name::{CANARY, INVALID_DROPPED, LOCALHOST_ACCEPTED};
 pub use ruleset::{ChainId, Chains, Changes, Ruleset, Shared, Table};
 pub use service_port::ServicePort;
 
@@ -87,6 +89,8 @@ pub struct Delta {
     pub changes: Changes,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
+    /// How many more rules there are by table, or fewer.
+    pub rules: BTreeMap<Table, isize>,
     /// The cluster has become large: what is to be done is all that differs from [`Plan::ruleset`].
     pub outgrown: bool,
 }
@@ -177,6 +181,7 @@ impl Plan {
             before.append(&mut std::mem::replace(&mut self.lists, lists.clone()));
             after.extend(lists);
         }
+        delta.rules = more_rules(&before, &after);
         delta.changes.chains = replaced(before, after);
         delta.outgrown = !self.large && self.endpoints > LARGE;
         self.large |= delta.outgrown;
@@ -314,6 +319,17 @@ impl List {
             _ => Vec::new(),
         }
     }
+}
+
+/// How many more rules there are by table in some chains than in others.
+fn more_rules(before: &Chains, after: &Chains) -> BTreeMap<Table, isize> {
+    let mut more = BTreeMap::new();
+    for (chains, sign) in [(before, -1), (after, 1)] {
+        for (chain, rules) in chains {
+            *more.entry(chain.table).or_default() += sign * rules.len().cast_signed();
+        }
+    }
+    more
 }
 
 /// What has to become of chains for some to take the place of others.

@@ -28,6 +28,11 @@ pub const POSTROUTING: &str = "KUBE-POSTROUTING";
 /// An empty chain of every table: when it has gone, so has everything.
 pub const CANARY: &str = "KUBE-PROXY-CANARY";
 
+/// The accounting object of packets that belong to no connection and are not forwarded.
+pub const INVALID_DROPPED: &str = "ct_state_invalid_dropped_pkts";
+/// That of connections to NodePorts on loopback addresses.
+pub const LOCALHOST_ACCEPTED: &str = "localhost_nps_accepted_pkts";
+
 /// How the names of chains begin that come and go with Services.
 pub const OF_SERVICES: [&str; 5] = [
     "KUBE-SVC-",

@@ -83,6 +83,17 @@ impl Table {
     }
 }
 
+// === impl Ruleset ===
+
+impl Ruleset {
+    /// How many rules there are in a table.
+    pub fn rules(&self, table: Table) -> usize {
+        let chains = self.chains.iter().filter(|(chain, _)| chain.table == table);
+        let shared = self.shared.iter().filter(|it| it.chain.table == table);
+        chains.map(|(_, rules)| rules.len()).sum::<usize>() + shared.count()
+    }
+}
+
 // === impl Changes ===
 
 impl Changes {
@@ -95,6 +106,16 @@ impl Changes {
     pub fn counts(&self) -> (usize, usize) {
         let written = self.chains.values().flatten().count() + self.make.len();
         (written, self.chains.len() + self.make.len() - written)
+    }
+
+    /// How many rules are written in a table.
+    pub fn rules(&self, table: Table) -> usize {
+        let chains = self.chains.iter().filter(|(chain, _)| chain.table == table);
+        let written: usize = chains
+            .filter_map(|(_, rules)| Some(rules.as_ref()?.len()))
+            .sum();
+        let inserted = self.insert.iter().filter(|it| it.chain.table == table);
+        written + inserted.count()
     }
 
     /// What is to be done in a table, in the order that never leads to a chain which is not there.

@@ -16,7 +16,7 @@ use lab::Programs;
 
 use crate::{
     objects::Size,
-    run::{Contender, Figures, measure},
+    run::{Contender, Figures, Mode, measure},
 };
 
 /// Measures service proxies, in network namespaces of its own.
@@ -32,6 +32,9 @@ struct Arguments {
     /// kube-proxy, to be measured too.
     #[arg(long)]
     kube_proxy: Option<PathBuf>,
+    /// What Services are turned into.
+    #[arg(long, default_value = "nftables")]
+    mode: Mode,
     /// How many changes in all; the figures after the first tenth are printed too.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     changes: u32,
@@ -45,13 +48,18 @@ fn main() -> Result<()> {
         Some(path) => path.clone(),
         None => Programs::find()?.service_proxy(),
     };
+    let mode = arguments.mode;
     let mut contenders = vec![Contender {
         name: "Tweed",
         program: &ours,
+        mode,
+        ours: true,
     }];
     contenders.extend(arguments.kube_proxy.as_deref().map(|program| Contender {
         name: "kube-proxy",
         program,
+        mode,
+        ours: false,
     }));
     let mut columns = Vec::new();
     for size in &arguments.size {
@@ -79,12 +87,14 @@ fn print(columns: &[(String, Figures)], changes: u32) {
 fn rows(changes: u32) -> Vec<Row> {
     vec![
         (
-            "P1: an endpoint changes until a client reaches the new one, median / longest".into(),
+            "P1, P4, P5: an endpoint changes until a client reaches the new one, median / longest"
+                .into(),
             |it| format!("{} / {}", median(&it.changes), longest(&it.changes)),
         ),
-        ("P2: start until the last Service answers".into(), |it| {
-            milliseconds(it.start)
-        }),
+        (
+            "P2, P6: start until the last Service answers".into(),
+            |it| milliseconds(it.start),
+        ),
         ("P3: resident after the start".into(), |it| {
             mebibytes(it.memory)
         }),

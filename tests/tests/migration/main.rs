@@ -1,0 +1,152 @@
+//! A node is switched from flannel, its CNI plugins and kube-proxy to ours and back, by the commands of
+//! `docs/migration.md`, and no connection is lost.
+//!
+//! `TWEED_PEERS` names a directory with `flanneld`, `kube-proxy`, `flannel`, `bridge`, `host-local` and `portmap`. For
+//! those that are not there, scripts leave the state that they would leave.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod guide;
+mod site;
+mod talk;
+
+use std::net::SocketAddr;
+
+use lab::{Lab, Plan, Programs};
+
+use crate::{
+    guide::commands,
+    site::Site,
+    talk::{Connection, Visitor},
+};
+
+const OUTSIDE: &str = "10.8.65.1";
+const SERVICE: &str = "10.97.97.97:80";
+
+/// Connections from and to the pods of the first node in all directions, and people who make new ones.
+struct Traffic {
+    connections: Vec<Connection>,
+    visitors: Vec<Visitor>,
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    fn start(site: &Site) -> Self {
+        let [web1, client1, web2, client2] =
+            ["web1", "client1", "web2", "client2"].map(|name| site.pod(name));
+        let echo = |address| SocketAddr::new(address, talk::ECHO_PORT);
+        let service: SocketAddr = SERVICE.parse().unwrap();
+        let node_port: SocketAddr = "10.8.65.11:30080".parse().unwrap();
+        let outside = site.lab.fabric();
+        let connections = vec![
+            Connection::open(
+                "pod to pod of another node",
+                &client1.host,
+                echo(web2.address),
+            ),
+            Connection::open(
+                "pod to pod of the same node",
+                &client1.host,
+                echo(web1.address),
+            ),
+            Connection::open(
+                "pod of another node to pod",
+                &client2.host,
+                echo(web1.address),
+            ),
+            Connection::open(
+                "pod to outside",
+                &client1.host,
+                echo(OUTSIDE.parse().unwrap()),
+            ),
+            Connection::open("pod to Service", &client1.host, service),
+            Connection::open("pod of another node to Service", &client2.host, service),
+            Connection::open("outside to NodePort", outside, node_port),
+        ];
+        let visitors = vec![
+            Visitor::start("pod to Service", &client1.host, service),
+            Visitor::start("outside to NodePort", outside, node_port),
+            Visitor::start(
+                "pod to pod of another node",
+                &client1.host,
+                echo(web2.address),
+            ),
+        ];
+        assert!(web1.address != web2.address && web1.address != client1.address);
+        Self {
+            connections,
+            visitors,
+        }
+    }
+
+    /// Waits until everyone has talked again, so that each step is seen by each.
+    fn goes_on(&self) {
+        for connection in &self.connections {
+            connection.goes_on();
+        }
+        for visitor in &self.visitors {
+            visitor.goes_on();
+        }
+    }
+
+    fn end(self) {
+        for connection in self.connections {
+            connection.end();
+        }
+        for visitor in self.visitors {
+            visitor.end();
+        }
+    }
+}
+
+#[test]
+fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
+    let name = format!("migrate{}", std::process::id());
+    let lab = Lab::create(Plan::new(&name, 2).unwrap(), Programs::find().unwrap()).unwrap();
+    let mut site = Site::with_peers(lab);
+    for (pod, node) in [
+        ("web1", 0),
+        ("client1", 0),
+        ("early1", 0),
+        ("web2", 1),
+        ("client2", 1),
+    ] {
+        site.add_pod(pod, node);
+    }
+    site.serve("web1");
+    site.serve("web2");
+    site.serve_outside();
+    site.start_kube_proxies();
+    let leases = site.leases();
+    let traffic = Traffic::start(&site);
+    traffic.goes_on();
+
+    // One after the other, so that for a time both are in one cluster.
+    for node in [0, 1] {
+        for step in commands("A machine with systemd, to Tweed") {
+            site.run(node, &step);
+            traffic.goes_on();
+        }
+        site.assert_ours(node);
+    }
+    assert_eq!(
+        site.leases(),
+        leases,
+        "nodes keep their subnets and addresses"
+    );
+    // Made by ours beside those of the others, which ours removes.
+    site.add_pod("late1", 0);
+    site.delete_pod("early1");
+
+    for step in commands("A machine with systemd, back") {
+        site.run(0, &step);
+        traffic.goes_on();
+    }
+    site.assert_theirs(0);
+    assert_eq!(site.leases(), leases);
+    traffic.end();
+    if site.has_real_plugins() {
+        site.delete_pod("late1");
+    }
+}

@@ -1,0 +1,170 @@
+//! Connections that are kept open, and those who make a new one each time.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use lab::{Host, wait_until};
+
+/// The port of [`serve`].
+pub const ECHO_PORT: u16 = 80;
+
+/// How long an answer may take: the kernel sends again what it has lost, so what never comes is lost for good.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How often something was said and answered.
+#[derive(Clone, Default)]
+struct Progress {
+    ended: Arc<AtomicBool>,
+    answers: Arc<AtomicU64>,
+}
+
+/// An open connection by which something is said all the time.
+pub struct Connection {
+    name: &'static str,
+    progress: Progress,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Somebody who makes a connection, says something and closes it, all the time.
+pub struct Visitor {
+    name: &'static str,
+    progress: Progress,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Answers on a host what is said, until the process ends.
+pub fn serve(host: &Host) {
+    let listener = host
+        .within(|| TcpListener::bind(("0.0.0.0", ECHO_PORT)))
+        .unwrap()
+        .unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            thread::spawn(move || echo(connection?));
+        }
+    });
+}
+
+fn echo(mut connection: TcpStream) -> io::Result<()> {
+    let mut said = [0; 8];
+    loop {
+        connection.read_exact(&mut said)?;
+        connection.write_all(&said)?;
+    }
+}
+
+fn connect(from: &Host, to: SocketAddr) -> io::Result<TcpStream> {
+    let connect = || TcpStream::connect_timeout(&to, PATIENCE);
+    let stream = from.within(connect).map_err(io::Error::other)??;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn say(stream: &mut TcpStream, number: u64) -> io::Result<()> {
+    stream.write_all(&number.to_be_bytes())?;
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(u64::from_be_bytes(answer), number);
+    Ok(())
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// Calls `once` with consecutive numbers until the end or an error.
+    fn keep_on(&self, mut once: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
+        while !self.ended.load(Ordering::Relaxed) {
+            let number = self.answers.load(Ordering::Relaxed);
+            once(number).map_err(|error| {
+                eprintln!("lost after {number} answers: {error}");
+                error
+            })?;
+            self.answers.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Waits for answers to what is said from now on; one may be on its way.
+    fn goes_on(&self, name: &str, thread: &JoinHandle<io::Result<()>>) {
+        let now = self.answers.load(Ordering::Relaxed);
+        wait_until(&format!("an answer: {name}"), || {
+            let lost = thread.is_finished();
+            Ok(lost || self.answers.load(Ordering::Relaxed) >= now + 3)
+        })
+        .unwrap();
+        assert!(!thread.is_finished(), "{name}: lost after {now} answers");
+    }
+
+    fn end(&self, name: &str, thread: JoinHandle<io::Result<()>>) {
+        self.ended.store(true, Ordering::Relaxed);
+        let ended = thread.join().unwrap();
+        let answers = self.answers.load(Ordering::Relaxed);
+        println!("{name}: {answers} answers");
+        ended.unwrap_or_else(|error| panic!("{name}: lost after {answers} answers: {error}"));
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Opens one.
+    pub fn open(name: &'static str, from: &Host, to: SocketAddr) -> Self {
+        let mut stream = connect(from, to).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let progress = Progress::default();
+        let shared = progress.clone();
+        let thread = thread::spawn(move || shared.keep_on(|number| say(&mut stream, number)));
+        Self {
+            name,
+            progress,
+            thread,
+        }
+    }
+
+    /// Waits until it is used again.
+    pub fn goes_on(&self) {
+        self.progress.goes_on(self.name, &self.thread);
+    }
+
+    /// Closes it, which has to be there still.
+    pub fn end(self) {
+        self.progress.end(self.name, self.thread);
+    }
+}
+
+// === impl Visitor ===
+
+impl Visitor {
+    /// Starts with it.
+    pub fn start(name: &'static str, from: &Host, to: SocketAddr) -> Self {
+        let progress = Progress::default();
+        let shared = progress.clone();
+        let from = Host::open(from.name()).unwrap();
+        let once = move |number| say(&mut connect(&from, to)?, number);
+        let thread = thread::spawn(move || shared.keep_on(once));
+        Self {
+            name,
+            progress,
+            thread,
+        }
+    }
+
+    /// Waits until a new connection has been made and answered.
+    pub fn goes_on(&self) {
+        self.progress.goes_on(self.name, &self.thread);
+    }
+
+    /// Ends it; no connection may have failed.
+    pub fn end(self) {
+        self.progress.end(self.name, self.thread);
+    }
+}
