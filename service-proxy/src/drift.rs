@@ -4,6 +4,7 @@ mod addresses;
 
 use std::{
     io,
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,13 @@ use std::{
 use kernel::nft;
 use tokio::io::unix::AsyncFd;
 
-use crate::{plan::iptables, report};
+use crate::{
+    plan::{
+        iptables,
+        nftables::{IPVS_TABLE, TABLE},
+    },
+    report,
+};
 
 pub use addresses::{AddressDrift, Bound};
 
@@ -25,10 +32,10 @@ pub struct Drift {
     addresses: Option<AddressDrift>,
 }
 
-/// What is watched of nftables.
+/// What is watched.
 #[derive(Debug)]
 enum Watched {
-    /// A table of our own.
+    /// Our own table of nftables, by its name.
     Table(&'static str),
     /// The chains of iptables mode; this is set when one of them is changed.
     Chains(Arc<AtomicBool>),
@@ -48,12 +55,12 @@ pub enum CannotWatch {
 // === impl Drift ===
 
 impl Drift {
-    /// Watches for what others than `ours` change in a table; what has changed before is not told.
+    /// Watches for what others than `ours` change; what has changed before is not told.
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
-    pub fn open(ours: &nft::Handle, table: &'static str) -> Result<Self, CannotWatch> {
-        Self::watch(ours, Watched::Table(table))
+    pub fn open(ours: &nft::Handle) -> Result<Self, CannotWatch> {
+        Self::watch(ours, Watched::Table(TABLE))
     }
 
     /// The same of the chains of iptables mode in nf_tables; sets `disturbed` when one is changed.
@@ -67,6 +74,18 @@ impl Drift {
         Self::watch(ours, Watched::Chains(disturbed))
     }
 
+    /// The same of the table beside IPVS, and of addresses.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses.
+    pub fn of_ipvs(ours: &nft::Handle, addresses: AddressDrift) -> Result<Self, CannotWatch> {
+        let drift = Self::watch(ours, Watched::Table(IPVS_TABLE))?;
+        Ok(Self {
+            addresses: Some(addresses),
+            ..drift
+        })
+    }
+
     #[expect(
         deprecated,
         reason = "its replacement is unsafe; a monitor keeps its descriptor as long as it lives"
@@ -78,14 +97,6 @@ impl Drift {
             watched,
             addresses: None,
         })
-    }
-
-    /// Watches addresses too.
-    pub fn with_addresses(self, addresses: AddressDrift) -> Self {
-        Self {
-            addresses: Some(addresses),
-            ..self
-        }
     }
 
     /// Waits for a change of one of our tables or of addresses, or for more changes than could be looked at. May
@@ -124,7 +135,7 @@ impl Drift {
 }
 
 /// Waits until there is something to read.
-async fn ready<M: std::os::fd::AsRawFd>(monitor: &mut AsyncFd<M>) {
+async fn ready<M: AsRawFd>(monitor: &mut AsyncFd<M>) {
     match monitor.readable_mut().await {
         Ok(mut guard) => guard.clear_ready(),
         // Only when the runtime ends.

@@ -19,7 +19,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{Contest, NodeRules, Plan, Surroundings, TABLE},
+        nftables::{Contest, NodeRules, Plan, Surroundings},
     },
 };
 
@@ -309,7 +309,7 @@ impl Nftables for Handle {
     }
 
     fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
-        Drift::open(self, TABLE).map(Some)
+        Drift::open(self).map(Some)
     }
 }
 

@@ -12,7 +12,6 @@ use kernel::{
 
 use crate::{
     drift::{AddressDrift, Bound, CannotWatch, Drift},
-    plan::nftables::Balancer,
     reconcile::Nftables,
 };
 
@@ -155,8 +154,7 @@ impl Kernel for Machine {
 
     fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch> {
         let addresses = AddressDrift::open(&name()?, bound)?;
-        let drift = Drift::open(&self.nft, Balancer::Ipvs.table())?;
-        Ok(Some(drift.with_addresses(addresses)))
+        Drift::of_ipvs(&self.nft, addresses).map(Some)
     }
 }
 

@@ -71,6 +71,8 @@ const CHECK_SOURCES: &str = "check-sources";
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 const FILTER: i32 = 0;
+/// After addresses are translated, before IPVS looks at what the node itself sends.
+const AFTER_DSTNAT: i32 = DSTNAT + 1;
 /// Before addresses are translated.
 const BEFORE_DSTNAT: i32 = DSTNAT - 10;
 
@@ -190,7 +192,10 @@ impl Skeleton {
             ),
             ("filter-input", filter(Hook::Input, FILTER, UNSERVED)),
             ("filter-forward", self.forward()),
-            ("filter-output", filter(Hook::Output, FILTER, UNSERVED)),
+            (
+                "filter-output",
+                filter(Hook::Output, self.filter_output(), UNSERVED),
+            ),
             (
                 CHECK_SOURCES,
                 regular(vec![rule([verdict_map(&SOCKET, FIREWALL)])]),
@@ -217,6 +222,15 @@ impl Skeleton {
             (REFUSE, regular(vec![rule([Statement::Reject])])),
         ];
         chains.map(|(name, chain)| (name.to_owned(), chain)).into()
+    }
+
+    /// IPVS takes what the node itself sends as soon as it could have been translated, and would refuse what is
+    /// to be dropped.
+    const fn filter_output(&self) -> i32 {
+        match self.balancer {
+            Balancer::Maps => FILTER,
+            Balancer::Ipvs => AFTER_DSTNAT,
+        }
     }
 
     /// What an endpoint sends that fits no connection is not translated back (F35): the client would take it for
