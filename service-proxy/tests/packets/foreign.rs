@@ -38,7 +38,7 @@ const ROWS: &str = "TWEED_PROXY_ROWS";
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
 /// What is not run with another proxy, and why.
-const LEFT_OUT: [(&str, &str); 20] = [
+const LEFT_OUT: [(&str, &str); 21] = [
     ("a_killed_proxy_takes_over", "looks at our tables"),
     ("a_slot_that_has_gone_is_no_loss", "looks at our tables"),
     ("drift_is_repaired_and_others", "looks at our tables"),
@@ -55,12 +55,14 @@ const LEFT_OUT: [(&str, &str); 20] = [
     ("external::external_ips_are_not", "looks at our tables"),
     ("foreign::another_proxy", "this"),
     ("health::", "follows files, with options of ours"),
-    ("hot_switch::", "reads our log"),
     ("inspect::", "commands of ours"),
     ("iptables::", "with options of ours"),
+    ("ipvs::", "with options of ours"),
     ("localhost::", "KEP-6032, an alpha of 1.37"),
     ("modes::", "runs the rows of ours"),
     ("node::the_node_may_come_with", "looks at our tables"),
+    // hot_switch:: too.
+    ("switch::", "reads our log"),
     ("tuning::", "looks at our log"),
 ];
 
