@@ -25,6 +25,7 @@ demo: packages
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	shellcheck $$(git ls-files '*.sh') tests/machine/systemctl
 
 build:
 	cargo build --workspace

@@ -15,6 +15,9 @@ PREFIX=${PREFIX:-}
 STATE=$PREFIX/var/lib/tweed/install
 PROGRAMS='cni-plugin flannel-agent service-proxy'
 UNITS='flannel-agent.service service-proxy.service'
+# What the CNI plugins keep of pods.
+RESERVATIONS=/var/lib/cni/networks/cbr0
+KEPT="$RESERVATIONS /var/lib/cni/networks /var/lib/cni/flannel /var/lib/cni"
 here=$(cd "$(dirname "$0")" && pwd)
 
 say() { echo "install.sh: $*"; }
@@ -61,8 +64,14 @@ install_all() {
     for program in $PROGRAMS; do
         [ -x "$binaries/$program" ] || fail "$binaries/$program: no such program; build them by: make dist"
     done
-    mkdir -p "$STATE"
-    touch "$STATE/files" "$STATE/directories"
+    if [ ! -e "$STATE/files" ]; then
+        mkdir -p "$STATE"
+        # Those that are there already are somebody else's.
+        for path in $KEPT; do
+            [ -e "$PREFIX$path" ] || echo "$path" >>"$STATE/kept"
+        done
+        touch "$STATE/kept" "$STATE/directories" "$STATE/files"
+    fi
     for program in $PROGRAMS; do
         put 755 "$binaries/$program" "/usr/local/bin/$program"
     done
@@ -97,10 +106,26 @@ clean_kernel() {
     /usr/local/bin/flannel-agent --cleanup
 }
 
+# Removes what the plugins have kept of pods that are gone by now.
+clean_reservations() {
+    for file in "$PREFIX$RESERVATIONS"/lock "$PREFIX$RESERVATIONS"/last_reserved_ip.*; do
+        if [ -f "$file" ] && grep -qxF "$RESERVATIONS" "$STATE/kept"; then rm "$file"; fi
+    done
+    # Their own index of that; a missing one is made anew.
+    rm -rf "$PREFIX/var/lib/cni/networks/.tweed"
+    while read -r path; do
+        [ -d "$PREFIX$path" ] || continue
+        if rmdir "$PREFIX$path" 2>/dev/null; then say "removed $path"; else say "$path is in use and stays"; fi
+    done <"$STATE/kept"
+}
+
 uninstall_all() {
     [ -e "$STATE/files" ] || fail "nothing is installed: there is no $STATE/files"
     case "$1" in
-    '') clean_kernel ;;
+    '')
+        clean_kernel
+        clean_reservations
+        ;;
     --keep-kernel) ;;
     *) fail "$1: want --uninstall, or --uninstall --keep-kernel" ;;
     esac

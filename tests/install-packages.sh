@@ -2,9 +2,9 @@
 # Installs what the build, the tests and the demo need beyond the Rust toolchain, if it is missing.
 set -eu
 
-# gcc: the linker. protobuf-compiler: builds etcd's client. The others are run by the lab and by tests; curl is what
-# `make demo KEEP=1` tells to try.
-packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl curl jq"
+# gcc: the linker. protobuf-compiler: builds etcd's client. shellcheck: lints. The others are run by the lab and by
+# tests; curl is what `make demo KEEP=1` tells to try.
+packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl shellcheck curl jq procps ipvsadm"
 
 missing=
 for package in $packages; do

@@ -5,10 +5,10 @@ set -eu
 cd "$(dirname "$0")/.."
 
 list() {
-    ls /run/netns 2>/dev/null | sed 's/^/namespace /'
+    find /run/netns -mindepth 1 -printf 'namespace %f\n' 2>/dev/null || true
     ip -brief link | sed 's/[ @].*//; s/^/link /'
     nft list tables
-    ls /run/tweed-lab 2>/dev/null | sed 's/^/lab /'
+    find /run/tweed-lab -mindepth 1 -maxdepth 1 -printf 'lab %f\n' 2>/dev/null || true
     for process in /proc/[0-9]*; do
         case $(readlink "$process/exe" 2>/dev/null) in
             "$PWD"/target/* | */etcd | */containerd | */containerd-shim*) echo "process ${process#/proc/}" ;;

@@ -5,7 +5,7 @@
 //! there can be handed back, it stays in the namespace that it was opened in.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     os::unix::fs::MetadataExt,
@@ -22,6 +22,8 @@ use crate::{Error, Result};
 
 /// Where named namespaces are kept, as `ip netns` does.
 pub const NAMED: &str = "/run/netns";
+/// The namespace of the thread that opens it.
+const CURRENT: &str = "/proc/thread-self/ns/net";
 
 /// A reference to a network namespace; the namespace lives at least as long.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Namespace {
 
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self> {
-        Self::open("/proc/thread-self/ns/net")
+        Self::open(CURRENT)
     }
 
     /// Makes a new namespace with loopback down, kept by a bind mount at `/run/netns/NAME`.
@@ -64,7 +66,7 @@ impl Namespace {
         let made = on_own_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
             mount(
-                Some("/proc/thread-self/ns/net"),
+                Some(CURRENT),
                 &path,
                 None::<&str>,
                 MsFlags::MS_BIND,
@@ -132,14 +134,14 @@ impl Namespace {
 
     /// Whether both refer to one namespace.
     pub fn is_same(&self, other: &Self) -> Result<bool> {
-        let id = |namespace: &Self| {
-            namespace
-                .file
-                .metadata()
-                .map(|meta| (meta.dev(), meta.ino()))
-                .map_err(|error| Error::new(format!("stat {}", namespace.path.display()), error))
-        };
+        let id = |namespace: &Self| id(&namespace.path, namespace.file.metadata());
         Ok(id(self)? == id(other)?)
+    }
+
+    /// Whether a path leads to the calling thread's namespace.
+    pub fn is_current(path: impl AsRef<Path>) -> Result<bool> {
+        let id = |path: &Path| id(path, fs::metadata(path));
+        Ok(id(path.as_ref())? == id(CURRENT.as_ref())?)
     }
 
     /// The path that it was opened by.
@@ -169,6 +171,13 @@ impl Drop for Visit {
             std::process::abort();
         }
     }
+}
+
+/// What the kernel tells a namespace's file from others by.
+fn id(path: &Path, metadata: io::Result<Metadata>) -> Result<(u64, u64)> {
+    metadata
+        .map(|it| (it.dev(), it.ino()))
+        .map_err(|error| Error::new(format!("stat {}", path.display()), error))
 }
 
 /// Runs `work` on a new thread and waits for it; a panic goes on in the caller.

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    configuration::{Configuration, Detector, Follow, Settings},
+    configuration::{self, Configuration, Detector, Follow, Settings},
     dataplane::{Dataplane, Failure, Mode},
     drift::{CannotWatch, Drift},
     flows::Flows,
@@ -130,8 +130,8 @@ struct Daemon {
     drift: Option<Drift>,
     /// Whether it is known if that can be watched.
     watching: bool,
-    /// Until what other modes have left has been removed.
-    others_remain: bool,
+    /// Until what other modes have left has been removed: when to do that.
+    others_at: Option<Instant>,
     deferred: Option<Deferred>,
     /// How many attempts have failed in a row.
     failures: u32,
@@ -153,7 +153,7 @@ impl Daemon {
             ..
         } = orders;
         let progress = Progress::new(&node, settings.sync_period);
-        let configuration = effective(configuration, settings.mode);
+        let configuration = effective(configuration, &settings.mode);
         let (configuration, in_force) = watch::channel(configuration);
         let subject = http::Subject {
             configuration: in_force,
@@ -197,7 +197,7 @@ impl Daemon {
             starting: true,
             drift: None,
             watching: false,
-            others_remain: true,
+            others_at: Some(Instant::now()),
             deferred: None,
             failures: 0,
             free_at: Instant::now(),
@@ -233,6 +233,8 @@ impl Daemon {
             let loaded = self
                 .options
                 .interpret(Some(text))
+                .map_err(|error| error.to_string())?;
+            configuration::check_kernel(&loaded.configuration.mode)
                 .map_err(|error| error.to_string())?;
             let settings = self.options.settings(&loaded.configuration);
             let (settings, notes) = settings.map_err(|error| error.to_string())?;
@@ -347,6 +349,11 @@ impl Daemon {
         self.retry_deferred();
     }
 
+    /// Removes what waits for the end of connections no longer.
+    fn look(&mut self) {
+        self.sync(Occasion::Ended, |dataplane, _| dataplane.look());
+    }
+
     fn sync(
         &mut self,
         occasion: Occasion,
@@ -369,7 +376,8 @@ impl Daemon {
             return;
         }
         // A change alone puts the next full comparison off only where it made one.
-        if self.failures > 0 || !matches!(occasion, Occasion::Change(_)) {
+        let partial = matches!(occasion, Occasion::Change(_) | Occasion::Ended);
+        if self.failures > 0 || !partial {
             self.look_at = ended + self.settings.sync_period;
         }
         if self.starting {
@@ -379,7 +387,7 @@ impl Daemon {
         }
         self.failures = 0;
         report::forgot(&self.flows.forget_stale(&self.catalogue));
-        if !matches!(occasion, Occasion::Change(_)) {
+        if !partial {
             // The whole table, as it is and as it should be, needed more than all that stays.
             memory::give_back();
         }
@@ -418,6 +426,7 @@ pub async fn run(mut orders: Orders) -> Result<(), Error> {
             () = sleep_until(daemon.free_at), if behind => daemon.follow(),
             () = disturbed(&mut daemon.drift) => daemon.disturbed(),
             () = sleep_until(daemon.look_at), if known => daemon.resync(),
+            () = ended(daemon.dataplane.look_at()), if known => daemon.look(),
             news = source.next() => daemon.learn(news),
         }
     }
@@ -437,6 +446,14 @@ async fn changed(file: &mut Option<Follow>) -> Result<String, String> {
 async fn disturbed(drift: &mut Option<Drift>) {
     match drift {
         Some(drift) => drift.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until it is time to look for connections that have ended, for ever if nothing waits for any.
+async fn ended(look_at: Option<Instant>) {
+    match look_at {
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
@@ -468,7 +485,7 @@ async fn open(orders: &Orders) -> Result<(Source, Vec<News>, Events), Error> {
 }
 
 /// A configuration with the mode that it comes to.
-fn effective(mut configuration: Configuration, mode: Mode) -> Configuration {
+fn effective(mut configuration: Configuration, mode: &Mode) -> Configuration {
     mode.name().clone_into(&mut configuration.mode);
     configuration
 }

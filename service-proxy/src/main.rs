@@ -11,7 +11,7 @@ use clap::Parser as _;
 use service_proxy::{
     configuration::{self, Configuration, Follow, LogFormat},
     daemon::{self, Orders},
-    dataplane,
+    dataplane::{self, Mode},
     inspect::{self, Finding, Inspection},
     options::{Options, normalized},
     report,
@@ -38,16 +38,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> anyhow::Result<()> {
-    let loaded = options.load()?;
+fn run(mut options: Options) -> anyhow::Result<()> {
+    let mut loaded = options.load()?;
     if let Some(path) = &options.write_config_to {
         return write(path, &loaded.configuration);
+    }
+    let missing = missing(&options, &loaded.configuration)?;
+    if missing.is_some() {
+        options.instead_of_ipvs = Some("iptables");
+        loaded = options.load()?;
     }
     let (settings, notes) = options.settings(&loaded.configuration)?;
     log(settings.verbosity, settings.log_format)?;
     tracing::info!("tweed service-proxy {}", release::text());
     report::warnings(&loaded.warnings);
     report::warnings(&notes);
+    report::warnings(missing.as_slice());
     if options.cleanup == Some(true) {
         return Ok(dataplane::clean_up()?);
     }
@@ -56,6 +62,9 @@ fn run(options: Options) -> anyhow::Result<()> {
         settings.tuning.protect();
         // What could not be set has been told.
         settings.tuning.apply();
+        if let Mode::Ipvs(mode) = &settings.mode {
+            dataplane::ipvs::prepare(mode)?;
+        }
         return Ok(());
     }
     let file = options.config.as_deref().zip(loaded.text);
@@ -73,6 +82,27 @@ fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     Ok(runtime.block_on(daemon::run(orders))?)
+}
+
+/// Why there is to be iptables mode in the place of IPVS mode, if there is.
+///
+/// # Errors
+/// If there is to be no other.
+fn missing(options: &Options, configuration: &Configuration) -> anyhow::Result<Option<String>> {
+    if configuration.mode != "ipvs" || options.cleanup == Some(true) {
+        return Ok(None);
+    }
+    match dataplane::ipvs::missing() {
+        Some(why) if options.strict == Some(true) => {
+            anyhow::bail!("mode: ipvs (--proxy-mode): {why}; without --strict, it falls back to iptables")
+        }
+        why => Ok(why.map(|why| {
+            format!(
+                "mode: ipvs (--proxy-mode): {why}; falls back to iptables until a restart; --strict refuses to start \
+                 instead"
+            )
+        })),
+    }
 }
 
 /// Looks, prints what is found, and changes nothing.

@@ -10,7 +10,7 @@ use std::{
 
 use kernel::{
     Family,
-    nft::{Command, Handle, ObservedSet, ObservedTable, Table, Transaction, diff},
+    nft::{Command, Handle, ObservedTable, Transaction},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{Contest, NodeRules, Plan, Surroundings, TABLE},
+        nftables::{Contest, NodeRules, Plan, Surroundings},
     },
 };
 
@@ -116,6 +116,10 @@ pub struct Sent {
     pub others: usize,
     /// Chains of iptables, where that is what is kept.
     pub rewritten: Option<Rewritten>,
+    /// Changes of IPVS's virtual and real servers.
+    pub servers: usize,
+    /// Addresses that the node was given, or that were taken from it.
+    pub addresses: usize,
 }
 
 /// How many chains of iptables were changed.
@@ -322,7 +326,8 @@ impl Sent {
         others == Self::default() && rewritten == Rewritten::default()
     }
 
-    fn count(&mut self, transaction: &Transaction) {
+    /// Counts the commands of a transaction.
+    pub(crate) fn count(&mut self, transaction: &Transaction) {
         for command in &transaction.commands {
             match command {
                 Command::AddElements(_, elements) => self.added += elements.len(),
@@ -375,26 +380,11 @@ pub(crate) fn compare<K: Nftables>(
     plan: &mut Plan,
     adopt: bool,
 ) -> kernel::Result<Vec<Transaction>> {
-    let observed = kernel.read(plan.family(), TABLE)?;
+    let observed = kernel.read(plan.family(), plan.table_name())?;
     if let Some(have) = observed.as_ref().filter(|_| adopt) {
         plan.adopt(have);
     }
-    let mut table = plan.table();
-    let Some(have) = observed else {
-        return Ok(plan.cold_start(table));
-    };
-    keep_room(&have, &mut table);
-    Ok(diff(Some(&have), &table))
-}
-
-/// Lets a set stay that has more room than it would be made with now: to shrink it, the table would have to
-/// be made anew, and again when the cluster has grown back.
-fn keep_room(have: &ObservedTable, want: &mut Table) {
-    for (name, set) in &mut want.sets {
-        if let Some(ObservedSet::Known(have)) = have.sets.get(name) {
-            set.size = set.size.max(have.size);
-        }
-    }
+    Ok(plan.differences(observed.as_ref(), plan.table()))
 }
 
 fn send<K: Nftables>(

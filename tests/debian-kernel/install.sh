@@ -37,7 +37,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 
-packages="qemu-system-x86 kmod cpio busybox-static ipvsadm"
+packages="qemu-system-x86 kmod cpio busybox-static"
 missing=
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' ||
@@ -51,6 +51,7 @@ if [ -n "$missing" ]; then
 fi
 
 find_kernel "" || find_kernel "$PWD/$here" && exit
+quietly apt-get update
 package=$(apt-cache depends linux-image-amd64 2>"$log" | sed -n 's/ *Depends: \(linux-image-.*-amd64\)$/\1/p')
 if [ -z "$package" ]; then
     echo "this distribution has no linux-image-amd64" >&2

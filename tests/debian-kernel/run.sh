@@ -2,7 +2,7 @@
 # Runs tests that need what Debian's kernel has and others may lack (IPVS, dummy, ipip, WireGuard, VLANs), and the
 # packet suite in every mode, in one boot of that kernel in qemu.
 #
-#   tests/debian-kernel/run.sh [short | PACKAGE/TEST ARGUMENT...]
+#   tests/debian-kernel/run.sh [short | [VARIABLE=VALUE...] PACKAGE/TEST ARGUMENT...]
 #
 # `short` is what `make test` runs: rows of the packet suite chosen to fit into a few minutes of emulation. Where
 # the kernel or qemu can't be had, `short` says why and passes; anything else fails.
@@ -14,6 +14,11 @@ kernel/link
 kernel/wireguard
 kernel/ipvs
 cni-plugin/vlan
+TWEED_PROXY_MODE=ipvs service-proxy/packets ipvs:: everybody_reaches what_nobody_serves_is_refused_at_once_v4
+    manifests_are_followed_live_v6 datagrams_find_another_endpoint_v4 external::policy_cluster_v4
+    external::policy_local_v6 external::only_some_may_use_the_load_balancer_v4
+    affinity::a_client_keeps_its_endpoint_at_all_addresses_v4
+service-proxy/packets switch::no_connection_is_lost_to_a_restart_in_another_mode_v4
 '
 all='
 kernel/link
@@ -22,6 +27,7 @@ kernel/ipvs
 cni-plugin/vlan
 flannel-agent/agent tunnels::
 service-proxy/packets --skip modes::
+service-proxy/packets --nocapture modes::every_row_holds_with_ipvs
 '
 
 case ${1:-} in
@@ -43,18 +49,28 @@ export TWEED_PATIENCE=10 RUST_TEST_THREADS=4 failed=
 # At once: nftables sends a batch again for each module that it waits for.
 modprobe -a $(cat tests/debian-kernel/modules)
 row() {
+    directory=$1
+    shift
     echo "--- $*"
-    test=$1 executable=$2
-    shift 2
-    (cd "${test%/*}" && "$executable" "$@") || failed="$failed $test"
+    (cd "$directory" && env "$@") || failed="$failed $directory"
 }
 RUN
-echo "$rows" | while read -r test arguments; do
-    [ -n "$test" ] || continue
-    executable=$(cargo test --quiet --package "${test%/*}" --test "${test#*/}" --no-run --message-format=json |
+# A line that begins with a space belongs to the one before it.
+echo "$rows" | sed -e ':a' -e 'N;$!ba' -e 's/\n  */ /g' | while read -r row; do
+    [ -n "$row" ] || continue
+    # shellcheck disable=SC2086 # words
+    set -- $row
+    variables=
+    while [ "$1" != "${1#*=}" ]; do
+        variables="$variables $1"
+        shift
+    done
+    package=${1%/*}
+    executable=$(cargo test --quiet --package "$package" --test "${1#*/}" --no-run --message-format=json |
         sed -n '/"kind":\["test"\]/s/.*"executable":"\([^"]*\)".*/\1/p')
     [ -n "$executable" ] || exit 1
-    echo "row $test $executable $arguments"
+    shift
+    echo "row $package$variables $executable $*"
 done >>"$script"
 cat >>"$script" <<'RUN'
 [ -z "$failed" ] || echo "failed:$failed"

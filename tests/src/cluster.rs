@@ -192,13 +192,19 @@ impl Lab {
 
     /// Starts service-proxy on a node, with the rights that the manifests give it.
     pub fn start_proxy(&mut self, node: &str) -> Result<()> {
+        self.start_proxy_with(node, &[])
+    }
+
+    /// The same with options that overrule the lab's.
+    pub fn start_proxy_with(&mut self, node: &str, options: &[&str]) -> Result<()> {
         let mut command =
             capabilities::limited(&self.programs.service_proxy(), capabilities::PROXY)?;
         command
             .arg("--manifests")
             .arg(self.plan.manifests())
             .args(["--hostname-override", node, "--proxy-mode", "nftables"])
-            .args(["--cluster-cidr", &self.plan.pod_network.to_string()]);
+            .args(["--cluster-cidr", &self.plan.pod_network.to_string()])
+            .args(options);
         self.start(&proxy_of(node), node, command)
     }
 

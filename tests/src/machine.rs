@@ -105,12 +105,13 @@ impl Machine {
         Ok(printed)
     }
 
-    /// Every file and directory in which it differs from this machine, with its kind, mode, and contents or
-    /// target, one a line.
+    /// Every file in which it differs from this machine and every directory that is new, with its kind, mode, and
+    /// contents or target, one a line. A file that was removed is a character device here.
     pub fn differences(&self) -> Result<String> {
         const LIST: &str = r#"
             cd "$1/upper"
-            find . -mindepth 1 \( -type f -printf '%M %p ' -exec sh -c 'sha256sum <"$1"' sh {} \; \) \
+            find . -mindepth 1 \( -type d -exec test -d /{} \; \) \
+                -o \( -type f -printf '%M %p ' -exec sh -c 'sha256sum <"$1"' sh {} \; \) \
                 -o -printf '%M %p %l\n' | sort -k 2
         "#;
         let mut command = self.enter();

@@ -1,4 +1,5 @@
-//! `deploy/install.sh` into a root of its own, and back: every file is as it was.
+//! `deploy/install.sh` into a root of its own, and back: every file is as it was; and on a machine that runs pods by
+//! what it installs: so is the kernel.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -10,7 +11,9 @@ use std::{
     process::{Command, Output},
 };
 
-use lab::Programs;
+use lab::{Host, Lab, Machine, Plan, Programs, Runtime, Service, demo, wait_until};
+
+const SYSTEMCTL: &str = include_str!("../machine/systemctl");
 
 /// A file: its mode, and what is in it or where it points.
 type File = (u32, Vec<u8>);
@@ -128,5 +131,101 @@ fn nothing_is_done_where_something_is_missing() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(expected), "{said}");
         assert!(tree(root.path()).is_empty());
+    }
+}
+
+/// What a machine has in its kernel that the programs could have made: links, routes, neighbours, rules.
+fn kernel_state(machine: &Machine) -> String {
+    machine
+        .sh(
+            "ip -o link; ip -o -4 address; ip -4 route show table all; ip -6 route show table main
+            ip neigh show nud permanent; nft list ruleset; cat /proc/net/ip_tables_names",
+        )
+        .unwrap()
+}
+
+#[test]
+fn a_machine_that_ran_pods_is_as_it_was() {
+    let name = format!("install{}", std::process::id());
+    let programs = Programs::find().unwrap();
+    let mut lab = Lab::create(Plan::new(&name, 2).unwrap(), programs).unwrap();
+    lab.start_etcd().unwrap();
+    lab.write_network_config(demo::NETWORK_CONFIG).unwrap();
+    lab.start_agent("node2").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let binaries = binaries(directory.path());
+    let node = lab.node_plan("node1").unwrap();
+    let host = lab.node("node1").unwrap();
+    let machine = Machine::create(host, &node.directory.join("machine")).unwrap();
+    machine
+        .write("/usr/local/bin/systemctl", SYSTEMCTL)
+        .unwrap();
+    machine.write("/run/systemd/system/here", "").unwrap();
+    machine.sh("chmod +x /usr/local/bin/systemctl").unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/install.sh");
+    let script = script.display();
+    // What is mounted in the machine's /tmp is its own.
+    let programs = machine.path("/root/bin");
+    fs::create_dir_all(&programs).unwrap();
+    for entry in fs::read_dir(&binaries).unwrap() {
+        let path = entry.unwrap().path();
+        symlink(
+            fs::read_link(&path).unwrap(),
+            programs.join(path.file_name().unwrap()),
+        )
+        .unwrap();
+    }
+    let (files, kernel) = (machine.differences().unwrap(), kernel_state(&machine));
+
+    machine.sh(&format!("{script} /root/bin")).unwrap();
+    let environment = format!("FLANNELD_ETCD_ENDPOINTS={}\n", lab.plan().etcd_endpoint());
+    machine
+        .write("/etc/tweed/flannel-agent.env", &environment)
+        .unwrap();
+    let web = Service {
+        name: "web".to_owned(),
+        cluster_ip: "10.97.97.97".parse().unwrap(),
+        port: 80,
+        endpoints: Vec::new(),
+    };
+    web.write(&machine.path("/etc/tweed/manifests")).unwrap();
+    machine
+        .sh("systemctl daemon-reload; systemctl enable --now flannel-agent service-proxy")
+        .unwrap();
+    let stands = || {
+        let sees_node2 = machine.sh("flannel-agent status");
+        let has_service = machine.sh("nft list table ip tweed-proxy");
+        Ok(sees_node2.is_ok() && has_service.is_ok_and(|it| it.contains("10.97.97.97")))
+    };
+    let logs = || machine.sh("cat /tmp/systemctl/*.log").unwrap();
+    wait_until("the programs to work", stands)
+        .unwrap_or_else(|error| panic!("{error}: {}", logs()));
+    let pod = Host::create(&lab.plan().namespace("pod")).unwrap();
+    let path = Path::new(kernel::netns::NAMED).join(pod.name());
+    let runtime = Runtime {
+        host,
+        machine: Some(&machine),
+        plugins: "/opt/cni/bin".into(),
+        conflist: "/etc/cni/net.d/10-flannel.conflist".into(),
+    };
+    let result = runtime.add("pod", &path).unwrap();
+    assert!(kernel_state(&machine).contains("cni0"));
+    runtime.delete("pod", &path, &result).unwrap();
+
+    // What the operator has written is the operator's to remove.
+    machine
+        .sh("rm /etc/tweed/flannel-agent.env /etc/tweed/manifests/web.yaml")
+        .unwrap();
+    let said = machine.sh(&format!("{script} --uninstall 2>&1")).unwrap();
+    assert_eq!(kernel_state(&machine), kernel, "{said}");
+    let left = machine.differences().unwrap();
+    assert_eq!(left, files, "{said}");
+    for what in [
+        "device flannel.1",
+        "device cni0",
+        "subnet.env",
+        "removed /opt/cni/bin/flannel",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
     }
 }

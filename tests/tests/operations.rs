@@ -17,6 +17,16 @@ use lab::{Host, Lab, Plan, Programs, demo, wait_until};
 /// Metrics by name as Prometheus has it, with type and labels.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 
+/// The pages whose commands are run.
+const PAGES: [&str; 4] = [
+    "metrics.md",
+    "troubleshooting.md",
+    "security.md",
+    "upgrade.md",
+];
+/// What a kernel without nfacct has no metrics of.
+const OF_NFACCT: &str = "kubeproxy_iptables_";
+
 /// Where the node's files are on a real one: commands find there what the lab keeps elsewhere.
 const AS_ON_A_NODE: &str = r#"
 mount --bind "$NODE" "$PLACES/run/flannel"
@@ -212,47 +222,18 @@ fn proxy_options(lab: &Lab, node: &str) -> String {
 
 #[test]
 fn the_operators_pages_are_true_of_a_running_cluster() {
-    let lab = running_lab("pages");
-    let node = lab.node("node1").unwrap();
+    let mut lab = running_lab("pages");
     demo::web_service(&lab)
         .unwrap()
         .write(&lab.plan().manifests())
         .unwrap();
-    let mut address = 0;
-    for (program, port) in [("flannel-agent", 10254), ("service-proxy", 10249)] {
-        let expected = documented(program);
-        wait_until(&format!("all metrics of {program}"), || {
-            thread::sleep(Duration::from_millis(100));
-            address = address % 250 + 1;
-            // Changes from before the proxy's start are not measured.
-            let now = jiff::Timestamp::now().to_string();
-            let manifest = CHANGING.replace("ADDRESS", &address.to_string());
-            let manifest = manifest.replace("TIME", &now);
-            let path = lab.plan().manifests().join("changing.yaml");
-            fs::write(path.with_extension("unfinished"), manifest)?;
-            fs::rename(path.with_extension("unfinished"), &path)?;
-            Ok(expected
-                .keys()
-                .all(|it| scrape(node, port).contains_key(it)))
-        })
-        .unwrap_or_else(|error| {
-            let there = scrape(node, port);
-            let missing: Vec<_> = expected
-                .keys()
-                .filter(|it| !there.contains_key(*it))
-                .collect();
-            panic!("{error}: {missing:?}")
-        });
-        assert_eq!(scrape(node, port), expected, "{program}");
-    }
+    lab.kill_proxy("node2").unwrap();
+    lab.start_proxy_with("node2", &["--proxy-mode=iptables"])
+        .unwrap();
+    metrics_are_those_of_the_page(&lab);
     let mut failed = Vec::new();
     let mut blocks = 0;
-    for page in [
-        "metrics.md",
-        "troubleshooting.md",
-        "security.md",
-        "upgrade.md",
-    ] {
+    for page in PAGES {
         for block in commands(page) {
             blocks += 1;
             match run(&lab, "node1", &block) {
@@ -263,6 +244,67 @@ fn the_operators_pages_are_true_of_a_running_cluster() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
     assert!(blocks > 5, "{blocks}");
+}
+
+/// The agent's, and those of proxies in both modes, for whom Services change until every metric is there.
+fn metrics_are_those_of_the_page(lab: &Lab) {
+    let (mut address, mut there) = (0, Metrics::new());
+    let expected = all_documented();
+    let missing = |there: &Metrics| {
+        let names = expected.keys().filter(|it| !there.contains_key(*it));
+        names.cloned().collect::<Vec<_>>()
+    };
+    let waited = wait_until("all metrics", || {
+        thread::sleep(Duration::from_millis(100));
+        address = address % 250 + 1;
+        change_endpoints(lab, address)?;
+        there = scrape(lab.node("node1")?, 10254);
+        for node in ["node1", "node2"] {
+            there.extend(scrape(lab.node(node)?, 10249));
+        }
+        let missing = missing(&there);
+        Ok(missing.iter().all(|it| it.starts_with(OF_NFACCT)))
+    });
+    waited.unwrap_or_else(|error| panic!("{error}: {:?}", missing(&there)));
+    for (name, metric) in &there {
+        assert_eq!(Some(metric), expected.get(name), "{name}");
+    }
+}
+
+fn change_endpoints(lab: &Lab, address: u8) -> std::io::Result<()> {
+    // Changes from before the proxy's start are not measured.
+    let now = jiff::Timestamp::now().to_string();
+    let manifest = CHANGING.replace("ADDRESS", &address.to_string());
+    let path = lab.plan().manifests().join("changing.yaml");
+    fs::write(
+        path.with_extension("unfinished"),
+        manifest.replace("TIME", &now),
+    )?;
+    fs::rename(path.with_extension("unfinished"), path)
+}
+
+/// The lab gives the proxy the manifests' rights alone; iptables' legacy programs take more of them than nftables does.
+#[test]
+fn the_manifests_rights_are_enough_for_every_kind_of_tables() {
+    let name = format!("rights{}", std::process::id());
+    let plan = Plan::new(&name, 2).unwrap();
+    let mut lab = Lab::create(plan, Programs::find().unwrap()).unwrap();
+    for (node, kind) in [("node1", "legacy"), ("node2", "nft")] {
+        let options = [
+            "--proxy-mode=iptables",
+            &format!("--iptables-backend={kind}"),
+        ];
+        lab.start_proxy_with(node, &options).unwrap();
+        for program in ["iptables", "ip6tables"] {
+            let mut save = Command::new(format!("{program}-{kind}-save"));
+            let host = lab.node(node).unwrap();
+            wait_until(&format!("{program}, {kind}: chains"), || {
+                thread::sleep(Duration::from_millis(50));
+                Ok(host.text(&mut save)?.contains(":KUBE-SERVICES "))
+            })
+            .unwrap_or_else(|error| panic!("{error}: {}", lab.proxy_log(node).unwrap()));
+        }
+    }
 }
 
 #[test]

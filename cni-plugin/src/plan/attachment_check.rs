@@ -6,7 +6,7 @@ use kernel::{
     route::{Address, Link, LinkDetails, LinkKind, NextHop, PortVlans, Route, RouteOptions},
 };
 
-use super::{bridge, port_vlans};
+use super::{container, port_vlans};
 use crate::model::{self, AddResult, Attachment, IpConfig, Vlans};
 
 /// What the kernel makes of larger values in a route (`fib_convert_metrics`).
@@ -267,7 +267,7 @@ impl<'a> Expected<'a> {
         };
         found.destination == wanted.dst.masked().0
             && by == gateway
-            && found.table == bridge::table(wanted)
+            && found.table == container::table(wanted)
             && wanted.priority.is_none_or(|it| it == found.metric)
     }
 }

@@ -1,15 +1,12 @@
-//! What the bridge plugin wants of the kernel: a bridge with the gateway's addresses, a veth pair from it
-//! to the container, addresses and routes in there.
+//! What the bridge plugin wants of the node's kernel: a bridge with the gateway's addresses, and a veth pair from it
+//! to the container.
 
 use std::net::IpAddr;
 
 use ipnetwork::{IpNetwork, IpNetworkError};
 use kernel::{
     Family, IfName, Mac,
-    route::{
-        Address, Change, IfIndex, Link, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
-        Route, RouteOptions, VethPeer,
-    },
+    route::{Address, Change, IfIndex, Link, LinkSettings, NewLink, NewLinkKind, VethPeer},
 };
 
 use crate::model::{self, AddResult, BridgeConf, Cidr};
@@ -141,17 +138,12 @@ pub fn veth(port: IfName, container: VethPeer, bridge: IfIndex) -> Change {
     })
 }
 
-/// Has the container's interface tell its neighbours of itself, by setting the Ethernet address that it has.
-///
-/// It also does so when it goes up, but by then the kernel may not have noticed yet that the other end has a
-/// carrier, and the bridge drops what comes in by that port. A read of the port has it notice (Linux 6.9 and
-/// later; earlier ones do in their own time, which is short).
-pub fn announce(container: &Link) -> Change {
-    let settings = LinkSettings {
-        mac: container.mac,
-        ..Default::default()
-    };
-    Change::SetLink(container.index, settings)
+/// Whether a bridge may have another Ethernet address or MTU than before it got a port. An address that was not
+/// set is the lowest of its ports'; one that is made of the gateway's was. An MTU that was not set is the least
+/// of its ports', and what it was where they all have the same.
+pub fn changes_by_port(bridge: &Link, port: &Link, gateways: &[IpNetwork]) -> bool {
+    let set = gateways.first().map(|gateway| mac_of(gateway.ip()));
+    bridge.mac != set || bridge.mtu != port.mtu
 }
 
 /// Has the bridge take frames that are for others.
@@ -188,123 +180,13 @@ pub fn no_duplicate_detection(interface: &IfName) -> (String, &'static str) {
     (format!("net/ipv6/conf/{interface}/accept_dad"), "0")
 }
 
-/// Settings of the container's interface, before it has addresses: key below `/proc/sys`, and value.
-/// With `detect_duplicates` the kernel asks around for others with its IPv6 addresses before it uses them.
-pub fn container_settings(
-    result: &AddResult,
-    interface: &IfName,
-    detect_duplicates: bool,
-) -> Vec<(String, &'static str)> {
-    let has = |family| result.has(family);
-    let mut settings = Vec::new();
-    if has(Family::V4) {
-        // Neighbours that know the address from an earlier container learn of the new one.
-        settings.push((format!("net/ipv4/conf/{interface}/arp_notify"), "1"));
-    }
-    if has(Family::V6) {
-        // Container engines that know nothing of IPv6 switch it off.
-        settings.push(("net/ipv6/conf/lo/disable_ipv6".into(), "0"));
-        let keys = [
-            ("disable_ipv6", "0"),
-            // The allocator knows that the address is unique; detecting it would take a second.
-            ("accept_dad", if detect_duplicates { "1" } else { "0" }),
-            // The container's own probes, come back by a hairpin, are no duplicate (RFC 7527).
-            ("enhanced_dad", "1"),
-            // Keep the addresses when somebody sets the interface down and up.
-            ("keep_addr_on_down", "1"),
-            ("ndisc_notify", "1"),
-        ];
-        settings
-            .extend(keys.map(|(key, value)| (format!("net/ipv6/conf/{interface}/{key}"), value)));
-    }
-    settings
-}
-
-/// Addresses, routes and up: all that the container's interface needs.
-pub fn container(
-    result: &AddResult,
-    interface: IfIndex,
-    detect_duplicates: bool,
-) -> Result<Vec<Change>, PlanError> {
-    let addresses = result.ips.iter().map(|ip| {
-        let address = Address::global(interface, ip.address.0);
-        Change::ReplaceAddress(Address {
-            no_dad: address.no_dad && !detect_duplicates,
-            ..address
-        })
-    });
-    let said_before = |(index, route): &(usize, &model::Route)| {
-        let spelt_out = |it: &model::Route| model::Route {
-            dst: it.dst.masked(),
-            gw: result.way(it),
-            ..it.clone()
-        };
-        let mut earlier = result.routes[..*index].iter();
-        earlier.any(|it| spelt_out(it) == spelt_out(route))
-    };
-    let routes = result.routes.iter().enumerate();
-    let routes = routes.filter(|it| !said_before(it)).map(|(index, route)| {
-        let wanted = Route {
-            destination: route.dst.masked().0,
-            next_hop: match result.way(route) {
-                Some(gateway) => NextHop::Gateway {
-                    gateway,
-                    interface,
-                    onlink: false,
-                },
-                None => NextHop::Link(interface),
-            },
-            protocol: Protocol::BOOT,
-            table: table(route),
-            metric: route.priority.unwrap_or(0),
-            source: None,
-        };
-        let mut others = result.routes[..index].iter();
-        let options = RouteOptions {
-            beside_others: others.any(|other| is_twin(other, route)),
-            ..options(route)?
-        };
-        Ok(Change::ReplaceRouteWith(wanted, options))
-    });
-    addresses
-        .chain([set_up(interface)])
-        .map(Ok)
-        .chain(routes)
-        .collect()
-}
-
 /// Sets an interface up.
-fn set_up(interface: IfIndex) -> Change {
+pub fn set_up(interface: IfIndex) -> Change {
     let settings = LinkSettings {
         up: Some(true),
         ..Default::default()
     };
     Change::SetLink(interface, settings)
-}
-
-fn options(route: &model::Route) -> Result<RouteOptions, PlanError> {
-    let scope = |scope: u32| {
-        let dst = route.dst;
-        u8::try_from(scope).map_err(|_| PlanError::RouteScope { dst, scope })
-    };
-    Ok(RouteOptions {
-        scope: route.scope.map(scope).transpose()?,
-        mtu: route.mtu,
-        advmss: route.advmss,
-        beside_others: false,
-    })
-}
-
-/// Whether two routes differ in their way at the most: the kernel has both of them only where it is told so.
-fn is_twin(one: &model::Route, other: &model::Route) -> bool {
-    let place = |it: &model::Route| (it.dst.masked(), table(it), it.priority.unwrap_or(0));
-    place(one) == place(other)
-}
-
-/// The table of a route; 0 is no table's number.
-pub fn table(route: &model::Route) -> u32 {
-    let asked = route.table.filter(|table| *table != 0);
-    asked.unwrap_or(Route::MAIN)
 }
 
 /// Whether a bridge with the one address can't have the other as well: two IPv4 subnets, or IPv6 subnets
@@ -336,7 +218,7 @@ pub fn mac_of(address: IpAddr) -> Mac {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kernel::route::LinkKind;
 
     use super::*;
@@ -344,7 +226,7 @@ mod tests {
 
     const BRIDGE: IfIndex = IfIndex(5);
 
-    fn net(text: &str) -> IpNetwork {
+    pub fn net(text: &str) -> IpNetwork {
         text.parse().unwrap()
     }
 
@@ -364,7 +246,7 @@ mod tests {
         }
     }
 
-    fn result(addresses: &[(&str, &str)], routes: &[model::Route]) -> AddResult {
+    pub fn result(addresses: &[(&str, &str)], routes: &[model::Route]) -> AddResult {
         let ip = |(address, gateway): &(&str, &str)| IpConfig {
             address: address.parse().unwrap(),
             gateway: gateway.parse().ok(),
@@ -377,15 +259,15 @@ mod tests {
         }
     }
 
-    fn to(dst: &str, gw: Option<&str>) -> model::Route {
+    pub fn to(dst: &str, gw: Option<&str>) -> model::Route {
         model::Route::new(dst.parse().unwrap(), gw.map(|gw| gw.parse().unwrap()))
     }
 
-    fn texts(changes: &[Change]) -> Vec<String> {
+    pub fn texts(changes: &[Change]) -> Vec<String> {
         changes.iter().map(Change::to_string).collect()
     }
 
-    const DUAL: [(&str, &str); 2] = [
+    pub const DUAL: [(&str, &str); 2] = [
         ("10.1.17.2/24", "10.1.17.1"),
         ("fd00:0:0:17::2/64", "fd00:0:0:17::1"),
     ];
@@ -465,6 +347,32 @@ mod tests {
     }
 
     #[test]
+    fn a_bridge_of_ours_with_ports_of_one_mtu_is_the_same_with_another() {
+        let gateways = [net("10.1.17.1/24")];
+        let link = |mac: &str, mtu| Link {
+            mac: mac.parse().ok(),
+            mtu,
+            ..bridge(true)
+        };
+        let port = link("0e:00:00:00:00:01", 1450);
+        for (mac, mtu, changes) in [
+            ("0a:58:0a:01:11:01", 1450, false),
+            ("0a:58:0a:01:11:01", 1500, true),
+            ("0a:58:0a:01:11:02", 1450, true),
+            ("", 1450, true),
+        ] {
+            let bridge = link(mac, mtu);
+            let found = changes_by_port(&bridge, &port, &gateways);
+            assert_eq!(found, changes, "{mac} {mtu}");
+        }
+        assert!(changes_by_port(
+            &link("0a:58:0a:01:11:01", 1450),
+            &port,
+            &[]
+        ));
+    }
+
+    #[test]
     fn an_older_subnet_is_one_of_the_same_network() {
         let result = result(&DUAL, &[to("10.1.0.0/16", None), to("fd00::/48", None)]);
         for (address, is_older) in [
@@ -485,75 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn the_container_gets_addresses_then_goes_up_then_gets_routes() {
-        let routes = [
-            to("10.1.0.0/16", None),
-            to("0.0.0.0/0", Some("10.1.17.9")),
-            to("fd00::/48", None),
-        ];
-        let changes = container(&result(&DUAL, &routes), IfIndex(2), false).unwrap();
-        let texts = texts(&changes);
-        assert_eq!(texts[0], "ip address replace 10.1.17.2/24 dev if2");
-        assert_eq!(texts[1], "ip address replace fd00:0:0:17::2/64 dev if2");
-        assert_eq!(texts[2], "ip link set if2 up");
-        assert!(texts[3].starts_with("ip route replace 10.1.0.0/16 via 10.1.17.1 dev if2"));
-        assert!(texts[4].starts_with("ip route replace 0.0.0.0/0 via 10.1.17.9 dev if2"));
-        assert!(texts[5].starts_with("ip route replace fd00::/48 via fd00:0:0:17::1 dev if2"));
-    }
-
-    #[test]
-    fn a_route_to_another_family_is_on_the_link() {
-        let other = [to("fd00::/48", None)];
-        let changes = container(&result(&DUAL[..1], &other), IfIndex(2), false).unwrap();
-        assert!(texts(&changes)[2].starts_with("ip route replace fd00::/48 dev if2"));
-    }
-
-    #[test]
-    fn routes_to_one_destination_stand_beside_each_other() {
-        let routes = [
-            to("10.9.0.0/16", Some("10.1.17.8")),
-            to("10.9.0.0/16", Some("10.1.17.9")),
-            to("10.9.0.0/16", None),
-            to("10.9.0.0/16", Some("10.1.17.1")),
-            to("10.9.0.0/16", Some("10.1.17.8")),
-            to("10.8.0.0/16", None),
-        ];
-        let changes = container(&result(&DUAL[..1], &routes), IfIndex(2), false).unwrap();
-        let texts = texts(&changes);
-        let starts = [
-            "ip route replace 10.9.0.0/16 via 10.1.17.8 ",
-            "ip route prepend 10.9.0.0/16 via 10.1.17.9 ",
-            "ip route prepend 10.9.0.0/16 via 10.1.17.1 ",
-            "ip route replace 10.8.0.0/16 via 10.1.17.1 ",
-        ];
-        assert_eq!(texts[2..].len(), starts.len(), "{texts:?}");
-        for (text, start) in texts[2..].iter().zip(starts) {
-            assert!(text.starts_with(start), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_route_gets_all_that_is_asked_for_it() {
-        let mut route = to("10.9.0.0/16", None);
-        route.table = Some(100);
-        route.priority = Some(7);
-        route.mtu = Some(1300);
-        route.advmss = Some(1000);
-        route.scope = Some(0);
-        let changes = container(&result(&DUAL, &[route.clone()]), IfIndex(2), false).unwrap();
-        assert_eq!(
-            texts(&changes)[3],
-            "ip route replace 10.9.0.0/16 via 10.1.17.1 dev if2 table 100 metric 7 proto 3 scope 0 mtu 1300 advmss 1000"
-        );
-        route.scope = Some(256);
-        let error = container(&result(&DUAL, &[route]), IfIndex(2), false).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "ipam.routes: scope 256 of the route to 10.9.0.0/16: want a number from 0 to 255"
-        );
-    }
-
-    #[test]
     fn a_default_route_is_added_where_there_is_none() {
         let mut plain = result(&DUAL, &[to("10.1.0.0/16", None)]);
         add_default_routes(&mut plain);
@@ -567,18 +406,5 @@ mod tests {
         let mut own = result(&DUAL[..1], &[to("0.0.0.0/0", Some("10.1.17.9"))]);
         add_default_routes(&mut own);
         assert_eq!(own.routes.len(), 1);
-    }
-
-    #[test]
-    fn settings_are_those_of_the_families_in_use() {
-        let keys = |addresses: &[(&str, &str)]| -> Vec<String> {
-            container_settings(&result(addresses, &[]), &"eth0".parse().unwrap(), false)
-                .into_iter()
-                .map(|(key, _)| key)
-                .collect()
-        };
-        assert_eq!(keys(&DUAL[..1]), ["net/ipv4/conf/eth0/arp_notify"]);
-        assert!(keys(&DUAL).contains(&"net/ipv6/conf/eth0/accept_dad".to_owned()));
-        assert!(keys(&[]).is_empty());
     }
 }

@@ -12,11 +12,13 @@ use kernel::{
     nft::{
         BaseChain, Chain, ChainKind, Command, Expr, Field, Hook, Match, MetaKey, ObservedRule,
         ObservedTable, Operator, Policy, Rule, Statement, TableFamily, Transaction, Value, Verdict,
-        lower,
     },
 };
 
-use super::host_veth::Identity;
+use super::{
+    host_veth::Identity,
+    observed_rules::{addition_text, deletion, is, rules_of, transaction, transaction_if_any},
+};
 
 /// The table's family.
 pub const FAMILY: TableFamily = TableFamily::Bridge;
@@ -54,10 +56,10 @@ pub fn add(
         commands.push(Command::AddChain(name.clone(), Chain::default()));
         commands.push(Command::FlushChain(name));
     }
-    commands.extend(entries(table, &reference).map(deletion));
+    commands.extend(entry_deletions(table, &reference));
     let rules = rules(&reference, port, mac).into_iter();
     commands.extend(rules.map(|(chain, rule)| Command::AddRule(chain, rule)));
-    transaction(commands)
+    transaction(FAMILY, TABLE, commands)
 }
 
 /// What removes the rules of an attachment; `None` if there are none.
@@ -92,14 +94,9 @@ pub fn missing(
     table: Option<&ObservedTable>,
 ) -> Option<String> {
     let mut wanted = rules(&reference(identity), port, mac).into_iter();
-    let (chain, rule) = wanted.find(|(chain, rule)| {
-        let does = lower(rule, FAMILY);
-        let is =
-            |it: &ObservedRule| it.comment == rule.comment && does.as_ref() == Ok(&it.expressions);
-        !rules_of(table, chain).any(is)
-    })?;
-    let text = transaction(vec![Command::AddRule(chain, rule)]).to_string();
-    Some(format!("nft {}", text.trim_end()))
+    let (chain, rule) = wanted
+        .find(|(chain, rule)| !rules_of(table, chain).any(|there| is(there, rule, FAMILY)))?;
+    Some(addition_text(FAMILY, TABLE, &chain, rule))
 }
 
 /// What an attachment is known by in names and comments.
@@ -145,20 +142,22 @@ fn rules(reference: &str, port: &IfName, mac: Mac) -> Vec<(String, Rule)> {
 }
 
 fn removal(reference: &str, table: &ObservedTable) -> Option<Transaction> {
-    let mut commands: Vec<Command> = entries(Some(table), reference).map(deletion).collect();
+    let mut commands: Vec<Command> = entry_deletions(Some(table), reference).collect();
     let chains = chains(reference).into_iter();
     let there = chains.filter(|name| table.chains.contains_key(name));
     commands.extend(there.map(Command::DeleteChain));
-    (!commands.is_empty()).then(|| transaction(commands))
+    transaction_if_any(FAMILY, TABLE, commands)
 }
 
-/// The rules that lead to an attachment's chains.
-fn entries<'a>(
-    table: Option<&'a ObservedTable>,
+/// The commands that delete the rules that lead to an attachment's chains.
+fn entry_deletions(
+    table: Option<&ObservedTable>,
     reference: &str,
-) -> impl Iterator<Item = &'a ObservedRule> {
+) -> impl Iterator<Item = Command> {
     let comment = format!("{COMMENT}{reference}");
-    rules_of(table, PREROUTING).filter(move |rule| rule.comment.as_ref() == Some(&comment))
+    rules_of(table, PREROUTING)
+        .filter(move |rule| rule.comment.as_ref() == Some(&comment))
+        .map(|rule| deletion(PREROUTING, rule))
 }
 
 /// The interface that a rule takes frames from.
@@ -180,26 +179,6 @@ fn interface_of(rule: &ObservedRule) -> Option<String> {
     };
     let name = value.split(|byte| *byte == 0).next()?;
     String::from_utf8(name.to_vec()).ok()
-}
-
-fn rules_of<'a>(
-    table: Option<&'a ObservedTable>,
-    chain: &str,
-) -> impl Iterator<Item = &'a ObservedRule> {
-    let chain = table.and_then(|table| table.chains.get(chain));
-    chain.into_iter().flat_map(|chain| &chain.rules)
-}
-
-fn deletion(rule: &ObservedRule) -> Command {
-    Command::DeleteRule(PREROUTING.to_owned(), rule.handle)
-}
-
-fn transaction(commands: Vec<Command>) -> Transaction {
-    Transaction {
-        family: FAMILY,
-        table: TABLE.to_owned(),
-        commands,
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
-//! Which of iptables and nftables a node has, and what is in them.
+//! Which of iptables and nftables a node has, what is in them, and how a table of nftables is changed.
 
 use std::fs;
 
-use kernel::{Family, iptables::Iptables, nft};
+use kernel::{
+    Family,
+    iptables::Iptables,
+    nft::{self, ObservedTable, TableFamily, Transaction},
+};
 
 use crate::model::Error;
 
+/// How often rules are made once more that others changed meanwhile.
+pub const ATTEMPTS: usize = 3;
 /// Where the kernel lists the tables of the older iptables, by family.
 const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
 
@@ -46,4 +52,24 @@ pub fn has_nftables_table(table: &str) -> Result<bool, Error> {
         }
     }
     Ok(false)
+}
+
+/// Carries out what `plan` makes of a table as it is. The caller holds the lock of the namespace; what others
+/// change meanwhile has it planned once more.
+pub fn change_nftables(
+    family: impl Into<TableFamily>,
+    table: &str,
+    plan: impl Fn(Option<&ObservedTable>) -> Result<Vec<Transaction>, Error>,
+) -> Result<(), Error> {
+    let family = family.into();
+    let mut handle = nft::Handle::open()?;
+    let mut outcome = Ok(());
+    for _ in 0..ATTEMPTS {
+        let transactions = plan(handle.read(family, table)?.as_ref())?;
+        outcome = transactions.iter().try_for_each(|it| handle.apply(it));
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    Ok(outcome?)
 }

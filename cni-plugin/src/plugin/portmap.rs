@@ -11,7 +11,7 @@ use kernel::{
     nft, route, sysctl,
 };
 
-use super::packet_filters;
+use super::packet_filters::{self, ATTEMPTS, change_nftables};
 use crate::{
     model::{
         AddResult, Attachment, Code, Error, NetConf, PortmapBackend, PortmapConf, ValidAttachments,
@@ -19,9 +19,6 @@ use crate::{
     plan::portmap::{Forwarding, PlanError, iptables as in_iptables, nftables as in_nftables},
     source::NamespaceLock,
 };
-
-/// How often rules are made once more that others changed meanwhile.
-const ATTEMPTS: usize = 3;
 
 /// Makes the rules; answers with `prevResult`.
 pub fn add(attachment: &Attachment, conf: &NetConf) -> Result<AddResult, Error> {
@@ -108,7 +105,7 @@ pub fn gc(valid: &ValidAttachments, conf: &NetConf) -> Result<(), Error> {
             change_iptables(|table| in_iptables::collect(conf.name(), &alive, table))
         }
         PortmapBackend::Nftables => {
-            change_nftables(|table| in_nftables::collect(conf.name(), &alive, table))
+            change_nftables_of_all(|table| in_nftables::collect(conf.name(), &alive, table))
         }
     }
 }
@@ -215,17 +212,10 @@ fn forward_in_iptables(forwarding: &Forwarding<'_>) -> Result<(), Error> {
 }
 
 fn forward_in_nftables(forwarding: &Forwarding<'_>) -> Result<(), Error> {
-    let mut handle = nft::Handle::open()?;
-    let mut outcome = Ok(());
-    for _ in 0..ATTEMPTS {
-        let table = handle.read(forwarding.family(), in_nftables::TABLE)?;
-        let transaction = in_nftables::add(forwarding, table.as_ref()).map_err(refused)?;
-        outcome = handle.apply(&transaction).map_err(Error::from);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
+    change_nftables(forwarding.family(), in_nftables::TABLE, |table| {
+        let transaction = in_nftables::add(forwarding, table).map_err(refused)?;
+        Ok(vec![transaction])
+    })
 }
 
 fn unforward(
@@ -241,7 +231,7 @@ fn unforward(
             change_iptables(|table| in_iptables::delete(network, id, addresses, table))
         }
         PortmapBackend::Nftables => {
-            change_nftables(|table| in_nftables::delete(network, id, addresses, table))
+            change_nftables_of_all(|table| in_nftables::delete(network, id, addresses, table))
         }
     }
 }
@@ -289,26 +279,14 @@ fn change_iptables(change: impl Fn(&iptables::Table) -> Option<String>) -> Resul
 }
 
 /// Changes the table of each family that has one.
-fn change_nftables(
-    change: impl Fn(&nft::ObservedTable) -> Option<nft::Transaction>,
+fn change_nftables_of_all(
+    plan: impl Fn(&nft::ObservedTable) -> Option<nft::Transaction>,
 ) -> Result<(), Error> {
-    let mut handle = nft::Handle::open()?;
-    for family in Family::ALL {
-        let mut outcome = Ok(());
-        for _ in 0..ATTEMPTS {
-            let table = handle.read(family, in_nftables::TABLE)?;
-            let Some(transaction) = table.as_ref().and_then(&change) else {
-                outcome = Ok(());
-                break;
-            };
-            outcome = handle.apply(&transaction);
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome?;
-    }
-    Ok(())
+    Family::ALL.into_iter().try_for_each(|family| {
+        change_nftables(family, in_nftables::TABLE, |table| {
+            Ok(table.and_then(&plan).into_iter().collect())
+        })
+    })
 }
 
 /// Has UDP packets of flows that are known already take the way that new ones take.

@@ -56,27 +56,38 @@ impl AddressIndex {
 
     /// The addresses of an owner; none if it holds none, or if the index is damaged.
     pub fn addresses(&self, owner: &str) -> Vec<IpAddr> {
-        let target = fs::read_link(self.dir.join(owner)).unwrap_or_default();
-        let addresses = target.to_str().unwrap_or_default().split(',');
+        let target = self.target(owner);
+        let addresses = target.split(',');
         addresses.filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// Makes the index anew of what the address files say.
+    /// Has the index say what the address files say. What it says already is left as it is: to read a link
+    /// takes a small part of what it takes to make one, and others change a few of them at a time.
     pub fn rebuild(&self, known: &Reservations) -> io::Result<()> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(MODE)
+            .create(&self.dir)?;
+        // Nobody is to believe an index that a killed process left half made.
+        atomic_file::remove_if_there(&self.dir.join(STAMP))?;
         let mut owners: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
         for (address, owner) in known {
             if let Some(owner) = owner {
                 owners.entry(owner.key()).or_default().push(*address);
             }
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(MODE)
-            .create(&self.dir)?;
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let owner = entry.file_name().to_string_lossy().into_owned();
+            let is_right = |addresses: &Vec<IpAddr>| self.target(&owner) == text(addresses);
+            if owners.get(&owner).is_some_and(is_right) {
+                owners.remove(&owner);
+            } else if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
         for (owner, addresses) in owners {
             self.link(&owner, &addresses)?;
         }
@@ -85,9 +96,18 @@ impl AddressIndex {
 
     /// Notes the addresses of an owner that had none, or takes note that it has none any more.
     pub fn update(&self, owner: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        atomic_file::remove_if_there(&self.dir.join(owner))?;
-        if !addresses.is_empty() {
-            self.link(owner, addresses)?;
+        let remove = || atomic_file::remove_if_there(&self.dir.join(owner));
+        if addresses.is_empty() {
+            remove()?;
+        } else {
+            match self.link(owner, addresses) {
+                // Out of date.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove()?;
+                    self.link(owner, addresses)?;
+                }
+                linked => linked?,
+            }
         }
         self.seal()
     }
@@ -102,8 +122,13 @@ impl AddressIndex {
     }
 
     fn link(&self, owner: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-        symlink(texts.join(","), self.dir.join(owner))
+        symlink(text(addresses), self.dir.join(owner))
+    }
+
+    /// What an owner's link says; empty if there is none.
+    fn target(&self, owner: &str) -> String {
+        let target = fs::read_link(self.dir.join(owner)).unwrap_or_default();
+        target.to_str().unwrap_or_default().to_owned()
     }
 
     fn modified(&self) -> io::Result<String> {
@@ -116,4 +141,9 @@ impl AddressIndex {
             metadata.ino()
         ))
     }
+}
+
+fn text(addresses: &[IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    texts.join(",")
 }

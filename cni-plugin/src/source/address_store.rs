@@ -24,6 +24,7 @@ use crate::model::{Attachment, Error, IpamLocation, Owner};
 
 const DIR_MODE: u32 = 0o755;
 const LOCK_MODE: u32 = 0o600;
+const LOCK: &str = "lock";
 /// Where files are filled before they get their names; no address, and thus nobody's reservation.
 const TEMPORARY: &str = ".reserving";
 
@@ -55,35 +56,35 @@ pub type Reservations = BTreeMap<IpAddr, Option<Owner>>;
 impl AddressStore {
     /// Locks a network's reservations; makes the directory if there is none. Waits for the lock.
     pub fn open(location: &IpamLocation) -> Result<Self, Error> {
+        if let Some(store) = Self::open_existing(location)? {
+            return Ok(store);
+        }
         let dir = &location.dir;
         DirBuilder::new()
             .recursive(true)
             .mode(DIR_MODE)
             .create(dir)
             .map_err(|error| Error::io(format!("mkdir {}", dir.display()), &error))?;
-        Self::lock(dir)
+        Self::lock(dir).map_err(|error| lock_failed(dir, &error))
     }
 
     /// Locks a network's reservations; `None` if there have never been any.
     pub fn open_existing(location: &IpamLocation) -> Result<Option<Self>, Error> {
-        if location.dir.is_dir() {
-            Self::lock(&location.dir).map(Some)
-        } else {
-            Ok(None)
+        match Self::lock(&location.dir) {
+            Err(error) if is_no_directory(&error) => Ok(None),
+            Err(error) => Err(lock_failed(&location.dir, &error)),
+            Ok(store) => Ok(Some(store)),
         }
     }
 
-    fn lock(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("lock");
-        let failed = |error: io::Error| Error::io(format!("lock {}", path.display()), &error);
+    fn lock(dir: &Path) -> io::Result<Self> {
         let lock = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .mode(LOCK_MODE)
-            .open(&path)
-            .map_err(failed)?;
-        lock.lock().map_err(failed)?;
+            .open(dir.join(LOCK))?;
+        lock.lock()?;
         Ok(Self {
             dir: dir.to_owned(),
             index: AddressIndex::of(dir),
@@ -231,6 +232,15 @@ impl AddressStore {
             Err(error) => Err(Error::io(format!("read {}", path.display()), &error)),
         }
     }
+}
+
+fn is_no_directory(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+fn lock_failed(dir: &Path, error: &io::Error) -> Error {
+    Error::io(format!("lock {}", dir.join(LOCK).display()), error)
 }
 
 fn last_reserved_name(range_set: usize) -> String {

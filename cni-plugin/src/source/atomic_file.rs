@@ -24,9 +24,15 @@ pub fn write(path: &Path, temporary: &str, content: &[u8]) -> io::Result<()> {
 /// lock that keeps others away from `temporary`.
 pub fn write_new(path: &Path, temporary: &str, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_file_name(temporary);
-    // One that a killed process left may be linked to a file that is in use: it is removed, not reused.
-    remove_if_there(&temporary)?;
-    let mut file = create(OpenOptions::new().create_new(true), &temporary)?;
+    let make = || create(OpenOptions::new().create_new(true), &temporary);
+    let mut file = match make() {
+        // One that a killed process left may be linked to a file that is in use: it is removed, not reused.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove_if_there(&temporary)?;
+            make()?
+        }
+        made => made?,
+    };
     file.write_all(content)?;
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;

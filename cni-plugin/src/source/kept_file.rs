@@ -39,16 +39,14 @@ impl KeptFile {
     /// Saves the content. It is not synced to the disk: a JSON object that is cut off is none, and without the
     /// file a DEL still knows enough.
     pub fn save(&self, content: &[u8]) -> Result<(), Error> {
-        let write = || {
-            if let Some(dir) = self.path.parent() {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(DIR_MODE)
-                    .create(dir)?;
+        let write = || atomic_file::write(&self.path, &self.temporary, content);
+        let written = match write() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_dir().and_then(|()| write())
             }
-            atomic_file::write(&self.path, &self.temporary, content)
+            written => written,
         };
-        write().map_err(|error| self.failed("save", &error))
+        written.map_err(|error| self.failed("save", &error))
     }
 
     /// What was saved; `None` if there is nothing, or nothing that can be read as what it should be.
@@ -65,6 +63,11 @@ impl KeptFile {
         atomic_file::remove_if_there(&self.path.with_file_name(&self.temporary))
             .and_then(|()| atomic_file::remove_if_there(&self.path))
             .map_err(|error| self.failed("remove", &error))
+    }
+
+    fn make_dir(&self) -> io::Result<()> {
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
     }
 
     fn failed(&self, verb: &str, error: &io::Error) -> Error {

@@ -255,6 +255,87 @@ mod tests {
 
     use super::*;
 
+    /// Network, SubnetLen, SubnetMin, SubnetMax, and what flanneld says of them.
+    const ERRORS: [(&str, u8, &str, &str, &str); 11] = [
+        (
+            "10.3.0.0/16",
+            31,
+            "",
+            "",
+            "SubnetLen must be less than /31 (SubnetLen is 31)",
+        ),
+        (
+            "10.3.0.0/16",
+            17,
+            "",
+            "",
+            "network must be able to accommodate at least four subnets (SubnetLen is 17 in 10.3.0.0/16)",
+        ),
+        (
+            "10.3.0.0/29",
+            0,
+            "",
+            "",
+            "network is too small. Minimum useful network prefix is /28 (it is 10.3.0.0/29)",
+        ),
+        (
+            "10.3.0.0/16",
+            0,
+            "10.4.0.0",
+            "",
+            "SubnetMin is not in the range of the Network (10.4.0.0 is not in 10.3.0.0/16)",
+        ),
+        (
+            "10.3.0.0/16",
+            0,
+            "",
+            "10.2.0.0",
+            "SubnetMax is not in the range of the Network (10.2.0.0 is not in 10.3.0.0/16)",
+        ),
+        (
+            "10.3.0.0/16",
+            0,
+            "10.3.1.5",
+            "",
+            "SubnetMin is not on a SubnetLen boundary: 10.3.1.5",
+        ),
+        (
+            "10.3.0.0/16",
+            0,
+            "",
+            "10.3.1.5",
+            "SubnetMax is not on a SubnetLen boundary: 10.3.1.5",
+        ),
+        (
+            "10.3.0.0/16",
+            0,
+            "10.3.9.0",
+            "10.3.8.0",
+            "SubnetMin 10.3.9.0 is above SubnetMax 10.3.8.0",
+        ),
+        (
+            "fc00::/48",
+            127,
+            "",
+            "",
+            "SubnetLen must be less than /127 (IPv6SubnetLen is 127)",
+        ),
+        (
+            "fc00::/125",
+            0,
+            "",
+            "",
+            "IPv6Network is too small. Minimum useful network prefix is /124 (it is fc00::/125)",
+        ),
+        (
+            "fc00::/48",
+            0,
+            "fd00::",
+            "",
+            "IPv6SubnetMin is not in the range of the IPv6Network (fd00:: is not in fc00::/48)",
+        ),
+    ];
+
     fn pool(network: &str, len: u8, min: &str, max: &str) -> Result<Pool, String> {
         let ip = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
         Pool::new(network.parse().unwrap(), len, ip(min), ip(max))
@@ -285,85 +366,7 @@ mod tests {
 
     #[test]
     fn errors_are_flannels() {
-        for (network, len, min, max, error) in [
-            (
-                "10.3.0.0/16",
-                31,
-                "",
-                "",
-                "SubnetLen must be less than /31 (SubnetLen is 31)",
-            ),
-            (
-                "10.3.0.0/16",
-                17,
-                "",
-                "",
-                "network must be able to accommodate at least four subnets (SubnetLen is 17 in 10.3.0.0/16)",
-            ),
-            (
-                "10.3.0.0/29",
-                0,
-                "",
-                "",
-                "network is too small. Minimum useful network prefix is /28 (it is 10.3.0.0/29)",
-            ),
-            (
-                "10.3.0.0/16",
-                0,
-                "10.4.0.0",
-                "",
-                "SubnetMin is not in the range of the Network (10.4.0.0 is not in 10.3.0.0/16)",
-            ),
-            (
-                "10.3.0.0/16",
-                0,
-                "",
-                "10.2.0.0",
-                "SubnetMax is not in the range of the Network (10.2.0.0 is not in 10.3.0.0/16)",
-            ),
-            (
-                "10.3.0.0/16",
-                0,
-                "10.3.1.5",
-                "",
-                "SubnetMin is not on a SubnetLen boundary: 10.3.1.5",
-            ),
-            (
-                "10.3.0.0/16",
-                0,
-                "",
-                "10.3.1.5",
-                "SubnetMax is not on a SubnetLen boundary: 10.3.1.5",
-            ),
-            (
-                "10.3.0.0/16",
-                0,
-                "10.3.9.0",
-                "10.3.8.0",
-                "SubnetMin 10.3.9.0 is above SubnetMax 10.3.8.0",
-            ),
-            (
-                "fc00::/48",
-                127,
-                "",
-                "",
-                "SubnetLen must be less than /127 (IPv6SubnetLen is 127)",
-            ),
-            (
-                "fc00::/125",
-                0,
-                "",
-                "",
-                "IPv6Network is too small. Minimum useful network prefix is /124 (it is fc00::/125)",
-            ),
-            (
-                "fc00::/48",
-                0,
-                "fd00::",
-                "",
-                "IPv6SubnetMin is not in the range of the IPv6Network (fd00:: is not in fc00::/48)",
-            ),
-        ] {
+        for (network, len, min, max, error) in ERRORS {
             assert_eq!(pool(network, len, min, max).unwrap_err(), error);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::IoSlice,
+    ops::ControlFlow,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -107,15 +108,16 @@ impl Socket {
         let mut acknowledged = requests.is_empty();
         self.drain(|received| {
             let offset = received.sequence.wrapping_sub(first);
-            if received.kind != NLMSG_ERROR || offset > requests.len() as u32 {
-                return;
-            }
-            match received.verdict() {
-                Ok(()) => acknowledged |= received.sequence == last,
-                Err(error) => {
-                    refused.get_or_insert((offset, error));
+            if received.kind == NLMSG_ERROR && offset <= requests.len() as u32 {
+                match received.verdict() {
+                    Ok(()) => acknowledged |= received.sequence == last,
+                    Err(error) => {
+                        refused.get_or_insert((offset, error));
+                    }
                 }
             }
+            // The whole batch may still be refused after its last message was accepted.
+            ControlFlow::Continue(())
         })
         .map_err(whole)?;
         match refused {
@@ -137,12 +139,14 @@ impl Socket {
         let mut verdict = None;
         self.drain(|received| {
             if received.sequence != sequence {
-                return;
+                return ControlFlow::Continue(());
             }
-            match received.kind {
-                NLMSG_ERROR => verdict = Some(received.verdict()),
-                _ => replies.push(received.into()),
+            if received.kind == NLMSG_ERROR {
+                verdict = Some(received.verdict());
+                return ControlFlow::Break(());
             }
+            replies.push(received.into());
+            ControlFlow::Continue(())
         })?;
         verdict
             .unwrap_or_else(|| Err(Error::Malformed("the request was not acknowledged".into())))
@@ -233,6 +237,10 @@ impl Socket {
                 *outcome = received.verdict();
                 answered |= index + 1 == requests.len();
             }
+            match answered {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         })?;
         if answered {
             Ok(outcomes)
@@ -278,15 +286,19 @@ impl Socket {
         Ok(())
     }
 
-    /// Handles everything that is in the receive queue: after `sendmsg` returned, the kernel has
-    /// answered every request that is not a dump.
-    fn drain(&mut self, mut handle: impl FnMut(Received<'_>)) -> Result<()> {
-        loop {
-            match self.receive(MsgFlags::MSG_DONTWAIT, &mut handle) {
-                Err(error) if error.errno() == Some(Errno::EAGAIN) => return Ok(()),
+    /// Handles what is in the receive queue until `handle` has seen the last that it waits for, or nothing is
+    /// left: after `sendmsg` returned, the kernel has answered every request that is not a dump.
+    fn drain(&mut self, mut handle: impl FnMut(Received<'_>) -> ControlFlow<()>) -> Result<()> {
+        let mut is_last = false;
+        while !is_last {
+            match self.receive(MsgFlags::MSG_DONTWAIT, |it| {
+                is_last |= handle(it).is_break()
+            }) {
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => break,
                 other => other?,
             }
         }
+        Ok(())
     }
 
     /// Receives one datagram and hands on its messages.

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
-use kernel::{Family, IfName};
+use kernel::{Family, IfName, ipvs::Timeouts};
 
-use super::{Configuration, NodePorts, Problem, check, check::network};
+use super::{Configuration, NodePorts, Problem, Span, check, check::network, fields::Ipvs};
 use crate::{
-    dataplane::{Mode, iptables::IptablesMode},
+    dataplane::{Mode, iptables::IptablesMode, ipvs::IpvsMode},
     plan::{
         Conntrack,
         nftables::{Mark, NodeRules, Pods},
@@ -79,8 +79,6 @@ pub struct Refused(pub Vec<String>);
 
 /// The feature gate that says whether externalIPs are served.
 const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
-/// The modes that there are not yet.
-const MISSING_MODES: [&str; 1] = ["ipvs"];
 
 // === impl Settings ===
 
@@ -88,19 +86,17 @@ impl Settings {
     /// The settings of a configuration, and what a person should know of keys without effect.
     ///
     /// # Errors
-    /// Everything that is wrong, with its key, and everything that is right but not done by this program yet.
+    /// Everything that is wrong, with its key.
     pub fn of(configuration: &Configuration) -> Result<(Self, Vec<String>), Refused> {
-        let mut wrong: Vec<_> = check(configuration)
-            .iter()
-            .map(Problem::to_string)
-            .collect();
-        wrong.extend(missing(configuration));
+        let problems = check(configuration);
+        let wrong: Vec<_> = problems.iter().map(Problem::to_string).collect();
         let detector = detector(configuration);
         let (true, Some(detector)) = (wrong.is_empty(), detector) else {
             return Err(Refused(wrong));
         };
         let mode = mode(configuration);
         let (iptables, nftables) = (&configuration.iptables, &configuration.nftables);
+        let ipvs = &configuration.ipvs;
         let (masquerade_all, bit, periods) = match mode {
             Mode::Nftables => (
                 nftables.masquerade_all,
@@ -111,6 +107,12 @@ impl Settings {
                 iptables.masquerade_all,
                 iptables.masquerade_bit,
                 [iptables.sync_period, iptables.min_sync_period],
+            ),
+            // What is masqueraded, it says where iptables mode does.
+            Mode::Ipvs(_) => (
+                iptables.masquerade_all,
+                iptables.masquerade_bit,
+                [ipvs.sync_period, ipvs.min_sync_period],
             ),
         };
         let [sync_period, min_sync_period] = periods.map(|period| period.duration());
@@ -174,22 +176,32 @@ impl Settings {
 }
 
 fn mode(configuration: &Configuration) -> Mode {
-    if configuration.mode != "iptables" {
-        return Mode::Nftables;
+    match configuration.mode.as_str() {
+        "iptables" => Mode::Iptables(IptablesMode {
+            localhost_node_ports: configuration.iptables.localhost_node_ports != Some(false),
+            tcp_be_liberal: configuration.conntrack.tcp_be_liberal,
+            ..IptablesMode::default()
+        }),
+        "ipvs" => Mode::Ipvs(ipvs(&configuration.ipvs)),
+        _ => Mode::Nftables,
     }
-    Mode::Iptables(IptablesMode {
-        localhost_node_ports: configuration.iptables.localhost_node_ports != Some(false),
-        tcp_be_liberal: configuration.conntrack.tcp_be_liberal,
-        ..IptablesMode::default()
-    })
 }
 
-/// What is right, but not done by this program yet.
-fn missing(configuration: &Configuration) -> Vec<String> {
-    let mode = configuration.mode.as_str();
-    let words = format!("mode: {mode} is not there yet; say nftables, iptables, or nothing");
-    let is_missing = MISSING_MODES.contains(&mode);
-    is_missing.then_some(words).into_iter().collect()
+fn ipvs(ipvs: &Ipvs) -> IpvsMode {
+    let usual = IpvsMode::default();
+    let seconds = |span: Span| u32::try_from(span.duration().as_secs()).unwrap_or(u32::MAX);
+    let networks = ipvs.exclude_cidrs.iter();
+    IpvsMode {
+        scheduler: some_text(&ipvs.scheduler).unwrap_or(usual.scheduler),
+        excluded: networks.filter_map(|text| network(text)).collect(),
+        strict_arp: ipvs.strict_arp,
+        timeouts: Timeouts {
+            tcp: seconds(ipvs.tcp_timeout),
+            tcp_fin: seconds(ipvs.tcp_fin_timeout),
+            udp: seconds(ipvs.udp_timeout),
+        },
+        patience: usual.patience,
+    }
 }
 
 /// What was asked for and has no effect, where one could expect that it had.
@@ -329,16 +341,16 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_or_not_there_is_told_at_once() {
+    fn everything_that_is_wrong_is_told_at_once() {
         let mut configuration = Configuration::usual();
-        configuration.mode = "ipvs".into();
+        configuration.mode = "userspace".into();
         configuration.oom_score_adj = Some(5000);
         let Refused(wrong) = Settings::of(&configuration).unwrap_err();
         let keys: Vec<_> = wrong
             .iter()
             .filter_map(|line| line.split(':').next())
             .collect();
-        assert_eq!(keys, ["oomScoreAdj", "mode"]);
+        assert_eq!(keys, ["mode", "oomScoreAdj"]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Deferred {
     settings: Settings,
     /// Why; told once.
     told: String,
+    /// Not before.
+    again_at: Instant,
 }
 
 /// Why another mode could not take over.
@@ -42,17 +44,18 @@ impl Daemon {
         if switched && let Err(why) = self.switch(&settings) {
             let why = why.to_string();
             if told.as_ref() != Some(&why) {
-                report::not_switched(settings.mode, self.settings.mode, &why);
+                report::not_switched(&settings.mode, &self.settings.mode, &why);
             }
             self.deferred = Some(Deferred {
                 configuration,
                 settings,
                 told: why,
+                again_at: self.next_attempt(),
             });
             return;
         }
         report::reloaded(&self.settings, &settings);
-        let configuration = effective(configuration, settings.mode);
+        let configuration = effective(configuration, &settings.mode);
         self.adopt(settings);
         self.configuration.send_replace(configuration);
         self.remove_others();
@@ -60,7 +63,8 @@ impl Daemon {
 
     /// Tries once more what could not be put in force.
     pub(super) fn retry_deferred(&mut self) {
-        if let Some(deferred) = &self.deferred {
+        let due = |it: &&Deferred| it.again_at <= Instant::now();
+        if let Some(deferred) = self.deferred.as_ref().filter(due) {
             let (configuration, settings) =
                 (deferred.configuration.clone(), deferred.settings.clone());
             self.put_in_force(configuration, settings);
@@ -70,36 +74,46 @@ impl Daemon {
     /// Removes what other modes have left, if that is still to be done. What this program serves by itself is
     /// there by then.
     pub(super) fn remove_others(&mut self) {
-        if self.starting || !self.others_remain {
+        let due = self.others_at.is_some_and(|at| at <= Instant::now());
+        if self.starting || !due {
             return;
         }
         self.loopback_ports.settle();
-        match self.settings.mode.remove_others(&*self.dataplane) {
-            Ok(()) => self.others_remain = false,
-            Err(failure) => report::others_remain(&failure),
-        }
+        self.others_at = match self.settings.mode.remove_others(&*self.dataplane) {
+            Ok(all) => (!all).then(|| self.next_attempt()),
+            Err(failure) => {
+                report::others_remain(&failure);
+                Some(self.next_attempt())
+            }
+        };
+    }
+
+    /// When to try again what is tried every sync period: what others change makes everything be looked at in
+    /// between.
+    fn next_attempt(&self) -> Instant {
+        Instant::now() + self.settings.sync_period / 2
     }
 
     /// Lets the mode of some settings take over.
     fn switch(&mut self, settings: &Settings) -> Result<(), NotSwitched> {
         let rules = |family| settings.rules(family);
         let mut next = settings.mode.open(&self.node, rules)?;
-        if self.starting || settings.mode.is_kin(self.settings.mode) {
+        if self.starting || settings.mode.is_kin(&self.settings.mode) {
             // It takes over what stands, and what it can't do now is done as after any failure.
             self.pending.extend(self.all_services());
             self.watching = false;
         } else {
-            match self.hand_over(&mut *next, settings.mode) {
+            match self.hand_over(&mut *next, &settings.mode) {
                 Ok(drift) => self.drift = drift,
                 Err(why) => {
-                    undo(settings.mode);
+                    undo(&settings.mode);
                     return Err(why);
                 }
             }
             self.watching = true;
         }
         self.dataplane = next;
-        self.others_remain = true;
+        self.others_at = Some(Instant::now());
         self.failures = 0;
         self.look_at = Instant::now();
         Ok(())
@@ -110,7 +124,7 @@ impl Daemon {
     fn hand_over(
         &mut self,
         next: &mut dyn Dataplane,
-        mode: Mode,
+        mode: &Mode,
     ) -> Result<Option<Drift>, NotSwitched> {
         let services = self.all_services().collect();
         let started = Instant::now();
@@ -133,7 +147,7 @@ impl Daemon {
 }
 
 /// Takes back what a mode has done that has not taken over.
-fn undo(mode: Mode) {
+fn undo(mode: &Mode) {
     if let Err(failure) = mode.clean_up() {
         tracing::warn!(
             "mode: remove what {} has got already: {failure}; it is removed when it is tried again and fails, or \

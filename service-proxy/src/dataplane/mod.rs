@@ -1,8 +1,9 @@
 //! What makes Services work on a node: one of several ways into the kernel.
 
 pub mod iptables;
+pub mod ipvs;
 
-use std::{collections::BTreeSet, fmt, mem};
+use std::{collections::BTreeSet, fmt, mem, time::Instant};
 
 use kernel::{Family, iptables::Backend, nft};
 use nix::errno::Errno;
@@ -24,6 +25,16 @@ pub trait Dataplane: fmt::Debug {
 
     /// Compares with the kernel, and puts right what differs. To be called now and then, and after a failure.
     fn resync(&mut self) -> Outcome;
+
+    /// When to look at what waits for the end of connections, if there is any.
+    fn look_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Looks at that alone, and removes what waits no longer.
+    fn look(&mut self) -> Outcome {
+        Outcome::default()
+    }
 
     /// Watches for what others change, if that is announced. To be called before the first look at the kernel.
     ///
@@ -50,12 +61,14 @@ pub trait Dataplane: fmt::Debug {
 }
 
 /// What Services are turned into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Elements of nftables maps.
     Nftables,
     /// Chains of iptables.
     Iptables(iptables::IptablesMode),
+    /// Virtual servers of IPVS.
+    Ipvs(ipvs::IpvsMode),
 }
 
 /// Why the kernel does not follow.
@@ -67,16 +80,20 @@ pub enum Failure {
     /// A program of iptables did.
     #[error(transparent)]
     Iptables(#[from] kernel::iptables::Error),
+    /// IPVS can't be had.
+    #[error(transparent)]
+    Ipvs(#[from] ipvs::NotReady),
 }
 
 // === impl Mode ===
 
 impl Mode {
     /// Its name, as kube-proxy's `/proxyMode` tells it.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables(_) => "iptables",
+            Self::Ipvs(_) => "ipvs",
         }
     }
 
@@ -85,42 +102,49 @@ impl Mode {
     /// # Errors
     /// If there is no way into the kernel.
     pub fn open(
-        self,
+        &self,
         node: &str,
         rules: impl FnMut(Family) -> NodeRules,
     ) -> Result<Box<dyn Dataplane>, Failure> {
         Ok(match self {
             Self::Nftables => Box::new(Reconciler::new(nft::Handle::open()?, node, rules)),
-            Self::Iptables(mode) => Box::new(iptables::Tables::open(node, mode, rules)?),
+            Self::Iptables(mode) => Box::new(iptables::Tables::open(node, *mode, rules)?),
+            Self::Ipvs(mode) => Box::new(ipvs::open(mode, node, rules)?),
         })
     }
 
     /// Whether another way of it would be one of the same mode, which takes over what stands.
-    pub fn is_kin(self, other: Self) -> bool {
-        mem::discriminant(&self) == mem::discriminant(&other)
+    pub fn is_kin(&self, other: &Self) -> bool {
+        mem::discriminant(self) == mem::discriminant(other)
     }
 
     /// Removes what others have left: our other modes, and kube-proxy in any mode. To be called when this one
     /// works, as the dataplane has it, so that no connection finds neither. What is not ours or kube-proxy's stays.
+    /// Answers whether all is removed: what connections of IPVS need stays for as long as they last.
     ///
     /// # Errors
     /// If the kernel or a program refuses to; what is not there is no error.
-    pub fn remove_others(self, dataplane: &dyn Dataplane) -> Result<(), Failure> {
+    pub fn remove_others(&self, dataplane: &dyn Dataplane) -> Result<bool, Failure> {
         let others = |backend: &Backend| dataplane.iptables() != Some(*backend);
         let backends: Vec<_> = Backend::ALL.into_iter().filter(others).collect();
         remove_table(KUBE_PROXY_TABLE)?;
-        if self != Self::Nftables {
+        if *self != Self::Nftables {
             remove_table(TABLE)?;
         }
-        clean_up_iptables(&backends)
+        clean_up_iptables(&backends)?;
+        match self {
+            Self::Ipvs(_) => Ok(true),
+            Self::Nftables | Self::Iptables(_) => ipvs::clean_up(true),
+        }
     }
 
     /// Removes all that this mode has put into the kernel.
     ///
     /// # Errors
     /// If the kernel or a program refuses to; what is not there is no error.
-    pub fn clean_up(self) -> Result<(), Failure> {
+    pub fn clean_up(&self) -> Result<(), Failure> {
         match self {
+            Self::Ipvs(_) => ipvs::clean_up(false).map(drop),
             Self::Nftables => remove_table(TABLE),
             Self::Iptables(_) => clean_up_iptables(&Backend::ALL),
         }
@@ -135,7 +159,8 @@ pub fn clean_up() -> Result<(), Failure> {
     remove_table(TABLE)?;
     remove_table(KUBE_PROXY_TABLE)?;
     iptables::stop_routing_loopback()?;
-    clean_up_iptables(&Backend::ALL)
+    clean_up_iptables(&Backend::ALL)?;
+    ipvs::clean_up(false).map(drop)
 }
 
 fn remove_table(table: &str) -> Result<(), Failure> {
@@ -170,6 +195,15 @@ impl Failure {
             ) => {
                 "run it as root or with CAP_NET_ADMIN and CAP_NET_RAW; the kernel needs xtables with comment, \
                  mark, conntrack, addrtype, statistic, recent, DNAT and MASQUERADE; it is tried again soon"
+            }
+            Self::Ipvs(ipvs::NotReady::CannotOpen(_)) => {
+                "install the modules ip_vs and dummy, or say mode: nftables or iptables"
+            }
+            Self::Ipvs(ipvs::NotReady::Scheduler { .. }) => {
+                "say rr, wrr, lc, wlc, sh, dh, mh, sed, nq, lblc, lblcr, fo or ovf, or install the module"
+            }
+            Self::Ipvs(ipvs::NotReady::Kernel(_)) => {
+                "run it as root or with CAP_NET_ADMIN, with /proc/sys to be written"
             }
             Self::Iptables(_) => "everything is compared with the kernel and tried again soon",
         }

@@ -71,7 +71,7 @@ pub fn met(
 /// Where the mode differs from others.
 pub fn manners(objects: &Objects, family: Family) -> Manners {
     match objects.mode {
-        Mode::Nftables => Manners::default(),
+        Mode::Nftables | Mode::Ipvs(_) => Manners::default(),
         Mode::Iptables(mode) => Manners {
             serves_loopback: mode
                 .settings_now(family, objects.rules(family).clone())

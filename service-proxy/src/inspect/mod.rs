@@ -98,6 +98,12 @@ pub enum Error {
     /// Sender and destination are of different families.
     #[error("{0} can't send to {1}: one is IPv4 and the other IPv6")]
     Families(IpAddr, IpAddr),
+    /// There are no words for IPVS mode.
+    #[error(
+        "mode: ipvs: {0} knows the tables of nftables mode alone; ipvsadm -Ln, ip address show dev kube-ipvs0 and \
+         nft list table ip tweed-ipvs show what stands"
+    )]
+    Ipvs(&'static str),
     /// What was found can't be printed.
     #[error("print: {0}")]
     Print(#[from] io::Error),
@@ -131,6 +137,7 @@ impl Inspection {
                 match objects.mode {
                     Mode::Nftables => diff(&objects, out),
                     Mode::Iptables(mode) => iptables::diff(&objects, mode, out),
+                    Mode::Ipvs(_) => Err(Error::Ipvs("diff")),
                 }
             }
             Self::Explain(explain) => {
@@ -155,6 +162,9 @@ impl Explain {
             protocol,
         };
         let objects = Objects::read(&self.options)?;
+        if let Mode::Ipvs(_) = objects.mode {
+            return Err(Error::Ipvs("explain"));
+        }
         let found = explain::explain(&objects, &packet)?;
         if self.json {
             writeln!(out, "{}", serde_json::json!(found))?;

@@ -49,7 +49,7 @@ pub struct Flags {
     /// No effect: no metrics are hidden.
     #[arg(long, value_name = "VERSION")]
     show_hidden_metrics_for_version: Option<String>,
-    /// What Services are turned into: nftables or iptables; ipvs is not there yet [default: nftables]
+    /// What Services are turned into: nftables, iptables or ipvs; see --strict [default: nftables]
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
     /// The bit of packets' marks that says that they are to be masqueraded, from 0 to 31 [default: 14]
@@ -79,28 +79,31 @@ pub struct Flags {
         allow_hyphen_values = true
     )]
     iptables_min_sync_period: Option<Span>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, how often everything is compared with the kernel [default: 30s]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     ipvs_sync_period: Option<Span>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, how long it is at the least from one change of the kernel to the next [default: 0s]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     ipvs_min_sync_period: Option<Span>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, what chooses the endpoint of a connection: rr, wrr, lc, wlc, sh, dh, mh, sed, nq or another that
+    /// the kernel has [default: rr]
     #[arg(long, value_name = "NAME")]
     ipvs_scheduler: Option<String>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, networks whose virtual servers are not removed, whoever made them.
     #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', action = ArgAction::Append)]
     ipvs_exclude_cidrs: Vec<String>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, answer ARP for no address that is not on the interface asked: sets net.ipv4.conf.all.arp_ignore
+    /// to 1 and arp_announce to 2.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     ipvs_strict_arp: Option<bool>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, how long an idle TCP connection is remembered; 0: as the kernel has it [default: 0s]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     ipvs_tcp_timeout: Option<Span>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, how long a TCP connection is remembered after one side has ended it; 0: as the kernel has it
+    /// [default: 0s]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     ipvs_tcpfin_timeout: Option<Span>,
-    /// Of ipvs mode alone.
+    /// In ipvs mode, how long a UDP flow is remembered after its last packet; 0: as the kernel has it [default: 0s]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     ipvs_udp_timeout: Option<Span>,
     /// How connections from pods of this node are known, which reach all endpoints and are not masqueraded:

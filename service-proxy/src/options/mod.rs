@@ -15,12 +15,12 @@ use clap::Parser;
 use crate::{
     configuration::{self, Configuration, Refused, Settings, Span, VModule},
     daemon::SourceSettings,
-    dataplane::iptables::IptablesOptions,
+    dataplane::{iptables::IptablesOptions, ipvs::IpvsOptions},
 };
 
 pub use flags::{Flags, boolean};
 
-/// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables or iptables.
+/// Makes the addresses of Kubernetes Services lead to their endpoints, by nftables, iptables or IPVS.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(
     name = "service-proxy",
@@ -50,8 +50,8 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
 
-    /// Remove everything that this program has put into the kernel, and kube-proxy's chains of iptables, and
-    /// exit.
+    /// Remove everything that this program has put into the kernel, and kube-proxy's chains of iptables and virtual
+    /// servers, and exit.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     pub cleanup: Option<bool>,
 
@@ -64,9 +64,21 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
     pub reset_tcp_to_removed_endpoints: Option<bool>,
 
+    /// With mode ipvs, refuse to start where the kernel has no IPVS, instead of falling back to iptables.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolean)]
+    pub strict: Option<bool>,
+
+    /// The mode in the place of ipvs, as the kernel has none.
+    #[arg(skip)]
+    pub instead_of_ipvs: Option<&'static str>,
+
     /// Of iptables mode, what kube-proxy has no flags for.
     #[command(flatten)]
     pub iptables: IptablesOptions,
+
+    /// Of IPVS mode, what kube-proxy has no flags for.
+    #[command(flatten)]
+    pub ipvs: IpvsOptions,
 
     /// How much is logged: from 4 on what is of use for debugging too, from 6 on everything.
     #[arg(short, long, value_name = "NUMBER")]
@@ -162,6 +174,12 @@ impl Options {
             warnings.extend(self.flags.deprecations());
         }
         self.log_flags(&mut configuration);
+        if let Some(mode) = self
+            .instead_of_ipvs
+            .filter(|_| configuration.mode == "ipvs")
+        {
+            mode.clone_into(&mut configuration.mode);
+        }
         if let Some(name) = self
             .hostname_override
             .as_deref()
@@ -190,6 +208,7 @@ impl Options {
         let understood = Settings::of(configuration).map(|(mut settings, notes)| {
             settings.tuning.reset_tcp = self.reset_tcp_to_removed_endpoints == Some(true);
             self.iptables.apply(&mut settings.mode);
+            self.ipvs.apply(&mut settings.mode);
             (settings, notes)
         });
         understood.map_err(|cause| Unusable::Refused {
@@ -382,7 +401,10 @@ mod tests {
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
         for (arguments, words) in [
-            (&["--proxy-mode=ipvs"][..], "mode: ipvs is not there yet"),
+            (
+                &["--proxy-mode=userspace"][..],
+                "mode: \"userspace\" must be",
+            ),
             (&["--cluster-cidr=x"], "clusterCIDR: \"x\" must be"),
             (
                 &["--config=/no/such/file"],

@@ -359,28 +359,62 @@ mod tests {
         }
     }
 
-    /// What each address of a Service leads to: the last byte of endpoints, those of the node behind a bar.
+    /// A Service with every kind of address, and policies for internal and external traffic.
+    fn with_all_addresses((internal, external): (TrafficPolicy, TrafficPolicy)) -> Service {
+        Service {
+            cluster_ips: vec!["10.96.0.1".parse().unwrap()],
+            ports: vec![ServicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: Some(30080),
+            }],
+            external_ips: vec!["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()],
+            load_balancer_ips: vec!["203.0.113.9".parse().unwrap()],
+            source_ranges: vec!["10.0.0.0/8".parse().unwrap()],
+            internal,
+            external,
+            ..Service::default()
+        }
+    }
+
+    /// What a frontend leads to: the last byte of endpoints, those of the node behind a bar.
+    fn words(balance: &Balance) -> String {
+        let hosts = |backends: &[Backend]| -> String {
+            let last = |backend: &Backend| format!("{} ", &backend.address.to_string()[7..]);
+            backends.iter().map(last).collect()
+        };
+        let Balance {
+            entrance,
+            otherwise,
+            ..
+        } = balance;
+        let (all, local) = (hosts(&balance.backends), hosts(&balance.local));
+        format!("{entrance:?} {all}| {local}{otherwise:?}")
+    }
+
     #[test]
     fn traffic_policies_by_address() {
         use TrafficPolicy::{Cluster, Local};
         let (here, there) = (("10.0.0.1", Some("n1")), ("10.0.0.2", Some("n2")));
+        let inside = ["Internal 1 2 | Drop", "Internal 1 | Drop"];
         for (policies, listed, cluster_ip, others) in [
             (
                 (Cluster, Cluster),
                 &[here, there][..],
-                "Internal 1 2 | Drop",
+                inside[0],
                 "External 1 2 | Drop",
             ),
             (
                 (Local, Cluster),
                 &[here, there],
-                "Internal 1 | Drop",
+                inside[1],
                 "External 1 2 | Drop",
             ),
             (
                 (Cluster, Local),
                 &[here, there],
-                "Internal 1 2 | Drop",
+                inside[0],
                 "ExternalLocal 1 2 | 1 Drop",
             ),
             (
@@ -396,41 +430,16 @@ mod tests {
                 "ExternalLocal | Refuse",
             ),
         ] {
-            let service = Service {
-                cluster_ips: vec!["10.96.0.1".parse().unwrap()],
-                ports: vec![ServicePort {
-                    name: "http".into(),
-                    protocol: Protocol::Tcp,
-                    port: 80,
-                    node_port: Some(30080),
-                }],
-                external_ips: vec!["192.0.2.9".parse().unwrap(), "fd00::9".parse().unwrap()],
-                load_balancer_ips: vec!["203.0.113.9".parse().unwrap()],
-                source_ranges: vec!["10.0.0.0/8".parse().unwrap()],
-                internal: policies.0,
-                external: policies.1,
-                ..Service::default()
-            };
             let endpoints = listed
                 .iter()
                 .map(|(address, node)| endpoint(address, *node));
             let slices = [slice(Family::V4, endpoints.collect())];
-            let found = frontends(&service, slices.iter(), Family::V4, HERE);
-            let hosts = |backends: &[Backend]| -> String {
-                let last = |backend: &Backend| format!("{} ", &backend.address.to_string()[7..]);
-                backends.iter().map(last).collect()
-            };
-            let found: Vec<_> = found
+            let service = with_all_addresses(policies);
+            let found: Vec<_> = frontends(&service, slices.iter(), Family::V4, HERE)
                 .iter()
                 .map(|(frontend, balance)| {
-                    let Balance {
-                        entrance,
-                        otherwise,
-                        ..
-                    } = balance;
-                    let (all, local) = (hosts(&balance.backends), hosts(&balance.local));
-                    let text = format!("{entrance:?} {all}| {local}{otherwise:?}");
-                    (frontend.to_string(), text, balance.sources.is_some())
+                    let ranges = balance.sources.is_some();
+                    (frontend.to_string(), words(balance), ranges)
                 })
                 .collect();
             let row =

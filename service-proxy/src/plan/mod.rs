@@ -7,6 +7,7 @@ pub mod explain;
 mod frontend;
 mod health_check;
 pub mod iptables;
+pub mod ipvs;
 mod local_gaps;
 mod localhost;
 pub mod nftables;

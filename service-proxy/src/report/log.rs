@@ -20,6 +20,8 @@ pub enum Occasion {
     Change(usize),
     /// It was time, or the last attempt had failed.
     Resync,
+    /// Endpoints that are gone may have lost their last connection.
+    Ended,
     /// Another mode, of this name, takes over.
     Switch(&'static str),
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Occasion {
             Self::First => f.write_str("first sync"),
             Self::Change(services) => write!(f, "{services} Services changed"),
             Self::Resync => f.write_str("repaired what had drifted"),
+            Self::Ended => f.write_str("connections have ended"),
             Self::Switch(mode) => write!(f, "{mode} mode takes over"),
         }
     }
@@ -56,7 +59,14 @@ impl fmt::Display for Sent {
             f,
             "{} elements added, {} deleted, {} other commands",
             self.added, self.deleted, self.others
-        )
+        )?;
+        match (self.servers, self.addresses) {
+            (0, 0) => Ok(()),
+            (servers, addresses) => write!(
+                f,
+                ", {servers} changes of virtual and real servers, {addresses} of addresses"
+            ),
+        }
     }
 }
 
@@ -70,7 +80,7 @@ pub fn synced(occasion: Occasion, outcome: &Outcome, catalogue: &Catalogue, took
     }
     let is_news = match occasion {
         Occasion::First | Occasion::Switch(_) => outcome.failures.is_empty(),
-        Occasion::Change(_) | Occasion::Resync => !outcome.sent.is_empty(),
+        Occasion::Change(_) | Occasion::Resync | Occasion::Ended => !outcome.sent.is_empty(),
     };
     if is_news {
         tracing::info!(
@@ -140,7 +150,7 @@ pub fn not_reloaded(wrong: &str) {
 }
 
 /// Tells that the mode of a new text of the configuration's file can't be had.
-pub fn not_switched(wanted: Mode, in_force: Mode, why: &str) {
+pub fn not_switched(wanted: &Mode, in_force: &Mode, why: &str) {
     tracing::error!(
         "--config: mode: {} can't take over: {why}; what the file said before stays in force, with mode {}; it \
          is tried again every sync period",

@@ -72,7 +72,7 @@ impl Progress {
     /// The kernel was made to follow, or could not be; in some families it kept what is needed no longer.
     pub fn synced(&mut self, occasion: Occasion, outcome: &Outcome) {
         let scope = match occasion {
-            Occasion::Change(_) => Scope::Partial,
+            Occasion::Change(_) | Occasion::Ended => Scope::Partial,
             Occasion::First | Occasion::Resync | Occasion::Switch(_) => Scope::Full,
         };
         let now = Moment::now();

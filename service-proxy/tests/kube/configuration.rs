@@ -109,13 +109,17 @@ fn what_is_unknown_is_told_of_and_the_rest_has_its_effect() {
 #[test]
 fn what_is_wrong_is_all_told_at_the_start() {
     let output = run(&[
-        "--proxy-mode=ipvs",
+        "--proxy-mode=userspace",
         "--oom-score-adj=1001",
         "--cluster-cidr=x",
     ]);
     assert!(!output.status.success());
     let words = String::from_utf8(output.stderr).unwrap();
-    for key in ["mode: ipvs", "oomScoreAdj: 1001", "clusterCIDR: \"x\""] {
+    for key in [
+        "mode: \"userspace\"",
+        "oomScoreAdj: 1001",
+        "clusterCIDR: \"x\"",
+    ] {
         assert!(words.contains(key), "{words}");
     }
 }

@@ -11,6 +11,8 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::AtomicBool,
+    thread,
 };
 
 use kernel::Family;
@@ -18,9 +20,14 @@ use lab::apiserver::{ApiServer, Options};
 use serde_json::{Value, json};
 
 use crate::{
-    eventually, http,
-    network::{Network, Place},
-    proxy::{MODE, Mode},
+    assert_served, eventually,
+    hot_switch::keep_asking,
+    http,
+    load::End,
+    network::{CLUSTER_CIDR, Network, Place},
+    proxy::{MODE, Mode, Proxy},
+    switch::is_alone,
+    web,
 };
 
 /// The variable that names the proxy.
@@ -46,7 +53,7 @@ const LEFT_OUT: [(&str, &str); 20] = [
         "an option of ours",
     ),
     ("external::external_ips_are_not", "looks at our tables"),
-    ("foreign::", "this"),
+    ("foreign::another_proxy", "this"),
     ("health::", "follows files, with options of ours"),
     ("hot_switch::", "reads our log"),
     ("inspect::", "commands of ours"),
@@ -268,6 +275,39 @@ fn rows(program: &OsString, mode: &str, only: &[&str]) -> (usize, Vec<String>) {
     (told.matches("... ok").count(), failed)
 }
 
+/// Ours takes over from the other one, in every mode: no connection is lost, and nothing of the other one is left
+/// but the chains that ours has in iptables mode too.
+#[test]
+fn ours_takes_over() {
+    if program().is_none() {
+        return;
+    }
+    for mode in [Mode::Nftables, Mode::Nft, Mode::Legacy] {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let options = ["--cluster-cidr", CLUSTER_CIDR];
+        let mut other = Proxy::start_in(Mode::of_run(), &network, &options);
+        let to = web(Family::V4).socket();
+        assert_served(&network, Place::Client, to, false);
+        let mut open = network.connect(Place::Client, to);
+        other.kill();
+        let end = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let client = scope.spawn(|| keep_asking(&network, (Place::Client, to), &end));
+            let ending = End(&end);
+            let ours = Proxy::start_ours(mode, &network);
+            eventually("the other one's rules to go", || {
+                !network.nft("list tables").contains("kube-proxy") && is_alone(&network, mode)
+            });
+            drop(ending);
+            assert!(client.join().unwrap() > 0);
+            open.assert_echoes();
+            assert_served(&network, Place::Client, to, false);
+            drop(ours);
+        });
+    }
+}
+
 /// Without a proxy that is named, ours by way of the API server, and a few rows: the way has to stay open.
 #[test]
 fn another_proxy() {
@@ -284,7 +324,11 @@ fn another_proxy() {
         None => (
             env!("CARGO_BIN_EXE_service-proxy").into(),
             &["nftables"],
-            &["reaches_every_endpoint", "external::policy_local"],
+            &[
+                "reaches_every_endpoint",
+                "external::policy_local",
+                "ours_takes_over",
+            ],
         ),
     };
     let mut all = Vec::new();

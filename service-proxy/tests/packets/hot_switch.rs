@@ -17,20 +17,21 @@ use crate::{
     MANY, assert_served, eventually,
     external::{NODE_PORT, front},
     iptables::{BOTH, iptables},
+    load::End,
     localhost::loopback,
     manifest::Service,
     names,
     network::{CLUSTER_CIDR, Network, Place},
     proxy::{Mode, Proxy},
-    restart::End,
     server::{self, Connection, Transport},
+    switch::is_alone,
     web,
 };
 
 const FILE: &str = "config.conf";
 
 /// Writes the configuration's file as `kubectl` and editors do, by way of another.
-fn configure(network: &Network, lines: &str) {
+pub fn configure(network: &Network, lines: &str) {
     let path = network.manifests().join(FILE);
     let new = path.with_extension("new");
     let text = format!(
@@ -43,7 +44,7 @@ fn configure(network: &Network, lines: &str) {
 }
 
 /// Options that have a file, and a backend for when that says iptables.
-fn options(network: &Network, mode: Mode) -> Vec<String> {
+pub fn options(network: &Network, mode: Mode) -> Vec<String> {
     let path = network.manifests().join(FILE);
     let mut options = vec!["--config".into(), path.display().to_string()];
     if let Some(backend) = mode.backend() {
@@ -64,7 +65,7 @@ fn ways(family: Family) -> [(Place, SocketAddr); 4] {
 }
 
 /// Makes connections until the end; answers with their number.
-fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) -> usize {
+pub fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) -> usize {
     let (from, to) = way;
     let ask = || {
         let mut asked = 0;
@@ -79,20 +80,9 @@ fn keep_asking(network: &Network, way: (Place, SocketAddr), end: &AtomicBool) ->
     network.namespace(from).run(ask).unwrap()
 }
 
-/// Whether nothing of the other modes is there. While loopback addresses are routed, what guards them stays.
-fn is_alone(network: &Network, mode: Mode) -> bool {
-    let others = BOTH.into_iter().filter(|other| *other != mode);
-    let chains = others.map(|other| iptables(network, other, "-save", ""));
-    let chains: String = chains.collect();
-    let alone = !chains.replace(":KUBE-FIREWALL", "").contains(":KUBE");
-    alone && (mode == Mode::Nftables || !network.nft("list ruleset").contains("tweed-proxy"))
-}
-
-fn says(mode: Mode) -> &'static str {
-    match mode.backend() {
-        None => "mode: nftables",
-        Some(_) => "mode: iptables",
-    }
+/// The line of the configuration that asks for a mode.
+pub fn says(mode: Mode) -> String {
+    format!("mode: {}", mode.name())
 }
 
 fn no_connection_is_lost_to_another_mode(family: Family, other: Mode) {
@@ -102,7 +92,7 @@ fn no_connection_is_lost_to_another_mode(family: Family, other: Mode) {
         spec: "\x20 type: NodePort\n".into(),
         ..front(family, "")
     });
-    configure(&network, says(Mode::Nftables));
+    configure(&network, &says(Mode::Nftables));
     let options = options(&network, other);
     let options: Vec<_> = options.iter().map(String::as_str).collect();
     let proxy = Proxy::start_in(Mode::Nftables, &network, &options);
@@ -122,7 +112,7 @@ fn no_connection_is_lost_to_another_mode(family: Family, other: Mode) {
         let clients = ways.map(client);
         let ending = End(end);
         for mode in [other, Mode::Nftables, other, Mode::Nftables] {
-            configure(network, says(mode));
+            configure(network, &says(mode));
             eventually("the other mode to be alone", || is_alone(network, mode));
             open.iter_mut().for_each(Connection::assert_echoes);
             open.extend(ways.map(|(from, to)| network.connect(from, to)));
@@ -157,7 +147,7 @@ fn the_new_mode_follows_and_repairs() {
     let network = Network::new();
     let mut service = web(Family::V4);
     network.write(&service);
-    configure(&network, says(Mode::Nft));
+    configure(&network, &says(Mode::Nft));
     let options = options(&network, Mode::Nft);
     let options: Vec<_> = options.iter().map(String::as_str).collect();
     let proxy = Proxy::start_in(Mode::Nftables, &network, &options);
@@ -227,7 +217,7 @@ fn how_iptables_mode_works_changes_live() {
     for mode in BOTH {
         let network = Network::new();
         network.write(&front(Family::V4, ""));
-        configure(&network, says(mode));
+        configure(&network, &says(mode));
         let options = options(&network, mode);
         let options: Vec<_> = options.iter().map(String::as_str).collect();
         let _proxy = Proxy::start_in(mode, &network, &options);

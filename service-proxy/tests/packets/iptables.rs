@@ -1,12 +1,10 @@
 //! iptables mode where it differs from nftables: what people see, who else writes there, and changes of mode.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -288,46 +286,4 @@ fn the_node_reaches_node_ports_at_home() {
         let refused = network.ask(Place::Node, Transport::Tcp, home).is_err();
         assert!(refused);
     }
-}
-
-/// Connections that are made while the mode changes are all answered, and open ones go on.
-#[test]
-fn no_connection_is_lost_to_a_change_of_mode() {
-    let network = Network::new();
-    network.write(&web(Family::V4));
-    let to = web(Family::V4).socket();
-    let mut proxy = start(Mode::Nftables, &network, &[]);
-    let mut open = network.connect(Place::Client, to);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| {
-            let mut asked = 0;
-            while !done.load(Ordering::Relaxed) {
-                asked += network
-                    .ask_many(Place::Client, Transport::Tcp, to, MANY)
-                    .len();
-            }
-            asked
-        });
-        for mode in [Mode::Legacy, Mode::Nftables, Mode::Nft, Mode::Nftables] {
-            proxy.terminate();
-            proxy = start(mode, &network, &[]);
-            let clean = || match mode {
-                Mode::Nftables => {
-                    let chains = |mode| iptables(&network, mode, "-save", "");
-                    // Loopback addresses are routed from now on, and guarded.
-                    let chains = BOTH.map(chains).concat();
-                    !chains.replace(":KUBE-FIREWALL", "").contains(":KUBE")
-                }
-                _ => !network.nft("list ruleset").contains("tweed-proxy"),
-            };
-            eventually("what the other mode had left to go", clean);
-        }
-        done.store(true, Ordering::Relaxed);
-        assert!(asked.join().unwrap() > 0);
-    });
-    open.assert_echoes();
-    let answers = network.ask_many(Place::Client, Transport::Tcp, to, MANY);
-    let expected: BTreeSet<_> = all_pods();
-    assert_eq!(names(&answers), expected);
 }

@@ -12,6 +12,8 @@ mod http;
 mod inspect;
 mod invalid;
 mod iptables;
+mod ipvs;
+mod load;
 mod localhost;
 mod manifest;
 mod modes;
@@ -21,6 +23,7 @@ mod proxy;
 mod removed;
 mod restart;
 mod server;
+mod switch;
 mod tuning;
 
 use std::{

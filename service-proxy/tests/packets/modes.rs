@@ -1,15 +1,20 @@
-//! Every row holds in every mode: the rows of this suite, run again with iptables.
+//! Every row holds in every mode: the rows of this suite, run again with iptables and with IPVS.
 
 use std::{
     env,
-    process::Command,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
     sync::{Mutex, PoisonError},
 };
 
-use crate::proxy::{MODE, Mode};
+use crate::{
+    network::Network,
+    proxy::{MODE, Mode},
+    switch::has_ipvs,
+};
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 19] = [
+const OF_NFTABLES: [&str; 21] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
@@ -25,9 +30,11 @@ const OF_NFTABLES: [&str; 19] = [
     "inspect::a_difference_is_shown_and_left_as_it_is",
     "inspect::an_explanation_can_be_read",
     "iptables::",
+    "ipvs::",
     "localhost::",
     "modes::",
     "node::the_node_may_come_with_the_balancers_address",
+    "switch::",
     "tuning::",
 ];
 
@@ -39,15 +46,27 @@ fn every_row_holds(mode: &str) {
     static ONE: Mutex<()> = Mutex::new(());
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut command = Command::new(env::current_exe().unwrap());
-    command.env(MODE, mode).args(["--test-threads", "2"]);
+    command.env(MODE, mode).stdout(Stdio::piped());
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        command.args(["--test-threads", "2"]);
+    }
     for name in OF_NFTABLES {
         command.args(["--skip", name]);
     }
-    let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}");
+    let mut suite = command.spawn().unwrap();
+    let mut told = String::new();
+    for line in BufReader::new(suite.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        // It takes long on some machines; whoever looks on wants to know how far it is.
+        println!("{line}");
+        told.push_str(&line);
+    }
+    assert!(
+        suite.wait().unwrap().success(),
+        "not every row holds with {mode}"
+    );
     let passed = told.matches("... ok").count();
-    assert!(passed > 25, "{told}");
+    assert!(passed > 25, "{passed} rows with {mode}");
     println!("{passed} rows hold with {mode}");
 }
 
@@ -59,4 +78,14 @@ fn every_row_holds_with_iptables_in_nf_tables() {
 #[test]
 fn every_row_holds_with_legacy_iptables() {
     every_row_holds("iptables-legacy");
+}
+
+/// Rows that are for everybody hold where the kernel has IPVS.
+#[test]
+fn every_row_holds_with_ipvs() {
+    if has_ipvs(&Network::new()) {
+        every_row_holds("ipvs");
+    } else {
+        println!("skipped: IPVS is not in this kernel");
+    }
 }

@@ -14,8 +14,8 @@ use kernel::{
     Family,
     netns::Namespace,
     route::{
-        Address, Change, Handle, IfIndex, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
-        Route, VethPeer,
+        Address, Change, Handle, IfIndex, Link, LinkSettings, NewLink, NewLinkKind, NextHop,
+        Protocol, Route, VethPeer,
     },
     sysctl,
 };
@@ -235,6 +235,12 @@ impl Network {
             .run(|| Datagrams::open(to))
             .unwrap()
             .unwrap()
+    }
+
+    /// An interface of the node by its name.
+    pub fn interface(&self, name: &str) -> Option<Link> {
+        let mut node = Handle::open_in(&self.node.namespace).unwrap();
+        node.link_by_name(&name.parse().unwrap()).unwrap()
     }
 
     /// Runs nft on the node and answers with what it prints.

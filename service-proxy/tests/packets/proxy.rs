@@ -20,6 +20,8 @@ use crate::{
 /// The variable that names the mode of all proxies, if not nftables; see [`crate::modes`].
 pub const MODE: &str = "TWEED_PROXY_MODE";
 
+const OURS: &str = env!("CARGO_BIN_EXE_service-proxy");
+
 /// What Services are turned into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -28,6 +30,8 @@ pub enum Mode {
     Nft,
     /// iptables, in the older tables.
     Legacy,
+    /// The virtual servers of the kernel, which not every kernel has.
+    Ipvs,
 }
 
 /// A running proxy that ends when it is dropped.
@@ -45,6 +49,7 @@ impl Mode {
             Err(_) => Self::Nftables,
             Ok("iptables-nft") => Self::Nft,
             Ok("iptables-legacy") => Self::Legacy,
+            Ok("ipvs") => Self::Ipvs,
             Ok(other) => panic!("{MODE}={other}"),
         }
     }
@@ -52,20 +57,25 @@ impl Mode {
     /// The backend of iptables as its option and programs name it.
     pub fn backend(self) -> Option<&'static str> {
         match self {
-            Self::Nftables => None,
+            Self::Nftables | Self::Ipvs => None,
             Self::Nft => Some("nft"),
             Self::Legacy => Some("legacy"),
         }
     }
 
-    fn options(self) -> Vec<String> {
-        match self.backend() {
-            None => vec!["--proxy-mode".into(), "nftables".into()],
-            Some(backend) => vec![
-                "--proxy-mode=iptables".into(),
-                format!("--iptables-backend={backend}"),
-            ],
+    /// What the configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Nft | Self::Legacy => "iptables",
+            Self::Ipvs => "ipvs",
         }
+    }
+
+    fn options(self) -> Vec<String> {
+        let mode = format!("--proxy-mode={}", self.name());
+        let backend = self.backend().map(|it| format!("--iptables-backend={it}"));
+        [mode].into_iter().chain(backend).collect()
     }
 }
 
@@ -82,6 +92,14 @@ impl Proxy {
         Self::start_in(Mode::of_run(), network, options)
     }
 
+    /// Ours, whatever proxy the run is of.
+    pub fn start_ours(mode: Mode, network: &Network) -> Self {
+        let options = ["--cluster-cidr", CLUSTER_CIDR];
+        let proxy = Self::spawn(ours(mode, network, &options), network);
+        eventually("our first sync", || proxy.log().contains("first sync"));
+        proxy
+    }
+
     /// The same, in a mode of its own.
     pub fn start_in(mode: Mode, network: &Network, options: &[&str]) -> Self {
         Self::start_command(daemon(mode, network, options), network)
@@ -94,15 +112,8 @@ impl Proxy {
         Self::start_command(command, network)
     }
 
-    fn start_command(mut command: Command, network: &Network) -> Self {
-        let log = network.manifests().join("proxy.log");
-        command.stderr(File::create(&log).unwrap());
-        let child = network
-            .namespace(Place::Node)
-            .run(|| command.spawn())
-            .unwrap()
-            .unwrap();
-        let proxy = Self { child, log };
+    fn start_command(command: Command, network: &Network) -> Self {
+        let proxy = Self::spawn(command, network);
         match network.server() {
             Some(_) => foreign::wait_for_sync(network),
             None => eventually("the first sync", || proxy.log().contains("first sync")),
@@ -110,9 +121,25 @@ impl Proxy {
         proxy
     }
 
+    fn spawn(mut command: Command, network: &Network) -> Self {
+        let log = network.manifests().join("proxy.log");
+        command.stderr(File::create(&log).unwrap());
+        let child = network
+            .namespace(Place::Node)
+            .run(|| command.spawn())
+            .unwrap()
+            .unwrap();
+        Self { child, log }
+    }
+
     /// Runs it with options that it can't run with; answers with what it says.
     pub fn fail_with(network: &Network, options: &[&str]) -> String {
-        let mut command = daemon(Mode::of_run(), network, options);
+        Self::fail_in(Mode::of_run(), network, options)
+    }
+
+    /// The same, in a mode of its own.
+    pub fn fail_in(mode: Mode, network: &Network, options: &[&str]) -> String {
+        let mut command = daemon(mode, network, options);
         let output = network
             .namespace(Place::Node)
             .run(|| command.output())
@@ -203,7 +230,11 @@ fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
     if let Some(server) = network.server() {
         return foreign::daemon(server, mode, network, options);
     }
-    let mut command = program();
+    ours(mode, network, options)
+}
+
+fn ours(mode: Mode, network: &Network, options: &[&str]) -> Command {
+    let mut command = Command::new(OURS);
     command
         .arg("--manifests")
         .arg(network.manifests())
@@ -218,6 +249,5 @@ fn daemon(mode: Mode, network: &Network, options: &[&str]) -> Command {
 }
 
 fn program() -> Command {
-    let ours = env!("CARGO_BIN_EXE_service-proxy");
-    Command::new(foreign::program().unwrap_or(ours.into()))
+    Command::new(foreign::program().unwrap_or(OURS.into()))
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use kernel::netns::Namespace;
+use socket2::SockRef;
 
 /// The port that servers listen on.
 pub const PORT: u16 = 8080;
@@ -96,6 +97,14 @@ impl Connection {
     /// Sends a line and fails unless it is answered.
     pub fn assert_echoes(&mut self) {
         self.exchange().unwrap();
+    }
+
+    /// Ends it by a reset.
+    pub fn reset(self) {
+        let linger = Some(Duration::ZERO);
+        SockRef::from(self.stream.get_ref())
+            .set_linger(linger)
+            .unwrap();
     }
 
     /// Sends a line and reads the answer.

@@ -94,11 +94,15 @@ fn main() -> Result<()> {
         (contender.add, contender.del) = Default::default();
     }
     let mut kernel_del = Samples::default();
-    for _ in 0..arguments.alone {
-        for contender in &mut contenders {
-            contender.alone()?;
+    for round in 0..arguments.alone {
+        // By turns the first and the last, as what comes first warms up what comes after it.
+        if round % 2 == 0 {
+            kernel_del.wall.push(delete_veth(&contenders[0])?);
+            contenders.iter_mut().try_for_each(Contender::alone)?;
+        } else {
+            contenders.iter_mut().rev().try_for_each(Contender::alone)?;
+            kernel_del.wall.push(delete_veth(&contenders[0])?);
         }
-        kernel_del.wall.push(delete_veth(&contenders[0])?);
     }
     for _ in 0..arguments.rounds {
         for contender in &mut contenders {
@@ -301,6 +305,19 @@ impl Samples {
         milliseconds(sorted.get(index).copied().unwrap_or_default())
     }
 
+    /// What the calls took more than those of the same rounds of others: lower quartile, median and upper
+    /// quartile in milliseconds. Pairs tell more than two medians where the machine's speed drifts.
+    fn more_than(&self, others: &Self) -> [f64; 3] {
+        let pairs = self.wall.iter().zip(&others.wall);
+        quartiles(pairs.map(|(one, other)| milliseconds(*one) - milliseconds(*other)))
+    }
+
+    /// What part of those of the same rounds of others the calls took: quartiles and median.
+    fn part_of(&self, others: &Self) -> [f64; 3] {
+        let pairs = self.wall.iter().zip(&others.wall);
+        quartiles(pairs.map(|(one, other)| one.as_secs_f64() / other.as_secs_f64()))
+    }
+
     /// Processor time of one call, in milliseconds.
     fn cpu_each(&self) -> f64 {
         milliseconds(self.cpu) / self.wall.len().max(1) as f64
@@ -401,6 +418,18 @@ fn children_cpu() -> Result<Duration> {
     ))
 }
 
+/// The lower quartile, the median and the upper quartile; zeros of nothing.
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| {
+        sorted
+            .get(sorted.len() * quarter / 4)
+            .copied()
+            .unwrap_or(0.0)
+    })
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
@@ -427,6 +456,10 @@ fn print(arguments: &Arguments, contenders: &[Contender], kernel_del: &Samples) 
         quantiles(&it.add)
     });
     row("ADD alone, processor time", &|it| cpu(&it.add));
+    row("ADD alone, part of the first column's (pairs)", &|it| {
+        let [low, middle, high] = it.add.part_of(&contenders[0].add);
+        format!("{middle:.2} ({low:.2} to {high:.2})")
+    });
     let title = format!("{crowd} ADDs, {parallel} at a time: per second, best of {rounds}");
     row(&title, &|it| best(&it.crowd_add_rates));
     row("the same, p50 / p99", &|it| quantiles(&it.crowd_add));
@@ -435,6 +468,10 @@ fn print(arguments: &Arguments, contenders: &[Contender], kernel_del: &Samples) 
         quantiles(&it.del)
     });
     row("DEL alone, processor time", &|it| cpu(&it.del));
+    row("DEL alone, more than the kernel alone (pairs)", &|it| {
+        let [low, middle, high] = it.del.more_than(kernel_del);
+        format!("{middle:.2} ms ({low:.2} to {high:.2})")
+    });
     let title = format!("{crowd} DELs, {parallel} at a time: per second, best of {rounds}");
     row(&title, &|it| best(&it.crowd_del_rates));
     println!(

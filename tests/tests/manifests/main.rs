@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cluster;
+mod kubelet;
 mod kustomize;
 
 use std::path::{Path, PathBuf};
@@ -166,8 +168,7 @@ fn only_the_step_that_sets_sysctls_is_privileged() {
             let added = capabilities.add.clone().unwrap_or_default();
             let expected: &[&str] = match name {
                 "install-cni" => &[],
-                "kube-flannel" => &["NET_ADMIN", "NET_RAW"],
-                "kube-proxy" => &["NET_ADMIN"],
+                "kube-flannel" | "kube-proxy" => &["NET_ADMIN", "NET_RAW"],
                 other => panic!("{other} is not expected"),
             };
             assert_eq!(added, expected, "{overlay} {name}");

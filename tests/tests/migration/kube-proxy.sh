@@ -4,6 +4,28 @@
 set -eu
 # shellcheck disable=SC2086
 set -- $PODS
+# jump TABLE CHAIN TARGET CONDITION...: as kube-proxy does, before there is anything to jump to.
+jump() {
+    table=$1 chain=$2 target=$3
+    shift 3
+    iptables -w -t "$table" -N "$target" 2>/dev/null || true
+    iptables -w -t "$table" -C "$chain" "$@" -j "$target" 2>/dev/null || iptables -w -t "$table" -I "$chain" "$@" -j "$target"
+}
+portals='kubernetes service portals'
+for chain in INPUT FORWARD OUTPUT; do
+    jump filter $chain KUBE-PROXY-FIREWALL -m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall"
+done
+for chain in FORWARD OUTPUT; do
+    jump filter $chain KUBE-SERVICES -m conntrack --ctstate NEW -m comment --comment "$portals"
+done
+for chain in INPUT FORWARD; do
+    jump filter $chain KUBE-EXTERNAL-SERVICES -m conntrack --ctstate NEW -m comment --comment "kubernetes externally-visible service portals"
+done
+jump filter INPUT KUBE-NODEPORTS -m comment --comment "kubernetes health check service ports"
+jump filter FORWARD KUBE-FORWARD -m comment --comment "kubernetes forwarding rules"
+for chain in INPUT OUTPUT; do jump filter $chain KUBE-FIREWALL; done
+for chain in OUTPUT PREROUTING; do jump nat $chain KUBE-SERVICES -m comment --comment "$portals"; done
+jump nat POSTROUTING KUBE-POSTROUTING -m comment --comment "kubernetes postrouting rules"
 iptables-restore --noflush --wait <<RULES
 *filter
 :KUBE-EXTERNAL-SERVICES - [0:0]
@@ -46,26 +68,5 @@ COMMIT
 -A KUBE-SEP-BBBBBBBBBBBBBBBB -m comment --comment default/web:http -m tcp -p tcp -j DNAT --to-destination $2:80
 COMMIT
 RULES
-# jump TABLE CHAIN TARGET CONDITION...
-jump() {
-    table=$1 chain=$2 target=$3
-    shift 3
-    iptables -w -t "$table" -C "$chain" "$@" -j "$target" 2>/dev/null || iptables -w -t "$table" -I "$chain" "$@" -j "$target"
-}
-portals='kubernetes service portals'
-for chain in INPUT FORWARD OUTPUT; do
-    jump filter $chain KUBE-PROXY-FIREWALL -m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall"
-done
-for chain in FORWARD OUTPUT; do
-    jump filter $chain KUBE-SERVICES -m conntrack --ctstate NEW -m comment --comment "$portals"
-done
-for chain in INPUT FORWARD; do
-    jump filter $chain KUBE-EXTERNAL-SERVICES -m conntrack --ctstate NEW -m comment --comment "kubernetes externally-visible service portals"
-done
-jump filter INPUT KUBE-NODEPORTS -m comment --comment "kubernetes health check service ports"
-jump filter FORWARD KUBE-FORWARD -m comment --comment "kubernetes forwarding rules"
-for chain in INPUT OUTPUT; do jump filter $chain KUBE-FIREWALL; done
-for chain in OUTPUT PREROUTING; do jump nat $chain KUBE-SERVICES -m comment --comment "$portals"; done
-jump nat POSTROUTING KUBE-POSTROUTING -m comment --comment "kubernetes postrouting rules"
 touch /run/kube-proxy.ready
 exec sleep infinity

@@ -146,4 +146,7 @@ fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
     site.assert_theirs(0);
     assert_eq!(site.leases(), leases);
     traffic.end();
+    if site.has_real_plugins() {
+        site.delete_pod("late1");
+    }
 }

@@ -122,6 +122,8 @@ impl Site {
             "{rules}"
         );
         assert!(sh("ip route show dev flannel.1").contains("proto 84"));
+        let said = log(machine, "flannel-agent");
+        assert!(said.contains("-24 is renewed"), "{said}");
         assert!(sh("systemctl is-active flannel-agent service-proxy").is_empty());
     }
 
@@ -184,6 +186,11 @@ impl Site {
         pod.host.destroy().unwrap();
     }
 
+    /// Whether the other side's plugins are the real ones, which can take pods away too.
+    pub fn has_real_plugins(&self) -> bool {
+        peer("bridge").is_some()
+    }
+
     /// Has a pod answer.
     pub fn serve(&self, pod: &str) {
         talk::serve(&self.pod(pod).host);
@@ -217,8 +224,14 @@ fn namespace(host: &Host) -> PathBuf {
 }
 
 fn log(machine: &Machine, unit: &str) -> String {
-    let path = machine.path(&format!("/var/log/{unit}.log"));
+    let path = machine.path(&format!("/tmp/systemctl/{unit}.log"));
     format!("{unit}:\n{}", fs::read_to_string(path).unwrap_or_default())
+}
+
+/// The real program, if it is given.
+fn peer(name: &str) -> Option<PathBuf> {
+    let peers = env::var_os("TWEED_PEERS").map(PathBuf::from);
+    peers.map(|it| it.join(name)).filter(|it| it.is_file())
 }
 
 /// Installs flannel, its plugins and kube-proxy, and lays ours ready.
@@ -237,7 +250,6 @@ fn furnish(machine: &Machine, etcd: &str) {
     ] {
         machine.write(path, &text).unwrap();
     }
-    let peers = env::var_os("TWEED_PEERS").map(PathBuf::from);
     for (directory, name, stand_in) in [
         ("/usr/local/bin", "flanneld", FLANNELD),
         ("/usr/local/bin", "kube-proxy", KUBE_PROXY),
@@ -249,11 +261,7 @@ fn furnish(machine: &Machine, etcd: &str) {
     ] {
         let path = format!("{directory}/{name}");
         machine.write(&path, stand_in).unwrap();
-        let real = peers
-            .as_ref()
-            .map(|it| it.join(name))
-            .filter(|it| it.is_file());
-        if let Some(real) = real {
+        if let Some(real) = peer(name) {
             println!("the real {name} is used");
             fs::copy(real, machine.path(&path)).unwrap();
         }

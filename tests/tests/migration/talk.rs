@@ -83,7 +83,11 @@ impl Progress {
     /// Calls `once` with consecutive numbers until the end or an error.
     fn keep_on(&self, mut once: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
         while !self.ended.load(Ordering::Relaxed) {
-            once(self.answers.load(Ordering::Relaxed))?;
+            let number = self.answers.load(Ordering::Relaxed);
+            once(number).map_err(|error| {
+                eprintln!("lost after {number} answers: {error}");
+                error
+            })?;
             self.answers.fetch_add(1, Ordering::Relaxed);
             thread::sleep(PAUSE);
         }

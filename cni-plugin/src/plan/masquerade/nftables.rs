@@ -9,13 +9,16 @@ use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{
-        BaseChain, Chain, ChainKind, Command, Expr, Field, Hook, Match, ObservedRule,
-        ObservedTable, Operator, Policy, Rule, Statement, TableFamily, Transaction, Value, Verdict,
-        lower,
+        BaseChain, Chain, ChainKind, Command, Field, Hook, Match, ObservedRule, ObservedTable,
+        Operator, Policy, Rule, Statement, TableFamily, Transaction, Value, Verdict,
     },
 };
 
-use crate::plan::{hashed_name::hashed, host_veth::Identity};
+use crate::plan::{
+    hashed_name::hashed,
+    host_veth::Identity,
+    observed_rules::{addition_text, are, deletion, is, rules_of, transaction_if_any},
+};
 
 /// The table's family.
 pub const FAMILY: TableFamily = TableFamily::Inet;
@@ -44,19 +47,20 @@ pub fn add(
 ) -> Option<Transaction> {
     let mut commands = shared(table);
     let wanted: Vec<Rule> = addresses.iter().map(|it| rule_of(identity, *it)).collect();
-    let there = rules_of(table, &hash_of(identity));
-    if !are(&there, &wanted) {
-        commands.extend(there.iter().map(|rule| deletion(rule)));
+    let there = checks(table, &hash_of(identity));
+    if !are(there.iter().copied(), &wanted, FAMILY) {
+        commands.extend(there.iter().map(|rule| deletion(CHECKS, rule)));
         let added = wanted.into_iter();
         commands.extend(added.map(|rule| Command::AddRule(CHECKS.to_owned(), rule)));
     }
-    transaction(commands)
+    transaction_if_any(FAMILY, TABLE, commands)
 }
 
 /// What removes the rules of an attachment; `None` if there are none.
 pub fn delete(identity: &Identity, table: &ObservedTable) -> Option<Transaction> {
-    let rules = rules_of(Some(table), &hash_of(identity));
-    transaction(rules.into_iter().map(deletion).collect())
+    let rules = checks(Some(table), &hash_of(identity)).into_iter();
+    let commands = rules.map(|rule| deletion(CHECKS, rule)).collect();
+    transaction_if_any(FAMILY, TABLE, commands)
 }
 
 /// What removes the rules of a network's attachments that are none of `valid`; `None` if there are none.
@@ -70,9 +74,10 @@ pub fn collect(
         let comment = rule.comment.as_deref().unwrap_or_default();
         kept.iter().any(|hash| comment.starts_with(hash))
     };
-    let rules = rules_of(Some(table), &format!("{}-", hash(network)));
-    let left = rules.into_iter().filter(|rule| !is_kept(rule));
-    transaction(left.map(deletion).collect())
+    let rules = checks(Some(table), &format!("{}-", hash(network))).into_iter();
+    let left = rules.filter(|rule| !is_kept(rule));
+    let commands = left.map(|rule| deletion(CHECKS, rule)).collect();
+    transaction_if_any(FAMILY, TABLE, commands)
 }
 
 /// The first rule of an attachment that is not there, as the command that makes it.
@@ -84,10 +89,9 @@ pub fn missing(
     let shared = postrouting().into_iter().map(|rule| (POSTROUTING, rule));
     let own = addresses.iter().map(|it| (CHECKS, rule_of(identity, *it)));
     let mut wanted = shared.chain(own);
-    let has = |chain: &str, rule: &Rule| observed(table, chain).any(|there| is(there, rule));
+    let has = |chain, rule: &Rule| rules_of(table, chain).any(|there| is(there, rule, FAMILY));
     let (chain, rule) = wanted.find(|(chain, rule)| !has(chain, rule))?;
-    let lost = transaction(vec![Command::AddRule(chain.to_owned(), rule)])?;
-    Some(format!("nft {}", lost.to_string().trim_end()))
+    Some(addition_text(FAMILY, TABLE, chain, rule))
 }
 
 /// What the table lacks of that which all containers share.
@@ -105,8 +109,7 @@ fn shared(table: Option<&ObservedTable>) -> Vec<Command> {
             comment,
         ));
     }
-    let there: Vec<_> = observed(table, POSTROUTING).collect();
-    if are(&there, &postrouting()) {
+    if are(rules_of(table, POSTROUTING), &postrouting(), FAMILY) {
         return commands;
     }
     let base = BaseChain {
@@ -203,45 +206,12 @@ fn compare(field: Field, operator: Operator) -> Statement {
 }
 
 /// The rules of [`CHECKS`] whose comment begins so.
-fn rules_of<'a>(table: Option<&'a ObservedTable>, start: &str) -> Vec<&'a ObservedRule> {
+fn checks<'a>(table: Option<&'a ObservedTable>, start: &str) -> Vec<&'a ObservedRule> {
     let begins = |rule: &&ObservedRule| {
         let comment = rule.comment.as_ref();
         comment.is_some_and(|comment| comment.starts_with(start))
     };
-    observed(table, CHECKS).filter(begins).collect()
-}
-
-fn observed<'a>(
-    table: Option<&'a ObservedTable>,
-    chain: &str,
-) -> impl Iterator<Item = &'a ObservedRule> {
-    let chain = table.and_then(|table| table.chains.get(chain));
-    chain.into_iter().flat_map(|chain| &chain.rules)
-}
-
-fn are(there: &[&ObservedRule], wanted: &[Rule]) -> bool {
-    there.len() == wanted.len()
-        && there
-            .iter()
-            .zip(wanted)
-            .all(|(there, rule)| is(there, rule))
-}
-
-fn is(there: &ObservedRule, rule: &Rule) -> bool {
-    let does: Option<Vec<Expr>> = lower(rule, FAMILY).ok();
-    there.comment == rule.comment && does.as_ref() == Some(&there.expressions)
-}
-
-fn deletion(rule: &ObservedRule) -> Command {
-    Command::DeleteRule(CHECKS.to_owned(), rule.handle)
-}
-
-fn transaction(commands: Vec<Command>) -> Option<Transaction> {
-    (!commands.is_empty()).then(|| Transaction {
-        family: FAMILY,
-        table: TABLE.to_owned(),
-        commands,
-    })
+    rules_of(table, CHECKS).filter(begins).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 
 pub mod chain_rule;
 pub mod conditions;
+mod entry;
 pub mod iptables;
 pub mod nftables;
+mod observed_rule;
 mod words;
 
 use std::net::{IpAddr, SocketAddr};

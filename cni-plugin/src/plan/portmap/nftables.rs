@@ -5,21 +5,26 @@
 //! hostPort of its own. Each rule's comment is the container's id, which does not say the network: for GC, the
 //! ids of a network are also in a chain of the network that nothing leads to.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use kernel::{
     Family,
-    conntrack::Protocol,
     nft::{
-        BaseChain, Chain, ChainKind, Command, Expr, Field, Header, Hook, Match, MetaKey,
-        ObservedRule, ObservedTable, Operator, Policy, Rule, Statement, TableFamily, Transaction,
-        Value, Verdict, lower,
+        BaseChain, Chain, ChainKind, Command, Field, Hook, Match, ObservedRule, ObservedTable,
+        Operator, Policy, Rule, Statement, Transaction, Value, Verdict,
     },
 };
 
-use super::{Forward, Forwarding, Hold, PlanError, conditions};
-use crate::{model::Cidr, plan::hashed_name::hashed};
+use super::{Forwarding, Hold, PlanError, conditions, observed_rule::Parsed};
+use crate::{
+    model::Cidr,
+    plan::{
+        hashed_name::hashed,
+        observed_rules::{
+            addition_text, are, deletion, is, rules_of, transaction, transaction_if_any,
+        },
+    },
+};
 
 /// The table.
 pub const TABLE: &str = "cni_hostport";
@@ -55,7 +60,7 @@ pub fn add(
     }
     let entry = rule(vec![Statement::Counter], Some(forwarding.container_id));
     commands.push(Command::AddRule(ledger, entry));
-    Ok(transaction(forwarding.family(), commands))
+    Ok(transaction(forwarding.family().into(), TABLE, commands))
 }
 
 /// What removes a container's rules, those only that lead to `addresses` if there are any; `None` if there
@@ -71,7 +76,7 @@ pub fn delete(
     if commands.len() == of_container(Some(table), container_id, &[]).len() {
         commands.extend(commented(Some(table), &ledger(network), container_id));
     }
-    (!commands.is_empty()).then(|| transaction(table.family, commands))
+    transaction_if_any(table.family, TABLE, commands)
 }
 
 /// What removes the rules of a network's containers that are none of `alive`; `None` if there are none. A
@@ -83,7 +88,7 @@ pub fn collect(
 ) -> Option<Transaction> {
     let ours = ledger(network);
     let ids = |chain: &str| -> BTreeSet<String> {
-        let rules = observed_rules(Some(table), chain);
+        let rules = rules_of(Some(table), chain);
         rules.filter_map(|rule| rule.comment.clone()).collect()
     };
     let others = table.chains.keys();
@@ -98,7 +103,7 @@ pub fn collect(
         }
         commands.extend(commented(Some(table), &ours, id));
     }
-    (!commands.is_empty()).then(|| transaction(table.family, commands))
+    transaction_if_any(table.family, TABLE, commands)
 }
 
 /// The first rule of an address that is not there, as the command that makes it.
@@ -115,17 +120,10 @@ pub fn missing(
     });
     let own = rules(forwarding).into_iter();
     let mut wanted = statics.chain(own.map(|(name, rule)| (name.to_owned(), rule)));
-    let family = forwarding.family();
-    let lost = wanted.find(|(chain, rule)| {
-        let expressions = lower(rule, family);
-        !observed_rules(table, chain).any(|there| {
-            there.comment == rule.comment && expressions.as_ref() == Ok(&there.expressions)
-        })
-    });
-    Ok(lost.map(|(chain, rule)| {
-        let text = transaction(family, vec![Command::AddRule(chain, rule)]).to_string();
-        format!("nft {}", text.trim_end())
-    }))
+    let family = forwarding.family().into();
+    let lost =
+        wanted.find(|(chain, rule)| !rules_of(table, chain).any(|there| is(there, rule, family)));
+    Ok(lost.map(|(chain, rule)| addition_text(family, TABLE, &chain, rule)))
 }
 
 /// The names of the networks' chains begin like this.
@@ -193,13 +191,13 @@ fn rules(forwarding: &Forwarding<'_>) -> Vec<(&'static str, Rule)> {
     for forward in forwarding.forwards() {
         let mut statements = Vec::new();
         if let Some(host_ip) = forward.host_ip {
-            statements.push(is(Field::DestinationAddress, Value::Address(host_ip)));
+            statements.push(equals(Field::DestinationAddress, Value::Address(host_ip)));
         }
-        statements.push(is(
+        statements.push(equals(
             Field::Protocol,
             Value::Protocol(forward.protocol.number()),
         ));
-        statements.push(is(Field::DestinationPort, Value::Port(forward.port)));
+        statements.push(equals(Field::DestinationPort, Value::Port(forward.port)));
         statements.push(Statement::Dnat(forward.target));
         rules.push((PORTS, rule(statements, id)));
     }
@@ -207,8 +205,8 @@ fn rules(forwarding: &Forwarding<'_>) -> Vec<(&'static str, Rule)> {
         let address = forwarding.address.ip();
         for source in masqueraded_sources(forwarding) {
             let statements = vec![
-                is(Field::SourceAddress, source),
-                is(Field::DestinationAddress, Value::Address(address)),
+                equals(Field::SourceAddress, source),
+                equals(Field::DestinationAddress, Value::Address(address)),
                 Statement::Masquerade {
                     fully_random: false,
                 },
@@ -235,17 +233,12 @@ fn masqueraded_sources(forwarding: &Forwarding<'_>) -> Vec<Value> {
 
 /// Makes a chain, or what it lacks. The rules of those that containers add to are left alone.
 fn ensure(commands: &mut Vec<Command>, table: Option<&ObservedTable>, name: &str, want: Chain) {
-    let have = table.and_then(|table| table.chains.get(name));
-    let Some(have) = have else {
+    let Some(table) = table.filter(|table| table.chains.contains_key(name)) else {
         commands.push(Command::AddChain(name.to_owned(), want));
         return;
     };
-    let family = table.map_or(TableFamily::Ip, |table| table.family);
-    let same = have.rules.len() == want.rules.len()
-        && have.rules.iter().zip(&want.rules).all(|(have, want)| {
-            have.comment == want.comment && lower(want, family).as_ref() == Ok(&have.expressions)
-        });
-    if want.rules.is_empty() || same {
+    let there = rules_of(Some(table), name);
+    if want.rules.is_empty() || are(there, &want.rules, table.family) {
         return;
     }
     commands.push(Command::FlushChain(name.to_owned()));
@@ -262,17 +255,17 @@ fn of_container(table: Option<&ObservedTable>, id: &str, addresses: &[IpAddr]) -
     };
     let chains = [PORTS, OLD_PORTS, MASQUERADING].into_iter();
     let commands = chains.flat_map(|chain| {
-        let rules = observed_rules(table, chain).filter(ours);
-        rules.map(move |rule| Command::DeleteRule(chain.to_owned(), rule.handle))
+        let rules = rules_of(table, chain).filter(ours);
+        rules.map(move |rule| deletion(chain, rule))
     });
     commands.collect()
 }
 
 /// The commands that delete the rules of a chain with a comment.
 fn commented(table: Option<&ObservedTable>, chain: &str, comment: &str) -> Vec<Command> {
-    observed_rules(table, chain)
+    rules_of(table, chain)
         .filter(|rule| rule.comment.as_deref() == Some(comment))
-        .map(|rule| Command::DeleteRule(chain.to_owned(), rule.handle))
+        .map(|rule| deletion(chain, rule))
         .collect()
 }
 
@@ -280,7 +273,7 @@ fn commented(table: Option<&ObservedTable>, chain: &str, comment: &str) -> Vec<C
 fn holds(table: Option<&ObservedTable>) -> Vec<Hold> {
     let rules = [PORTS, OLD_PORTS]
         .into_iter()
-        .flat_map(|chain| observed_rules(table, chain));
+        .flat_map(|chain| rules_of(table, chain));
     rules
         .filter_map(|rule| {
             Some(Hold {
@@ -291,123 +284,7 @@ fn holds(table: Option<&ObservedTable>) -> Vec<Hold> {
         .collect()
 }
 
-fn observed_rules<'a>(
-    table: Option<&'a ObservedTable>,
-    chain: &str,
-) -> impl Iterator<Item = &'a ObservedRule> {
-    let chain = table.and_then(|table| table.chains.get(chain));
-    chain
-        .map(|chain| chain.rules.as_slice())
-        .unwrap_or_default()
-        .iter()
-}
-
-/// What an observed rule says.
-#[derive(Default)]
-struct Parsed {
-    /// If it translates to a constant.
-    forward: Option<Forward>,
-    /// The container's address: where it translates to, or what it masquerades packets for.
-    destination: Option<IpAddr>,
-}
-
-// === impl Parsed ===
-
-impl Parsed {
-    fn of(rule: &ObservedRule) -> Self {
-        let mut compared: BTreeMap<&str, &[u8]> = BTreeMap::new();
-        let mut loaded = None;
-        let mut constants: Vec<(_, &[u8])> = Vec::new();
-        let mut target = None;
-        for expression in &rule.expressions {
-            match expression {
-                Expr::Meta {
-                    key: MetaKey::Protocol,
-                    ..
-                } => loaded = Some("protocol"),
-                Expr::Payload {
-                    header: Header::Transport,
-                    offset: 2,
-                    len: 2,
-                    ..
-                } => {
-                    loaded = Some("port");
-                }
-                Expr::Payload {
-                    header: Header::Network,
-                    offset: 16,
-                    len: 4,
-                    ..
-                }
-                | Expr::Payload {
-                    header: Header::Network,
-                    offset: 24,
-                    len: 16,
-                    ..
-                } => {
-                    loaded = Some("destination");
-                }
-                Expr::Compare {
-                    negated: false,
-                    value,
-                    ..
-                } => {
-                    if let Some(what) = loaded.take() {
-                        compared.insert(what, value);
-                    }
-                }
-                Expr::Immediate { to, value } => constants.push((*to, value)),
-                Expr::Dnat { address, port, .. } => {
-                    let constant = |register| {
-                        let mut last_first = constants.iter().rev();
-                        last_first
-                            .find(|(to, _)| *to == register)
-                            .map(|(_, value)| *value)
-                    };
-                    let to = constant(*address).and_then(address_of);
-                    target = to.zip(constant(*port).and_then(port_of));
-                }
-                _ => loaded = None,
-            }
-        }
-        let host_ip = compared
-            .get("destination")
-            .and_then(|bytes| address_of(bytes));
-        let Some((address, port)) = target else {
-            return Self {
-                forward: None,
-                destination: host_ip,
-            };
-        };
-        let protocol = compared.get("protocol").and_then(|bytes| bytes.first());
-        let mut protocols = Protocol::ALL.into_iter();
-        let forward = protocols
-            .find(|it| Some(&it.number()) == protocol)
-            .zip(compared.get("port").and_then(|bytes| port_of(bytes)))
-            .map(|(protocol, host_port)| Forward {
-                protocol,
-                port: host_port,
-                host_ip,
-                target: SocketAddr::new(address, port),
-            });
-        Self {
-            forward,
-            destination: Some(address),
-        }
-    }
-}
-
-fn address_of(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()
-}
-
-fn port_of(bytes: &[u8]) -> Option<u16> {
-    <[u8; 2]>::try_from(bytes).map(u16::from_be_bytes).ok()
-}
-
-fn is(field: Field, value: Value) -> Statement {
+fn equals(field: Field, value: Value) -> Statement {
     Statement::Match(Match {
         field,
         operator: Operator::Is(value),
@@ -418,14 +295,6 @@ fn rule(statements: Vec<Statement>, comment: Option<&str>) -> Rule {
     Rule {
         statements,
         comment: comment.map(str::to_owned),
-    }
-}
-
-fn transaction(family: impl Into<TableFamily>, commands: Vec<Command>) -> Transaction {
-    Transaction {
-        family: family.into(),
-        table: TABLE.to_owned(),
-        commands,
     }
 }
 

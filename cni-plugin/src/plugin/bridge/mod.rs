@@ -115,7 +115,7 @@ impl Addition<'_> {
         }
         let mut host = Handle::open()?;
         let bridge = self.make_pair(&mut host, &result)?;
-        let gateway = self.join_vlans(&mut host, bridge, &result);
+        let gateway = self.join_vlans(&mut host, bridge.index, &result);
         gateway
             .and_then(|gateway| Ok((gateway, self.connect(&mut host, bridge, &result)?)))
             .and_then(|links| self.pass_own_mac_only(&links.1).map(|()| links))
@@ -137,14 +137,15 @@ impl Addition<'_> {
             })
     }
 
-    /// Makes the bridge, gives it what it lacks, and makes the pair. If this fails there is no pair.
-    fn make_pair(&self, host: &mut Handle, result: &AddResult) -> Result<IfIndex, Error> {
+    /// Makes the bridge, gives it what it lacks, and makes the pair. If this fails there is no pair. Answers
+    /// with the bridge as it was before the pair.
+    fn make_pair(&self, host: &mut Handle, result: &AddResult) -> Result<Link, Error> {
         let gateways = match self.vlans.access {
             Some(_) => Vec::new(),
             None => self.gateways(result)?,
         };
         // Before anything is made: what can't be done is known by now.
-        plan::bridge::container(result, IfIndex(0), false).map_err(refused)?;
+        plan::container::changes(result, IfIndex(0), false).map_err(refused)?;
         let bridge = self.ensure_bridge(host, &gateways)?;
         let mut changes = self.complete_bridge(host, &bridge, &gateways, result)?;
         if !self.vlans.is_empty() {
@@ -166,7 +167,7 @@ impl Addition<'_> {
             let deleted = delete_veth(host, &self.port);
             return Err(and_left(error.into(), deleted.map(|_| ())));
         }
-        Ok(bridge.index)
+        Ok(bridge)
     }
 
     /// The gateway's addresses, if there is to be one here.
@@ -227,7 +228,7 @@ impl Addition<'_> {
     fn connect(
         &self,
         host: &mut Handle,
-        bridge: IfIndex,
+        bridge: Link,
         result: &AddResult,
     ) -> Result<[Link; 3], Error> {
         let (mut inside, container) = self.set_up_container(result)?;
@@ -241,9 +242,12 @@ impl Addition<'_> {
         }
         // After the port was read, which makes the bridge take frames from it.
         if !self.conf.disable_container_interface {
-            inside.apply(&[plan::bridge::announce(&container)])?;
+            inside.apply(&[plan::container::announce(&container)])?;
         }
-        let bridge = existing(host.link_by_index(bridge)?, &self.name)?;
+        let bridge = match plan::bridge::changes_by_port(&bridge, &port, &self.gateways(result)?) {
+            true => existing(host.link_by_index(bridge.index)?, &self.name)?,
+            false => bridge,
+        };
         Ok([bridge, port, container])
     }
 
@@ -275,13 +279,13 @@ impl Addition<'_> {
         let name = &self.peer.name;
         self.namespace.visit(|| {
             let detect_duplicates = self.conf.enable_dad;
-            for (key, value) in plan::bridge::container_settings(result, name, detect_duplicates) {
+            for (key, value) in plan::container::settings(result, name, detect_duplicates) {
                 set_if_there(&key, value)?;
             }
             let mut handle = Handle::open()?;
             let link = existing(handle.link_by_name(name)?, name)?;
             if !self.conf.disable_container_interface {
-                let changes = plan::bridge::container(result, link.index, detect_duplicates);
+                let changes = plan::container::changes(result, link.index, detect_duplicates);
                 handle.apply(&changes.map_err(refused)?)?;
             }
             Ok((handle, link))

@@ -12,11 +12,9 @@ use crate::{
         host_veth::Identity,
         mac_spoof::{self as plan, FAMILY, TABLE},
     },
+    plugin::packet_filters::change_nftables,
     source::NamespaceLock,
 };
-
-/// How often rules are made once more that others changed meanwhile.
-const ATTEMPTS: usize = 3;
 
 /// Has the bridge take frames from a port only if they have one address.
 pub fn add(identity: &Identity, port: &Link, mac: Mac) -> Result<(), Error> {
@@ -58,17 +56,8 @@ pub fn check(identity: &Identity, port: &Link, mac: Option<Mac>) -> Result<(), E
     }
 }
 
-fn change(change: impl Fn(Option<&ObservedTable>) -> Vec<Transaction>) -> Result<(), Error> {
+fn change(plan: impl Fn(Option<&ObservedTable>) -> Vec<Transaction>) -> Result<(), Error> {
     let _lock = NamespaceLock::take()?;
-    let mut handle = nft::Handle::open()?;
-    let mut outcome = Ok(());
-    for _ in 0..ATTEMPTS {
-        let table = handle.read(FAMILY, TABLE)?;
-        let transactions = change(table.as_ref());
-        outcome = transactions.iter().try_for_each(|it| handle.apply(it));
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome.map_err(|error| Error::from(error).during("macspoofchk"))
+    change_nftables(FAMILY, TABLE, |table| Ok(plan(table)))
+        .map_err(|error| error.during("macspoofchk"))
 }

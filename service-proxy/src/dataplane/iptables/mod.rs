@@ -397,8 +397,8 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
             }
         }
     }
-    // Else those that are ours are still to be counted in.
-    if Backend::ALL.iter().all(|it| backends.contains(it)) {
+    // Where one way is left alone, it is in use, and its rules count in them or will.
+    if backends.len() == Backend::ALL.len() {
         accounting::remove();
     }
     Ok(removed)

@@ -10,17 +10,14 @@ use kernel::{
     nft::{Chain, Command, Transaction, elements_delta},
 };
 
-use super::{
-    elements::Elements,
-    layout::{self, TABLE},
-    shared::Need,
-};
+use super::{elements::Elements, layout, shared::Need};
 use crate::{model::ObjectName, plan::Frontend};
 
 /// What a change of Services changes in the kernel.
 #[derive(Debug)]
 pub struct Delta {
     family: Family,
+    table: &'static str,
     /// The elements that stood for what has changed.
     pub(super) before: Elements,
     /// The elements that should stand in their place.
@@ -63,9 +60,10 @@ impl fmt::Display for Contest {
 
 impl Delta {
     /// Nothing yet.
-    pub(super) fn new(family: Family) -> Self {
+    pub(super) fn new(family: Family, table: &'static str) -> Self {
         Self {
             family,
+            table,
             before: Elements::default(),
             after: Elements::default(),
             outgrown: false,
@@ -102,7 +100,7 @@ impl Delta {
             .collect();
         let transactions = [change, clean].map(|commands| Transaction {
             family: self.family.into(),
-            table: TABLE.to_owned(),
+            table: self.table.to_owned(),
             commands,
         });
         transactions

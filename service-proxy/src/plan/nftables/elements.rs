@@ -7,8 +7,8 @@ use kernel::nft::{Data, Element, Key, Value, Verdict};
 use super::{
     Claim,
     layout::{
-        self, CLUSTER_IPS, ENTRANCES, FIREWALL, HAIRPIN, NO_ENDPOINT_NODE_PORTS, NO_ENDPOINTS,
-        NODE_PORT_ENTRANCES,
+        self, Balancer, CLUSTER_IPS, ENTRANCES, FIREWALL, HAIRPIN, NO_ENDPOINT_NODE_PORTS,
+        NO_ENDPOINTS, NODE_PORT_ENTRANCES,
     },
     pool::{self, Pool},
     shared::Need,
@@ -16,7 +16,7 @@ use super::{
     sources,
 };
 use crate::{
-    model::{Protocol, ServicePortName, TrafficPolicy},
+    model::{Protocol, ServicePortName},
     plan::{Address, Backend, Balance, Entrance, Frontend, Otherwise},
 };
 
@@ -36,20 +36,16 @@ impl Elements {
     pub fn add_frontend(&mut self, frontend: &Frontend, claim: &Claim) {
         let balance = &claim.balance;
         let by_node = frontend.address == Address::Node;
-        let scoped = balance.scope == TrafficPolicy::Local;
-        let pools = [
-            (false, scoped, &balance.backends),
-            (true, true, &balance.local),
-        ];
-        for (is_local_pool, local, backends) in pools {
-            let pool = Pool::of(frontend, is_local_pool);
-            let chain = match claim.sticky(pool, local, backends) {
+        let mut by_maps = claim.balancer == Balancer::Maps;
+        for share in claim.shares(frontend) {
+            let chain = match claim.sticky(&share) {
                 Some(sticky) => sticky.chain_name(),
-                None => pool.chain_name(backends.len()),
+                None => share.pool.chain_name(share.backends.len()),
             };
-            self.add_pool(pool, frontend, &chain, balance, backends);
+            self.add_pool(share.pool, frontend, &chain, balance, share.backends);
+            by_maps = true;
         }
-        if let Some(numbers) = &claim.numbers {
+        if let Some(numbers) = claim.numbers.as_ref().filter(|_| by_maps) {
             let set = Pool::of(frontend, false).session_services();
             self.insert(set, pool::key(frontend), number(numbers.service));
         }
@@ -93,9 +89,6 @@ impl Elements {
         balance: &Balance,
         backends: &[Backend],
     ) {
-        if backends.is_empty() {
-            return;
-        }
         let key = pool::key(frontend);
         for (slot, backend) in (0..).zip(backends) {
             let key = key.iter().cloned().chain([Value::Number(slot)]).collect();

@@ -45,7 +45,7 @@ impl Plan {
         let elements = vec![(key.clone(), element.clone())];
         let transaction = Transaction {
             family: self.family().into(),
-            table: layout::TABLE.to_owned(),
+            table: self.table_name().to_owned(),
             commands: vec![Command::AddElements(set.to_owned(), elements)],
         };
         transaction.to_string().trim_end().to_owned()

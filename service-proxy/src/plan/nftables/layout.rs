@@ -20,6 +20,8 @@ use crate::model::Protocol;
 
 /// The table, one of each family. Not `kube-proxy`, so that both can run while one takes over.
 pub const TABLE: &str = "tweed-proxy";
+/// The table beside IPVS; another, so that either mode can take over from the other.
+pub const IPVS_TABLE: &str = "tweed-ipvs";
 
 /// Address, protocol and port that are reached from outside : what comes first.
 pub const ENTRANCES: &str = "entrances";
@@ -41,8 +43,12 @@ pub const SESSION_SERVICES: &str = "session-services";
 pub const NODE_PORT_SESSION_SERVICES: &str = "node-port-session-services";
 /// A client and the number of a Service port : zero and the number of the client's endpoint.
 pub const SESSIONS: &str = "sessions";
+/// Beside IPVS, address, protocol and port of each virtual server that this program has made.
+pub const VIRTUAL_SERVERS: &str = "virtual-servers";
+/// Beside IPVS, the addresses that the node has for nothing but Services.
+pub const VIRTUAL_ADDRESSES: &str = "virtual-addresses";
 /// The networks of the node's addresses that NodePorts are served on.
-const NODE_PORT_NETWORKS: &str = "node-port-networks";
+pub const NODE_PORT_NETWORKS: &str = "node-port-networks";
 
 /// The networks that cluster IPs are taken from.
 const SERVICE_NETWORKS: &str = "service-networks";
@@ -65,6 +71,8 @@ const CHECK_SOURCES: &str = "check-sources";
 const DSTNAT: i32 = -100;
 const SRCNAT: i32 = 100;
 const FILTER: i32 = 0;
+/// After addresses are translated, before IPVS looks at what the node itself sends.
+const AFTER_DSTNAT: i32 = DSTNAT + 1;
 /// Before addresses are translated.
 const BEFORE_DSTNAT: i32 = DSTNAT - 10;
 
@@ -75,6 +83,16 @@ const LEAST_CAPACITY_OF_FEW: usize = 1 << 12;
 /// How many sessions there can be; those that find no room are served, but not remembered.
 const SESSION_CAPACITY: u32 = 1 << 20;
 
+/// Who spreads connections over endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancer {
+    /// The maps.
+    Maps,
+    /// IPVS, but for what no virtual server can say: that endpoints depend on who connects. The rules do what
+    /// comes before and after. The node has the addresses of Services.
+    Ipvs,
+}
+
 /// What of a table does not depend on Services.
 #[derive(Debug)]
 pub struct Skeleton {
@@ -84,15 +102,30 @@ pub struct Skeleton {
     pub options: NodeRules,
     /// The same in the node's surroundings.
     pub node: NodeRules,
+    /// Who spreads connections.
+    pub balancer: Balancer,
+}
+
+// === impl Balancer ===
+
+impl Balancer {
+    /// The name of the table.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Maps => TABLE,
+            Self::Ipvs => IPVS_TABLE,
+        }
+    }
 }
 
 // === impl Skeleton ===
 
 impl Skeleton {
     /// For a node of which nothing is known yet.
-    pub fn new(family: Family, options: NodeRules) -> Self {
+    pub fn new(family: Family, options: NodeRules, balancer: Balancer) -> Self {
         Self {
             family,
+            balancer,
             node: options.settled(family, &Surroundings::default()),
             options,
         }
@@ -115,10 +148,11 @@ impl Skeleton {
         let sets = sets().map(|name| (name.to_owned(), self.set(name, &mut elements)));
         Table {
             family: self.family,
-            name: TABLE.to_owned(),
+            name: self.balancer.table().to_owned(),
             chains: self.chains().into_iter().chain(chains).collect(),
             sets: sets
                 .chain(self.node_port_networks())
+                .chain(self.virtual_sets())
                 .chain([
                     (SESSIONS.to_owned(), self.sessions()),
                     (
@@ -154,11 +188,14 @@ impl Skeleton {
             ("nat-output", nat(Hook::Output, DSTNAT, look_up())),
             (
                 "nat-postrouting",
-                nat(Hook::Postrouting, SRCNAT, postrouting(self.node.mark)),
+                nat(Hook::Postrouting, SRCNAT, self.postrouting()),
             ),
             ("filter-input", filter(Hook::Input, FILTER, UNSERVED)),
             ("filter-forward", self.forward()),
-            ("filter-output", filter(Hook::Output, FILTER, UNSERVED)),
+            (
+                "filter-output",
+                filter(Hook::Output, self.filter_output(), UNSERVED),
+            ),
             (
                 CHECK_SOURCES,
                 regular(vec![rule([verdict_map(&SOCKET, FIREWALL)])]),
@@ -185,6 +222,15 @@ impl Skeleton {
             (REFUSE, regular(vec![rule([Statement::Reject])])),
         ];
         chains.map(|(name, chain)| (name.to_owned(), chain)).into()
+    }
+
+    /// IPVS takes what the node itself sends as soon as it could have been translated, and would refuse what is
+    /// to be dropped.
+    const fn filter_output(&self) -> i32 {
+        match self.balancer {
+            Balancer::Maps => FILTER,
+            Balancer::Ipvs => AFTER_DSTNAT,
+        }
     }
 
     /// What an endpoint sends that fits no connection is not translated back (F35): the client would take it for
@@ -220,7 +266,13 @@ impl Skeleton {
             rule([verdict_map(&SOCKET, Pool::Services.frontends())]),
             self.to_node([Statement::Verdict(goto(NODE_PORTS))]),
         ];
-        masquerade.into_iter().chain(rules).collect()
+        let from_service = commented(
+            "from this node, which has the addresses of Services",
+            [in_set([Field::SourceAddress], VIRTUAL_ADDRESSES), mark()],
+        );
+        let from_service = (self.balancer == Balancer::Ipvs).then_some(from_service);
+        let first = from_service.into_iter().chain(masquerade);
+        first.chain(rules).collect()
     }
 
     /// Lets connections from pods and from the node itself have all endpoints (F11); the others get those
@@ -241,22 +293,74 @@ impl Skeleton {
     /// What still has a Service's address after the look-up lacks endpoints, or is another port of a
     /// cluster IP (F15).
     fn unserved(&self) -> Vec<Rule> {
-        let refuse = Statement::Verdict(goto(REFUSE));
+        let lacking = rule([verdict_map(&SOCKET, NO_ENDPOINTS)]);
+        let node_ports = self.to_node([jump(UNSERVED_NODE_PORTS)]);
+        let no_such_port = |addresses| {
+            let refuse = Statement::Verdict(goto(REFUSE));
+            let to = in_set([Field::DestinationAddress], addresses);
+            commented("no such port", [to, refuse])
+        };
+        let nobody = commented(
+            "nobody's cluster IP",
+            [
+                in_set([Field::DestinationAddress], SERVICE_NETWORKS),
+                Statement::Verdict(Verdict::Drop),
+            ],
+        );
+        match self.balancer {
+            Balancer::Maps => vec![lacking, no_such_port(CLUSTER_IPS), nobody, node_ports],
+            // The node's own addresses are none of those that follow.
+            Balancer::Ipvs => vec![
+                lacking,
+                node_ports,
+                commented(
+                    "IPVS comes next",
+                    [
+                        in_set(SOCKET, VIRTUAL_SERVERS),
+                        Statement::Verdict(Verdict::Return),
+                    ],
+                ),
+                no_such_port(CLUSTER_IPS),
+                no_such_port(VIRTUAL_ADDRESSES),
+                nobody,
+            ],
+        }
+    }
+
+    fn postrouting(&self) -> Vec<Rule> {
+        let mark = self.node.mark;
+        let masquerade = Statement::Masquerade { fully_random: true };
+        // IPVS does not say in the connection's status that it has translated. A connection of the node to
+        // itself needs no other source address.
+        let was_translated = match self.balancer {
+            Balancer::Maps => has_any(Field::CtStatus, Field::CT_DNAT),
+            Balancer::Ipvs => matches(Field::DestinationType, Operator::IsNotLocal),
+        };
         vec![
-            rule([verdict_map(&SOCKET, NO_ENDPOINTS)]),
+            rule([
+                has_any(Field::Mark, mark.value()),
+                clear_mark(mark),
+                masquerade.clone(),
+            ]),
             commented(
-                "no such port",
-                [in_set([Field::DestinationAddress], CLUSTER_IPS), refuse],
-            ),
-            commented(
-                "nobody's cluster IP",
+                "an endpoint that reaches itself",
                 [
-                    in_set([Field::DestinationAddress], SERVICE_NETWORKS),
-                    Statement::Verdict(Verdict::Drop),
+                    was_translated,
+                    in_set([Field::SourceAddress, Field::DestinationAddress], HAIRPIN),
+                    masquerade,
                 ],
             ),
-            self.to_node([jump(UNSERVED_NODE_PORTS)]),
         ]
+    }
+
+    /// Their elements are the virtual servers', which Services alone don't say.
+    fn virtual_sets(&self) -> Vec<(String, Set)> {
+        let names = match self.balancer {
+            Balancer::Maps => &[][..],
+            Balancer::Ipvs => &[VIRTUAL_SERVERS, VIRTUAL_ADDRESSES],
+        };
+        let set = |name: &&str| ((*name).to_owned(), self.set(name, &mut Elements::default()));
+        names.iter().map(set).collect()
     }
 
     /// For connections to an address that NodePorts are served on.
@@ -346,7 +450,8 @@ impl Skeleton {
             ("session-endpoints" | "local-session-endpoints", _) => {
                 (vec![DataType::InetProto, DataType::Mark], endpoint())
             }
-            (CLUSTER_IPS, _) => (vec![address], None),
+            (CLUSTER_IPS | VIRTUAL_ADDRESSES, _) => (vec![address], None),
+            (VIRTUAL_SERVERS, _) => (socket, None),
             (HAIRPIN, _) => (vec![address; 2], None),
             (name, _) if is_by_port(name) => (port.to_vec(), Some(SetData::Verdict)),
             _ => (socket, Some(SetData::Verdict)),
@@ -420,6 +525,8 @@ pub fn capacity(set: &str, length: usize) -> u32 {
         CLUSTER_IPS,
         HAIRPIN,
         NO_ENDPOINTS,
+        VIRTUAL_SERVERS,
+        VIRTUAL_ADDRESSES,
     ];
     let least = if all.contains(&set) {
         LEAST_CAPACITY
@@ -438,25 +545,6 @@ fn look_up_node_ports() -> Vec<Rule> {
     vec![
         rule([verdict_map(&PORT, NODE_PORT_ENTRANCES)]),
         rule([verdict_map(&PORT, Pool::NodePorts.frontends())]),
-    ]
-}
-
-fn postrouting(mark: Mark) -> Vec<Rule> {
-    let masquerade = Statement::Masquerade { fully_random: true };
-    vec![
-        rule([
-            has_any(Field::Mark, mark.value()),
-            clear_mark(mark),
-            masquerade.clone(),
-        ]),
-        commented(
-            "an endpoint that reaches itself",
-            [
-                has_any(Field::CtStatus, Field::CT_DNAT),
-                in_set([Field::SourceAddress, Field::DestinationAddress], HAIRPIN),
-                masquerade,
-            ],
-        ),
     ]
 }
 

@@ -18,11 +18,11 @@ mod sources;
 mod start;
 mod sticky;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use kernel::{
     Family,
-    nft::{Element, Key, ObservedSet, ObservedTable, Table},
+    nft::{Element, Key, ObservedSet, ObservedTable, Table, Transaction, diff},
 };
 
 use self::{
@@ -33,12 +33,14 @@ use self::{
     shared::Shared,
     sticky::Sticky,
 };
-use super::{Backend, Balance, Frontend};
-use crate::model::ObjectName;
+use super::{Address, Backend, Balance, Entrance, Frontend};
+use crate::model::{ObjectName, Protocol, TrafficPolicy};
 
 pub use delta::{Contest, Delta};
 pub use involved::Involved;
-pub use layout::TABLE;
+pub use layout::{
+    Balancer, IPVS_TABLE, NODE_PORT_NETWORKS, TABLE, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS, capacity,
+};
 pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, Surroundings, loopback};
 pub use sessions::kept;
 
@@ -63,6 +65,19 @@ struct Claim {
     balance: Balance,
     /// Where clients keep their endpoints. Boxed, as most don't.
     numbers: Option<Box<Numbers>>,
+    /// Who spreads connections.
+    balancer: Balancer,
+}
+
+/// Endpoints that connections are spread over by maps.
+struct Share<'a> {
+    /// The maps.
+    pool: Pool,
+    /// Whether only endpoints on this node count.
+    local: bool,
+    backends: &'a [Backend],
+    /// The numbers of the endpoints, if clients keep theirs.
+    numbers: &'a [u32],
 }
 
 // === impl Claim ===
@@ -73,13 +88,40 @@ impl Claim {
         &self.balance.name.service
     }
 
+    /// What of its endpoints maps spread connections over; nothing that is empty is among it.
+    fn shares(&self, frontend: &Frontend) -> impl Iterator<Item = Share<'_>> {
+        let balance = &self.balance;
+        let numbers = self.numbers.as_deref();
+        let all = Share {
+            pool: Pool::of(frontend, false),
+            local: balance.scope == TrafficPolicy::Local,
+            backends: &balance.backends,
+            numbers: numbers.map_or(&[], |it| &it.backends),
+        };
+        let local = Share {
+            pool: Pool::of(frontend, true),
+            local: true,
+            backends: &balance.local,
+            numbers: numbers.map_or(&[], |it| &it.local),
+        };
+        let by_source = balance.entrance == Entrance::ExternalLocal;
+        let (all_by_maps, local_by_maps) = match self.balancer {
+            Balancer::Maps => (true, true),
+            // A virtual server has those on this node, whom pods and the node itself don't want.
+            Balancer::Ipvs => (by_source, false),
+        };
+        let shares = [(all, all_by_maps), (local, local_by_maps)].into_iter();
+        let shares = shares.filter(|(share, by_maps)| *by_maps && !share.backends.is_empty());
+        shares.map(|(share, _)| share)
+    }
+
     /// The chain for some of its endpoints, if clients keep theirs.
-    fn sticky(&self, pool: Pool, local: bool, backends: &[Backend]) -> Option<Sticky> {
+    fn sticky(&self, share: &Share<'_>) -> Option<Sticky> {
         let timeout = self.balance.affinity?;
-        (!backends.is_empty() && self.numbers.is_some()).then_some(Sticky {
-            pool,
-            local,
-            count: backends.len(),
+        self.numbers.is_some().then_some(Sticky {
+            pool: share.pool,
+            local: share.local,
+            count: share.backends.len(),
             timeout,
         })
     }
@@ -90,8 +132,13 @@ impl Claim {
 impl Plan {
     /// A plan without Services.
     pub fn new(family: Family, node: NodeRules) -> Self {
+        Self::with(family, node, Balancer::Maps)
+    }
+
+    /// The same, with somebody who spreads connections.
+    pub fn with(family: Family, node: NodeRules, balancer: Balancer) -> Self {
         Self {
-            skeleton: Skeleton::new(family, node),
+            skeleton: Skeleton::new(family, node, balancer),
             services: BTreeMap::new(),
             claims: BTreeMap::new(),
             sessions: Sessions::default(),
@@ -103,6 +150,11 @@ impl Plan {
     /// The family.
     pub fn family(&self) -> Family {
         self.skeleton.family
+    }
+
+    /// The name of the table.
+    pub fn table_name(&self) -> &'static str {
+        self.skeleton.balancer.table()
     }
 
     /// Takes in what of the rules is the same for all Services; answers whether the rules are others now.
@@ -131,7 +183,7 @@ impl Plan {
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
     pub fn update(&mut self, services: BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>) -> Delta {
         let before = self.touched(&services);
-        let mut delta = Delta::new(self.skeleton.family);
+        let mut delta = Delta::new(self.family(), self.table_name());
         for (service, mut frontends) in services {
             for (frontend, balance) in &mut frontends {
                 if let Some(Some(Claim {
@@ -177,6 +229,20 @@ impl Plan {
         self.skeleton.table(self.shared.chains(), elements)
     }
 
+    /// What makes a table that was read the one that should stand, with the room that its sets have: to shrink one,
+    /// the table would have to be made anew, and again when the cluster has grown back.
+    pub fn differences(&self, have: Option<&ObservedTable>, mut want: Table) -> Vec<Transaction> {
+        let Some(have) = have else {
+            return self.cold_start(want);
+        };
+        for (name, set) in &mut want.sets {
+            if let Some(ObservedSet::Known(have)) = have.sets.get(name) {
+                set.size = set.size.max(have.size);
+            }
+        }
+        diff(Some(have), &want)
+    }
+
     /// Takes over the slots and numbers that endpoints have in the kernel, so that a restart moves none.
     pub fn adopt(&mut self, observed: &ObservedTable) {
         self.adopt_sessions(observed);
@@ -211,7 +277,7 @@ impl Plan {
             }
         }
         self.shared
-            .apply(needs, &mut Delta::new(self.skeleton.family));
+            .apply(needs, &mut Delta::new(self.family(), self.table_name()));
     }
 
     fn adopt_pool(&mut self, pool: Pool, elements: &BTreeMap<Key, Element>) {
@@ -223,7 +289,10 @@ impl Plan {
         }
         for (frontend, slots) in slots {
             let claims = self.claims.get_mut(&frontend).into_iter().flatten();
-            for Claim { balance, numbers } in claims {
+            for Claim {
+                balance, numbers, ..
+            } in claims
+            {
                 if numbers.is_some() {
                     continue;
                 }
@@ -235,6 +304,37 @@ impl Plan {
                 slots::settle(slots.iter().copied(), backends);
             }
         }
+    }
+
+    /// What is the same for all Services, in the node's surroundings.
+    pub fn node(&self) -> &NodeRules {
+        &self.skeleton.node
+    }
+
+    /// Where connections to a frontend go, if any Service has it.
+    pub fn balance(&self, frontend: &Frontend) -> Option<&Balance> {
+        self.claim(frontend).map(|claim| &claim.balance)
+    }
+
+    /// All frontends.
+    pub fn frontends(&self) -> impl Iterator<Item = &Frontend> {
+        self.claims.keys()
+    }
+
+    /// The frontends that a Service claims.
+    pub fn frontends_of(&self, service: &ObjectName) -> &[Frontend] {
+        self.services.get(service).map_or(&[], |it| it)
+    }
+
+    /// Whether any frontend has an address of its own.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let own = |protocol, port| Frontend {
+            address: Address::Own(address),
+            protocol,
+            port,
+        };
+        let range = own(Protocol::Tcp, 0)..=own(Protocol::Sctp, u16::MAX);
+        self.claims.range(range).next().is_some()
     }
 
     /// Who has the frontends that Services have or will have.
@@ -286,7 +386,11 @@ impl Plan {
             .insert(service, frontends.keys().copied().collect());
         for (frontend, balance) in frontends {
             let numbers = self.sessions.numbers(&balance).map(Box::new);
-            let claim = Claim { balance, numbers };
+            let claim = Claim {
+                balance,
+                numbers,
+                balancer: self.skeleton.balancer,
+            };
             let claims = self.claims.entry(frontend).or_default();
             let place = claims.partition_point(|other| other.service() < claim.service());
             claims.reserve_exact(1);

@@ -10,7 +10,7 @@ use kernel::nft::Chain;
 
 use super::{Claim, delta::Delta, elements::Elements, pool::Pool, sources, sticky::Sticky};
 use crate::{
-    model::{Protocol, TrafficPolicy},
+    model::Protocol,
     plan::{Address, Backend, Entrance, Frontend},
 };
 
@@ -151,10 +151,9 @@ pub fn needs(frontend: &Frontend, claim: &Claim) -> BTreeSet<Need> {
     let both = || balance.backends.iter().chain(&balance.local);
     let here = both().filter(|backend| backend.here);
     let hairpins = here.map(|backend| Need::Hairpin(backend.address));
-    let chains = [(&balance.backends, false), (&balance.local, true)]
-        .into_iter()
-        .filter(|(backends, _)| !backends.is_empty())
-        .map(|(backends, local)| Need::Balance(Pool::of(frontend, local), backends.len()));
+    let chains = claim
+        .shares(frontend)
+        .map(|share| Need::Balance(share.pool, share.backends.len()));
     let cluster_ip = match (frontend.address, balance.entrance) {
         (Address::Own(address), Entrance::Internal) => Some(Need::ClusterIp(address)),
         _ => None,
@@ -170,20 +169,15 @@ pub fn needs(frontend: &Frontend, claim: &Claim) -> BTreeSet<Need> {
 /// What it needs for its clients to keep their endpoints.
 fn session_needs(frontend: &Frontend, claim: &Claim) -> Vec<Need> {
     let mut needs = Vec::new();
-    let (Some(numbers), balance) = (&claim.numbers, &claim.balance) else {
+    let Some(numbers) = &claim.numbers else {
         return needs;
     };
-    let scoped = balance.scope == TrafficPolicy::Local;
-    for (is_local_pool, local, backends, ids) in [
-        (false, scoped, &balance.backends, &numbers.backends),
-        (true, true, &balance.local, &numbers.local),
-    ] {
-        let pool = Pool::of(frontend, is_local_pool);
-        needs.extend(claim.sticky(pool, local, backends).map(Need::Sticky));
-        let slots = (0..).zip(backends).zip(ids);
+    for share in claim.shares(frontend) {
+        needs.extend(claim.sticky(&share).map(Need::Sticky));
+        let slots = (0..).zip(share.backends).zip(share.numbers);
         needs.extend(slots.flat_map(|((slot, backend), id)| {
             slot_needs(
-                local,
+                share.local,
                 frontend.protocol,
                 (numbers.service, slot, *id),
                 backend,

@@ -6,7 +6,7 @@ use kernel::nft::{Command, Element, Key, Table, Transaction, create};
 
 use super::{
     Plan, elements,
-    layout::{self, CLUSTER_IPS, TABLE},
+    layout::{self, CLUSTER_IPS},
     pool::Pool,
     shared,
 };
@@ -35,7 +35,7 @@ impl Plan {
         let pieces = later.into_iter().flat_map(|(set, all)| pieces(set, all));
         transactions.extend(pieces.map(|command| Transaction {
             family: self.family().into(),
-            table: TABLE.to_owned(),
+            table: self.table_name().to_owned(),
             commands: vec![command],
         }));
         transactions

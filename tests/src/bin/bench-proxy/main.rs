@@ -4,7 +4,6 @@
 //! Twenty Services are answered by a real pod, the last by name among them; the endpoints of all others are
 //! nowhere. Each proxy has a node of its own, one after the other.
 
-mod mode;
 mod objects;
 mod run;
 mod site;
@@ -16,9 +15,8 @@ use clap::Parser;
 use lab::Programs;
 
 use crate::{
-    mode::Mode,
     objects::Size,
-    run::{Contender, Figures, measure},
+    run::{Contender, Figures, Mode, measure},
 };
 
 /// Measures service proxies, in network namespaces of its own.
@@ -34,8 +32,8 @@ struct Arguments {
     /// kube-proxy, to be measured too.
     #[arg(long)]
     kube_proxy: Option<PathBuf>,
-    /// How Services are served.
-    #[arg(long, value_name = "MODE", default_value = "nftables")]
+    /// What Services are turned into.
+    #[arg(long, default_value = "nftables")]
     mode: Mode,
     /// How many changes in all; the figures after the first tenth are printed too.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
@@ -50,19 +48,23 @@ fn main() -> Result<()> {
         Some(path) => path.clone(),
         None => Programs::find()?.service_proxy(),
     };
+    let mode = arguments.mode;
     let mut contenders = vec![Contender {
         name: "Tweed",
         program: &ours,
+        mode,
+        ours: true,
     }];
     contenders.extend(arguments.kube_proxy.as_deref().map(|program| Contender {
         name: "kube-proxy",
         program,
+        mode,
+        ours: false,
     }));
     let mut columns = Vec::new();
     for size in &arguments.size {
         for contender in &contenders {
-            let number = columns.len();
-            let figures = measure(contender, arguments.mode, *size, number, arguments.changes);
+            let figures = measure(contender, *size, columns.len(), arguments.changes);
             let figures =
                 figures.with_context(|| format!("{} at {size}", contender.program.display()))?;
             columns.push((format!("{size} {}", contender.name), figures));

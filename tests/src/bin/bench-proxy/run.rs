@@ -1,8 +1,10 @@
 //! One proxy on one cluster: load, change, unload.
 
 use std::{
+    env,
     fs::{self, File},
     net::SocketAddr,
+    os::unix::fs::symlink,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -13,7 +15,6 @@ use anyhow::{Context, Result, bail};
 use lab::apiserver::{ApiServer, Options};
 
 use crate::{
-    mode::Mode,
     objects::{self, NAMESPACE, PORT, Size, TARGET},
     site::{Pod, Site, ask},
 };
@@ -29,6 +30,17 @@ const CHANGES: usize = 11;
 /// How many connections the latencies are of.
 const CONNECTIONS: usize = 1000;
 
+/// What Services are turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// nftables.
+    Nftables,
+    /// iptables, in the tables of nf_tables.
+    IptablesNft,
+    /// iptables, in the older tables.
+    IptablesLegacy,
+}
+
 /// A proxy.
 #[derive(Clone, Debug)]
 pub struct Contender<'a> {
@@ -36,6 +48,10 @@ pub struct Contender<'a> {
     pub name: &'static str,
     /// The binary.
     pub program: &'a Path,
+    /// What it turns Services into.
+    pub mode: Mode,
+    /// It knows the options that kube-proxy has not.
+    pub ours: bool,
 }
 
 /// What was measured.
@@ -77,7 +93,6 @@ struct Running(Child);
 /// Measures a proxy on a cluster of a size.
 pub fn measure(
     contender: &Contender<'_>,
-    mode: Mode,
     size: Size,
     number: usize,
     changes: u32,
@@ -90,7 +105,7 @@ pub fn measure(
     fill(&server, size)?;
     let directory = tempfile::Builder::new().prefix("tweed-bench-").tempdir()?;
     let started = Instant::now();
-    let proxy = Running::start(contender, mode, &site, &server, directory.path())?;
+    let proxy = Running::start(contender, &site, &server, directory.path())?;
     let run = Run {
         size,
         site,
@@ -231,12 +246,47 @@ impl Run {
     }
 }
 
+// === impl Mode ===
+
+impl Mode {
+    /// Lets a proxy work in this mode. Where the programs of iptables are looked for decides which tables they
+    /// write.
+    fn apply(self, command: &mut Command, directory: &Path, ours: bool) -> Result<()> {
+        let backend = match self {
+            Self::Nftables => {
+                // Behind a gate until 1.31.
+                command.args([
+                    "--proxy-mode=nftables",
+                    "--feature-gates=NFTablesProxyMode=true",
+                ]);
+                return Ok(());
+            }
+            Self::IptablesNft => "nft",
+            Self::IptablesLegacy => "legacy",
+        };
+        let programs = directory.join("programs");
+        fs::create_dir(&programs)?;
+        let multi = Path::new("/usr/sbin").join(format!("xtables-{backend}-multi"));
+        for family in ["iptables", "ip6tables"] {
+            for name in ["", "-save", "-restore"] {
+                symlink(&multi, programs.join(format!("{family}{name}")))?;
+            }
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([programs].into_iter().chain(env::split_paths(&path)))?;
+        command.env("PATH", path).arg("--proxy-mode=iptables");
+        if ours {
+            command.arg(format!("--iptables-backend={backend}"));
+        }
+        Ok(())
+    }
+}
+
 // === impl Running ===
 
 impl Running {
     fn start(
         contender: &Contender<'_>,
-        mode: Mode,
         site: &Site,
         server: &ApiServer,
         directory: &Path,
@@ -249,16 +299,17 @@ impl Running {
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(["--hostname-override", NODE])
-            .args([
-                "--cluster-cidr",
-                "10.0.0.0/8",
-                "--conntrack-max-per-core",
-                "0",
-            ])
+            .args(["--cluster-cidr", "10.0.0.0/8"])
+            // Not to be set in a network namespace of one's own.
+            .args(["--conntrack-max-per-core=0", "--conntrack-min=0"])
+            // The stand-in speaks nothing else.
+            .arg("--kube-api-content-type=application/json")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        mode.choose(&mut command, directory)?;
+        contender
+            .mode
+            .apply(&mut command, directory, contender.ours)?;
         site.node.spawn(&mut command).map(Self)
     }
 

@@ -9,11 +9,9 @@ use crate::{
         host_veth::Identity,
         masquerade::nftables::{self as plan, FAMILY, TABLE},
     },
+    plugin::packet_filters::change_nftables,
     source::NamespaceLock,
 };
-
-/// How often rules are made once more that others changed meanwhile.
-const ATTEMPTS: usize = 3;
 
 /// A transaction is carried out whole or not at all, so there is nothing to undo.
 pub fn add(identity: &Identity, result: &AddResult) -> Result<(), Error> {
@@ -51,21 +49,10 @@ pub fn check(identity: &Identity, result: &AddResult) -> Result<(), Error> {
     }
 }
 
-fn change(change: impl Fn(Option<&ObservedTable>) -> Option<Transaction>) -> Result<(), Error> {
+fn change(plan: impl Fn(Option<&ObservedTable>) -> Option<Transaction>) -> Result<(), Error> {
     let _lock = NamespaceLock::take()?;
-    let mut handle = Handle::open()?;
-    let mut outcome = Ok(());
-    for _ in 0..ATTEMPTS {
-        let table = handle.read(FAMILY, TABLE)?;
-        let Some(transaction) = change(table.as_ref()) else {
-            return Ok(());
-        };
-        outcome = handle.apply(&transaction);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome.map_err(|error| Error::from(error).during("ipMasq"))
+    change_nftables(FAMILY, TABLE, |table| Ok(plan(table).into_iter().collect()))
+        .map_err(|error| error.during("ipMasq"))
 }
 
 fn addresses(result: &AddResult) -> Vec<IpNetwork> {

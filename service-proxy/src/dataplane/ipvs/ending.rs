@@ -1,0 +1,71 @@
+//! Real servers that only wait for the end of their connections.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use kernel::ipvs::{ObservedReal, VirtualAddress, VirtualServer};
+
+use crate::plan::ipvs::{Plan, Virtual};
+
+/// How often they are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Real servers that only wait for the end of their connections.
+#[derive(Debug)]
+pub struct Ending {
+    /// How long they may; `None`: for as long as connections last.
+    patience: Option<Duration>,
+    /// Since when they do.
+    since: BTreeMap<(VirtualAddress, SocketAddr), Instant>,
+    look_at: Option<Instant>,
+}
+
+// === impl Ending ===
+
+impl Ending {
+    /// None yet. They may wait for so long.
+    pub fn new(patience: Option<Duration>) -> Self {
+        Self {
+            patience,
+            since: BTreeMap::new(),
+            look_at: None,
+        }
+    }
+
+    /// When they are to be looked at next, if there are any.
+    pub fn look_at(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Takes in which there are now.
+    pub fn note(&mut self, plans: &[Plan]) {
+        let now = Instant::now();
+        let mut since = BTreeMap::new();
+        for (address, server) in plans.iter().flat_map(Plan::leaving) {
+            for socket in server.reals.keys() {
+                let key = (*address, *socket);
+                let known = self.since.get(&key).copied();
+                since.insert(key, known.unwrap_or(now));
+            }
+        }
+        self.look_at = (!since.is_empty()).then(|| now + LOOK);
+        self.since = since;
+    }
+
+    /// A virtual server as it stands. Real servers that have waited for too long count as without connections.
+    pub fn observed(&self, server: VirtualServer, reals: Vec<ObservedReal>) -> Virtual {
+        let address = server.address;
+        let mut observed = Virtual::observed(server, reals);
+        for (socket, real) in &mut observed.reals {
+            let since = self.since.get(&(address, *socket));
+            let waited = since.map(Instant::elapsed);
+            real.idle |= waited
+                .zip(self.patience)
+                .is_some_and(|(waited, most)| waited >= most);
+        }
+        observed
+    }
+}

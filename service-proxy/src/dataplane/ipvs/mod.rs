@@ -1,0 +1,320 @@
+//! IPVS mode: virtual servers by netlink, with a table of nftables beside them.
+//!
+//! A change sends only what differs: the rules that virtual servers need, then these, then the addresses that
+//! make the kernel look at them, and at last takes away the rules that are needed no longer. At the start, after
+//! a failure and every sync period everything is read and compared: IPVS announces nothing.
+
+mod clean_up;
+mod ending;
+mod kernel;
+mod mode;
+mod options;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use ::kernel::{Family, ipvs::VirtualServer, nft::Transaction};
+
+use self::ending::Ending;
+pub use self::{
+    clean_up::clean_up,
+    kernel::{Addresses, INTERFACE, Kernel, Machine},
+    mode::{IpvsMode, NotReady, missing, open, prepare},
+    options::IpvsOptions,
+};
+use super::Dataplane;
+use crate::{
+    drift::{Bound, CannotWatch, Drift},
+    model::{Catalogue, Here, ObjectName},
+    plan::{
+        frontends,
+        ipvs::{Observed, Plan, Record, Settings, Step, Virtuals},
+        nftables::{NodeRules, Surroundings},
+    },
+    reconcile::Outcome,
+};
+
+/// Keeps the virtual servers of both families as the Services want them.
+#[derive(Debug)]
+pub struct Servers<K> {
+    kernel: K,
+    node: String,
+    plans: [Plan; 2],
+    around: Surroundings,
+    /// The node's addresses on other interfaces than ours, as they were seen last.
+    addresses: BTreeSet<IpAddr>,
+    bound: Bound,
+    /// The families of which all is known to be as the plan had it before the latest change.
+    in_step: BTreeSet<Family>,
+    ending: Ending,
+}
+
+/// What stands in the kernel for both families.
+struct Standing {
+    addresses: Addresses,
+    servers: Vec<VirtualServer>,
+}
+
+// === impl Servers ===
+
+impl<K: Kernel> Servers<K> {
+    /// Works on a kernel for a node, with the rules that are the same for all Services. Real servers may wait for
+    /// the end of their connections for so long, or for ever.
+    pub fn new(
+        kernel: K,
+        node: impl Into<String>,
+        settings: &Settings,
+        patience: Option<Duration>,
+        mut rules: impl FnMut(Family) -> NodeRules,
+    ) -> Self {
+        Self {
+            kernel,
+            node: node.into(),
+            plans: Family::ALL.map(|family| Plan::new(family, rules(family), settings.clone())),
+            around: Surroundings::default(),
+            addresses: BTreeSet::new(),
+            bound: Bound::default(),
+            in_step: BTreeSet::new(),
+            ending: Ending::new(patience),
+        }
+    }
+
+    /// Reads all that stands of some families, and puts right what differs.
+    fn synchronise(&mut self, families: &BTreeSet<Family>, outcome: &mut Outcome) {
+        let standing = match Standing::read(&mut self.kernel) {
+            Ok(standing) => standing,
+            Err(error) => {
+                self.in_step.retain(|family| !families.contains(family));
+                return outcome.failures.push(error.into());
+            }
+        };
+        self.addresses.clone_from(&standing.addresses.others);
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.clone_from(&standing.addresses.bound);
+        drop(bound);
+        for plan in &mut self.plans {
+            let family = plan.family();
+            if !families.contains(&family) {
+                continue;
+            }
+            let adopt = !self.in_step.remove(&family);
+            plan.settle(&self.around, &self.addresses);
+            let compared = compare(&mut self.kernel, plan, &standing, &self.ending, adopt);
+            let done =
+                compared.and_then(|step| carry_out(&mut self.kernel, &step, &self.bound, outcome));
+            match done {
+                Ok(()) => {
+                    plan.confirm();
+                    self.in_step.insert(family);
+                }
+                Err(error) => outcome.failures.push(error.into()),
+            }
+        }
+    }
+
+    /// Takes note of how it went, and of what has only to end.
+    fn note(&mut self, started: Instant, outcome: &mut Outcome) {
+        self.ending.note(&self.plans);
+        for family in Family::ALL {
+            outcome.attempted(family, started, self.in_step.contains(&family));
+        }
+    }
+
+    /// Carries out what follows from a change; answers with the families that have to be compared.
+    fn follow(&mut self, steps: Vec<(Family, Step)>, outcome: &mut Outcome) -> BTreeSet<Family> {
+        let mut refused = BTreeSet::new();
+        for (family, step) in steps {
+            let done = carry_out(&mut self.kernel, &step, &self.bound, outcome);
+            let mut plans = self.plans.iter_mut();
+            match plans.find(|plan| plan.family() == family) {
+                Some(plan) if done.is_ok() => plan.confirm(),
+                // What is refused is compared with all that stands; that can only be drift.
+                _ => drop(refused.insert(family)),
+            }
+        }
+        refused
+    }
+}
+
+impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
+    fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        self.around = self.around.now(catalogue, &self.node);
+        let here = Here {
+            node: &self.node,
+            zone: catalogue.zone(&self.node),
+            addresses: &self.around.addresses,
+        };
+        let mut behind = BTreeSet::new();
+        let mut steps = Vec::new();
+        for plan in &mut self.plans {
+            let family = plan.family();
+            let now = services.iter().map(|name| {
+                let service = catalogue.service(name);
+                let slices = catalogue.slices_of(name);
+                let frontends = service.map(|it| frontends(it, slices, family, here));
+                (name.clone(), frontends.unwrap_or_default())
+            });
+            let settled = !plan.settle(&self.around, &self.addresses);
+            if settled && self.in_step.contains(&family) {
+                let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
+                outcome.contests.append(&mut delta.contests);
+                if delta.outgrown {
+                    behind.insert(family);
+                } else {
+                    steps.push((family, delta.step));
+                }
+            } else {
+                outcome.contests.extend(plan.load(now));
+                behind.insert(family);
+            }
+        }
+        behind.extend(self.follow(steps, &mut outcome));
+        if !behind.is_empty() {
+            self.synchronise(&behind, &mut outcome);
+        }
+        self.note(started, &mut outcome);
+        outcome
+    }
+
+    fn resync(&mut self) -> Outcome {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        self.synchronise(&Family::ALL.into(), &mut outcome);
+        self.note(started, &mut outcome);
+        outcome
+    }
+
+    fn look_at(&self) -> Option<Instant> {
+        self.ending.look_at()
+    }
+
+    fn look(&mut self) -> Outcome {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        let mut behind = BTreeSet::new();
+        let mut steps = Vec::new();
+        for plan in &mut self.plans {
+            match leaving(&mut self.kernel, plan, &self.ending) {
+                Ok(observed) => steps.push((plan.family(), plan.follow(observed))),
+                Err(error) => {
+                    behind.insert(plan.family());
+                    outcome.failures.push(error.into());
+                }
+            }
+        }
+        behind.extend(self.follow(steps, &mut outcome));
+        if !behind.is_empty() {
+            self.synchronise(&behind, &mut outcome);
+        }
+        self.note(started, &mut outcome);
+        outcome
+    }
+
+    fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
+        self.kernel.watch_with(&self.bound)
+    }
+
+    fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
+        let mut plans = self.plans.iter_mut();
+        let plan = plans.find(|plan| plan.family() == family);
+        plan.is_some_and(|plan| {
+            plan.set_rules(rules);
+            plan.settle(&self.around, &self.addresses)
+        })
+    }
+
+    fn is_settled(&self, catalogue: &Catalogue) -> bool {
+        self.around == self.around.now(catalogue, &self.node)
+    }
+
+    fn surroundings(&self) -> &Surroundings {
+        &self.around
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    fn read<K: Kernel>(kernel: &mut K) -> ::kernel::Result<Self> {
+        Ok(Self {
+            addresses: kernel.addresses()?,
+            servers: kernel.virtual_servers()?,
+        })
+    }
+}
+
+/// What differs in a family. The endpoints' places in maps are taken over where the plan has given none yet.
+fn compare<K: Kernel>(
+    kernel: &mut K,
+    plan: &mut Plan,
+    standing: &Standing,
+    ending: &Ending,
+    adopt: bool,
+) -> ::kernel::Result<Step> {
+    let family = plan.family();
+    let table = kernel.read(family, plan.table_name())?;
+    let record = Record::read(table.as_ref());
+    let bound = &standing.addresses.bound;
+    let mut virtuals = Virtuals::new();
+    for server in &standing.servers {
+        let address = server.address;
+        if address.family() == family && plan.is_ours(&address, &record, bound) {
+            let reals = kernel.real_servers(&address)?;
+            virtuals.insert(address, ending.observed(server.clone(), reals));
+        }
+    }
+    let bound = bound.iter().filter(|ip| Family::of(ip) == family);
+    let observed = Observed {
+        table,
+        bound: bound.copied().collect(),
+        virtuals,
+    };
+    Ok(plan.compare(observed, adopt))
+}
+
+/// The virtual servers that wait for the end of connections, as they stand.
+fn leaving<K: Kernel>(kernel: &mut K, plan: &Plan, ending: &Ending) -> ::kernel::Result<Virtuals> {
+    let leaving = plan.leaving().values().map(|it| it.server.clone());
+    let read = |server: VirtualServer| {
+        let reals = kernel.real_servers(&server.address)?;
+        Ok((server.address, ending.observed(server, reals)))
+    };
+    leaving.map(read).collect()
+}
+
+/// Does one after the other; the first refusal ends it, but among virtual servers.
+fn carry_out<K: Kernel>(
+    kernel: &mut K,
+    step: &Step,
+    bound: &Bound,
+    outcome: &mut Outcome,
+) -> ::kernel::Result<()> {
+    send(kernel, &step.first, outcome)?;
+    kernel.change(&step.servers)?;
+    outcome.sent.servers += step.servers.len();
+    let mut known = bound.lock().unwrap_or_else(PoisonError::into_inner);
+    known.extend(&step.bind);
+    known.retain(|ip| !step.unbind.contains(ip));
+    drop(known);
+    kernel.set_addresses(&step.bind, &step.unbind)?;
+    outcome.sent.addresses += step.bind.len() + step.unbind.len();
+    send(kernel, &step.last, outcome)
+}
+
+fn send<K: Kernel>(
+    kernel: &mut K,
+    transactions: &[Transaction],
+    outcome: &mut Outcome,
+) -> ::kernel::Result<()> {
+    for transaction in transactions {
+        kernel.apply(transaction)?;
+        outcome.sent.count(transaction);
+    }
+    Ok(())
+}

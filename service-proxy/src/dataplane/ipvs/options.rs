@@ -1,0 +1,28 @@
+//! The options of IPVS mode that kube-proxy has no names for.
+
+use clap::Args;
+
+use crate::{configuration::Span, dataplane::Mode};
+
+/// How IPVS mode works.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(next_help_heading = "IPVS mode")]
+pub struct IpvsOptions {
+    /// How long an endpoint that is gone from its Service may keep its TCP connections; 0: until they end
+    /// [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub ipvs_drain_timeout: Option<Span>,
+}
+
+// === impl IpvsOptions ===
+
+impl IpvsOptions {
+    /// Puts what is given into the mode, if it is this one.
+    pub fn apply(&self, mode: &mut Mode) {
+        let Mode::Ipvs(mode) = mode else {
+            return;
+        };
+        let patience = self.ipvs_drain_timeout.unwrap_or_default();
+        mode.patience = (patience > Span::ZERO).then(|| patience.duration());
+    }
+}
