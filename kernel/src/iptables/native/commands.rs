@@ -3,21 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::{base, lines::Section};
-use crate::nft::{BaseChain, Chain, Command, Expr, RawRule, Verdict};
+use crate::nft::{Chain, Command, Expr, RawRule, Verdict};
 
 /// Commands that are not to be taken apart, in their order: one for what is made, one for each chain that is
 /// filled, behind those that it leads to, and one for all else.
 pub(super) fn of(
     section: &Section<'_>,
-    standing: &[(String, Option<BaseChain>)],
+    standing: &BTreeSet<String>,
     deleted: Vec<Command>,
 ) -> Vec<Vec<Command>> {
-    let stands = |chain: &str| standing.iter().any(|(name, _)| name == chain);
     let mut made = vec![Command::AddTable];
     let missing = base::chains(section.table).into_iter().flatten();
     made.extend(
         missing
-            .filter(|(name, _)| !stands(name))
+            .filter(|(name, _)| !standing.contains(*name))
             .map(|(name, base)| {
                 let chain = Chain {
                     base: Some(base),
@@ -26,13 +25,15 @@ pub(super) fn of(
                 Command::AddChain(name.to_owned(), chain)
             }),
     );
-    let names: BTreeSet<&str> = standing.iter().map(|(name, _)| name.as_str()).collect();
-    let new = section.chains.keys().filter(|name| !names.contains(**name));
+    let new = section
+        .chains
+        .keys()
+        .filter(|name| !standing.contains(**name));
     made.extend(new.map(|name| Command::AddChain((*name).to_owned(), Chain::default())));
     let mut portions = vec![made];
     for chain in in_order(section) {
         let rules = section.chains.get(chain).into_iter().flatten();
-        let flush = names
+        let flush = standing
             .contains(chain)
             .then(|| Command::FlushChain(chain.to_owned()));
         portions.push(
@@ -56,7 +57,7 @@ pub(super) fn of(
         section
             .remove
             .iter()
-            .filter(|chain| names.contains(**chain))
+            .filter(|chain| standing.contains(**chain))
     };
     last.extend(removed().map(|chain| Command::FlushChain((*chain).to_owned())));
     last.extend(removed().map(|chain| Command::DeleteChain((*chain).to_owned())));

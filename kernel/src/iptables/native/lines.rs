@@ -44,6 +44,13 @@ pub(super) fn parse(text: &str, family: Family) -> Option<Vec<Section<'_>>> {
 // === impl Section ===
 
 impl<'a> Section<'a> {
+    /// The chains that have to be known to be there or not: those that it makes or removes, and the kernel's own.
+    pub(super) fn involved(&self) -> impl Iterator<Item = &'a str> {
+        let base = base::chains(self.table).into_iter().flatten();
+        let named = self.chains.keys().chain(&self.remove).copied();
+        base.map(|(name, _)| name).chain(named)
+    }
+
     /// Reads up to the end of the table.
     fn read(&mut self, lines: &mut Lines<'a>, family: Family) -> Option<()> {
         loop {

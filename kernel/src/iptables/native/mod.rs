@@ -7,7 +7,7 @@ mod base;
 mod commands;
 mod lines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::lines::Section;
 use super::{Chain, Error, Iptables, Result, Table, rule::Rule};
@@ -18,6 +18,8 @@ use crate::{
 
 /// Rules in one transaction. The longest has less than a kilobyte, and 16 MiB fit a socket's buffer.
 const RULES: usize = 10_000;
+/// Up to so many chains are asked for one by one.
+const FEW: usize = 100;
 /// How often tables are read again that change while they are read.
 const ATTEMPTS: usize = 10;
 
@@ -116,7 +118,7 @@ impl<'a> NativeTables<'a> {
 
     fn carry_out(&mut self, section: &Section<'_>) -> Result<u32> {
         let family = self.programs.family();
-        let standing = self.handle.chains(family, section.table)?;
+        let standing = self.standing(section)?;
         let mut deleted = Vec::new();
         for (chain, rule) in &section.delete {
             deleted.push(self.find(section.table, chain, rule)?);
@@ -133,6 +135,24 @@ impl<'a> NativeTables<'a> {
             transactions += 1;
         }
         Ok(transactions)
+    }
+
+    /// Which of the chains that a section is about there are. Single ones are asked for, as all of a large table
+    /// take longer than a change of a few.
+    fn standing(&mut self, section: &Section<'_>) -> Result<BTreeSet<String>> {
+        let family = self.programs.family();
+        let names: Vec<&str> = section.involved().collect();
+        if names.len() > FEW {
+            let chains = self.handle.chains(family, section.table)?;
+            return Ok(chains.into_iter().map(|(name, _)| name).collect());
+        }
+        let mut standing = BTreeSet::new();
+        for name in names {
+            if self.handle.has_chain(family, section.table, name)? {
+                standing.insert(name.to_owned());
+            }
+        }
+        Ok(standing)
     }
 
     /// The command that deletes the first rule of a chain that is as a text says.

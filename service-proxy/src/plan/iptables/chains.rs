@@ -89,7 +89,15 @@ impl Maker<'_> {
                 format!("-m statistic --mode random --probability {probability:.10}")
             });
             if !self.has_chain(backend) {
-                return self.translate(Rule::new(), share, backend);
+                // A translation to a port wants the protocol, not the match of that name.
+                let protocol = self.port.name.protocol.to_string().to_lowercase();
+                let rule = Rule::new()
+                    .with_some(share)
+                    .with(format_args!("-p {protocol}"));
+                return rule.jump(format_args!(
+                    "DNAT --to-destination {}",
+                    name::socket(backend)
+                ));
             }
             let rule = self.towards(backend).with_some(share);
             rule.jump(name::endpoint(&self.port.name, backend))

@@ -1,6 +1,6 @@
 //! Look-ups whose cost grows with the logarithm of what there is to look up: chains by prefix.
 //!
-//! A chain leads to up to four chains of longer prefixes, as short as what is below allows, down to chains of
+//! A chain leads to up to eight chains of longer prefixes, as short as what is below allows, down to chains of
 //! a few rules. Few rules need no tree, so that small clusters look as they always did.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,9 +17,9 @@ use super::{
 use crate::model::Protocol;
 
 /// Up to so many rules stand in one chain.
-const LEAF: usize = 8;
-/// How many bits of the key a chain decides.
-const BITS: u8 = 2;
+const LEAF: usize = 16;
+/// How many bits of the key a chain decides at the most.
+const BITS: u8 = 3;
 
 /// What is looked up, in which table, and how the chains are called.
 #[derive(Clone, Copy, Debug)]
@@ -49,18 +49,27 @@ pub type Item = (Key, Vec<String>);
 impl Tree {
     /// Adds the chains for some keys, which are in order; answers with the rules that lead there.
     pub fn grow(&self, items: &[Item], chains: &mut Chains) -> Vec<String> {
-        let rules: usize = items.iter().map(|(_, rules)| rules.len()).sum();
         let (Some((first, _)), Some((last, _))) = (items.first(), items.last()) else {
             return Vec::new();
         };
-        if rules <= LEAF || items.len() == 1 {
+        if count(items) <= LEAF || items.len() == 1 {
             return items.iter().flat_map(|(_, rules)| rules).cloned().collect();
         }
-        let decided = self.space.common(first, last).saturating_add(BITS);
-        let branches = items.chunk_by(|(a, _), (b, _)| self.space.common(a, b) >= decided);
-        branches
+        let common = self.space.common(first, last);
+        // As few as it takes for no more to be decided, so that chains at the end are not nearly empty.
+        let bits = (1..BITS).find(|bits| {
+            let mut branches = self.branches(items, common.saturating_add(*bits));
+            branches.all(|branch| count(branch) <= LEAF)
+        });
+        self.branches(items, common.saturating_add(bits.unwrap_or(BITS)))
             .flat_map(|branch| self.branch(branch, chains))
             .collect()
+    }
+
+    /// Keys that begin with the same bits, as many as are decided.
+    fn branches<'a>(&self, items: &'a [Item], decided: u8) -> impl Iterator<Item = &'a [Item]> {
+        let space = self.space;
+        items.chunk_by(move |(a, _), (b, _)| space.common(a, b) >= decided)
     }
 
     fn branch(&self, items: &[Item], chains: &mut Chains) -> Vec<String> {
@@ -133,6 +142,10 @@ impl Key {
     }
 }
 
+fn count(items: &[Item]) -> usize {
+    items.iter().map(|(_, rules)| rules.len()).sum()
+}
+
 fn network(family: Family, bits: u128, length: u8) -> String {
     let address: IpAddr = match family {
         Family::V4 => Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)).into(),
@@ -160,18 +173,18 @@ mod tests {
 
     #[test]
     fn few_rules_stand_in_one_chain() {
-        let items: Vec<_> = (1..=8)
+        let items: Vec<_> = (1..=16)
             .map(|it| item(Ipv4Addr::new(10, 96, 0, it)))
             .collect();
         let mut chains = Chains::new();
         let rules = TREE.grow(&items, &mut chains);
-        assert_eq!((rules.len(), chains.len()), (8, 0));
+        assert_eq!((rules.len(), chains.len()), (16, 0));
     }
 
     #[test]
     fn more_are_found_by_prefix() {
-        let near = (0..6).map(|it| item(Ipv4Addr::new(10, 96, 0, it)));
-        let others = (0..6).map(|it| item(Ipv4Addr::new(10, 111, 1, 4 * it)));
+        let near = (0..10).map(|it| item(Ipv4Addr::new(10, 96, 0, it)));
+        let others = (0..10).map(|it| item(Ipv4Addr::new(10, 111, 1, 4 * it)));
         let alone = [item(Ipv4Addr::new(203, 0, 113, 9))];
         let items: Vec<_> = near.chain(others).chain(alone).collect();
         let mut chains = Chains::new();
@@ -187,9 +200,9 @@ mod tests {
         assert_eq!(
             names,
             [
-                "KUBE-NET-10.111.1.0/27",
+                "KUBE-NET-10.111.1.0/26",
                 "KUBE-NET-10.96.0.0/12",
-                "KUBE-NET-10.96.0.0/29"
+                "KUBE-NET-10.96.0.0/28"
             ]
         );
     }
@@ -211,7 +224,7 @@ mod tests {
                 None => break,
             }
         }
-        assert!(compared < 40, "{compared}");
-        assert!(chains.len() < 4000, "{}", chains.len());
+        assert!(compared < 50, "{compared}");
+        assert!(chains.len() < 1000, "{}", chains.len());
     }
 }

@@ -95,6 +95,13 @@ fn rows(changes: u32) -> Vec<Row> {
             "P2, P6: start until the last Service answers".into(),
             |it| milliseconds(it.start),
         ),
+        (
+            "processor time of the start, and of one such change".into(),
+            |it| {
+                let [start, change] = it.processor.map(milliseconds);
+                format!("{start}, {change}")
+            },
+        ),
         ("P3: resident after the start".into(), |it| {
             mebibytes(it.memory)
         }),

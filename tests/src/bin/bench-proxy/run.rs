@@ -63,6 +63,8 @@ pub struct Figures {
     pub memory: u64,
     /// An endpoint's change until a client reaches the new one (P1), in order of length.
     pub changes: Vec<Duration>,
+    /// Processor time of the start, and of one of those changes, that of programs which are run included.
+    pub processor: [Duration; 2],
     /// A connection to the last Service, and one to the pod itself (P8): in order of length.
     pub connects: [Vec<Duration>; 2],
     /// The time for 1,000 changes, and resident bytes after them.
@@ -119,7 +121,10 @@ pub fn measure(
     };
     thread::sleep(PAUSE * 3);
     figures.memory = run.proxy.memory("VmRSS:")?;
+    let started = run.proxy.processor()?;
     figures.changes = run.change_the_last()?;
+    let times = u32::try_from(figures.changes.len())?;
+    figures.processor = [started, (run.proxy.processor()? - started) / times];
     figures.connects = run.connect()?;
     let mut pod = Pod::First;
     let few = changes / 10;
@@ -306,6 +311,17 @@ impl Running {
             .mode
             .apply(&mut command, directory, contender.ours)?;
         site.node.spawn(&mut command).map(Self)
+    }
+
+    /// The processor time that it has used, and programs that it has run: fields 14 to 17 of proc_pid_stat(5).
+    fn processor(&self) -> Result<Duration> {
+        /// `USER_HZ`.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no name in it")?;
+        let used = fields.split_whitespace().skip(11).take(4);
+        let ticks = used.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+        Ok(TICK * ticks)
     }
 
     /// A line of `/proc/PID/status`, in bytes.
