@@ -86,11 +86,9 @@ pub enum Error {
     /// There is no way into the kernel.
     #[error("{0}; service-proxy needs CAP_NET_ADMIN and a kernel with nf_tables")]
     Kernel(#[from] kernel::Error),
-    /// The way into the kernel that the mode takes is not there.
-    #[error(
-        "{0}; service-proxy needs CAP_NET_ADMIN, and for iptables mode the programs of iptables"
-    )]
-    Dataplane(#[from] Failure),
+    /// The way into the kernel that the mode takes is not there. It names its causes itself.
+    #[error("{0}; {needs}", needs = needs(.0))]
+    Dataplane(Failure),
     /// What others change in the kernel can't be watched.
     #[error("{0}; service-proxy needs to be told when others change its rules")]
     Drift(#[from] CannotWatch),
@@ -138,6 +136,14 @@ struct Daemon {
     look_at: Instant,
     /// When all that stands in the kernel was compared last.
     looked_at: Instant,
+}
+
+// === impl Error ===
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Dataplane(failure)
+    }
 }
 
 // === impl Daemon ===
@@ -432,6 +438,16 @@ pub async fn run(mut orders: Orders) -> Result<(), Error> {
     }
     tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
     Ok(())
+}
+
+/// What to do where a mode can't be had at the start.
+fn needs(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Ipvs(_) => failure.advice(),
+        Failure::Kernel(_) | Failure::Iptables(_) => {
+            "service-proxy needs CAP_NET_ADMIN, and for iptables mode the programs of iptables"
+        }
+    }
 }
 
 /// Waits until the configuration's file has changed, for ever if there is none.
