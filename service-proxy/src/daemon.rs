@@ -374,8 +374,9 @@ impl Daemon {
         let started = Instant::now();
         let outcome = work(&mut *self.dataplane, &self.catalogue);
         let ended = Instant::now();
-        report::synced(occasion, &outcome, &self.catalogue, ended - started);
+        // Who reads the log and asks then is to be told the same.
         self.progress.synced(occasion, &outcome);
+        report::synced(occasion, &outcome, &self.catalogue, ended - started);
         if !outcome.failures.is_empty() {
             self.look_at = ended + retry_after(self.failures, self.settings.sync_period);
             self.failures = self.failures.saturating_add(1);
