@@ -2,6 +2,7 @@
 //! machine, are seen by nobody else.
 
 use std::{
+    env,
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
@@ -14,7 +15,8 @@ use anyhow::{Context, Result, ensure};
 use crate::Host;
 
 /// Lays an empty file system over this machine's, says so, and waits for its end. `/proc`, `/sys`, `/dev` and the
-/// named network namespaces are this machine's own; those that are made later appear as well.
+/// named network namespaces are this machine's own; those that are made later appear as well. So are the sources and
+/// the programs, to be read alone: they may be in `/tmp`, or on a file system of theirs, which the overlay leaves out.
 const SETUP: &str = r#"
 set -eu
 mount -t tmpfs machine "$1"
@@ -26,6 +28,11 @@ for shared in proc sys dev run/netns; do
     mount --rbind /$shared root/$shared
 done
 mount -t tmpfs machine root/tmp
+shift
+for directory; do
+    mkdir -p "root$directory"
+    mount --bind -o ro "$directory" "root$directory"
+done
 # Not before /proc/PID/root leads there.
 exec chroot root sh -c 'echo ready; exec sleep infinity'
 "#;
@@ -50,6 +57,7 @@ impl Machine {
         command
             .args(["--mount", "--propagation", "slave", "sh", "-c", SETUP, "sh"])
             .arg(directory)
+            .args(built()?)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut holder = host.spawn(&mut command)?;
@@ -141,4 +149,13 @@ impl Drop for Machine {
             drop(self.holder.wait());
         }
     }
+}
+
+/// Where the sources are, and what was built of them.
+fn built() -> Result<[PathBuf; 2]> {
+    let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).canonicalize()?;
+    let program = env::current_exe()?.canonicalize()?;
+    let mut above = program.ancestors().skip(1);
+    let target = above.find(|it| !it.ends_with("deps"));
+    Ok([sources, target.context("no directory")?.to_owned()])
 }
