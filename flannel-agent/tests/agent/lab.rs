@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{IpAddr, TcpStream},
     os::{fd::AsRawFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
@@ -467,10 +467,13 @@ impl Node {
     /// Waits until the agent tells systemd that it is ready.
     pub fn wait_until_ready(&self) {
         let mut message = [0; 64];
-        let len = self
-            .systemd
-            .recv(&mut message)
-            .expect("the agent never was ready");
+        let len = loop {
+            match self.systemd.recv(&mut message) {
+                // A signal ends what waits with a time limit, whatever its handler wants.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other.expect("the agent never was ready"),
+            }
+        };
         assert_eq!(&message[..len], b"READY=1\n");
     }
 
