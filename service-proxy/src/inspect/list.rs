@@ -148,12 +148,17 @@ fn sessions() -> kernel::Result<BTreeMap<Frontend, usize>> {
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         for family in Family::ALL {
             let flows = kernel.flows(family, tracked(protocol))?;
-            for flow in flows.iter().filter(|flow| flow.status.destination_nat()) {
+            for flow in flows.iter().filter(|flow| is_translated(flow)) {
                 *sessions.entry(frontend(flow, protocol)).or_default() += 1;
             }
         }
     }
     Ok(sessions)
+}
+
+/// Whether somebody else answers than was asked. IPVS leaves no other trace of it in a flow.
+fn is_translated(flow: &Flow) -> bool {
+    flow.reply.source != flow.original.destination
 }
 
 /// What the client of a flow connected to, as an address of a Service.
