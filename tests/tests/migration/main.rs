@@ -14,20 +14,13 @@ use std::net::SocketAddr;
 
 use lab::{Lab, Plan, Programs};
 
-use crate::{
-    guide::commands,
-    site::Site,
-    talk::{Connection, Visitor},
-};
+use crate::{guide::commands, site::Site, talk::Talk};
 
 const OUTSIDE: &str = "10.8.65.1";
 const SERVICE: &str = "10.97.97.97:80";
 
 /// Connections from and to the pods of the first node in all directions, and people who make new ones.
-struct Traffic {
-    connections: Vec<Connection>,
-    visitors: Vec<Visitor>,
-}
+struct Traffic(Vec<Talk>);
 
 // === impl Traffic ===
 
@@ -39,63 +32,52 @@ impl Traffic {
         let service: SocketAddr = SERVICE.parse().unwrap();
         let node_port: SocketAddr = "10.8.65.11:30080".parse().unwrap();
         let outside = site.lab.fabric();
-        let connections = vec![
-            Connection::open(
+        let talks = vec![
+            Talk::by_one_connection(
                 "pod to pod of another node",
                 &client1.host,
                 echo(web2.address),
             ),
-            Connection::open(
+            Talk::by_one_connection(
                 "pod to pod of the same node",
                 &client1.host,
                 echo(web1.address),
             ),
-            Connection::open(
+            Talk::by_one_connection(
                 "pod of another node to pod",
                 &client2.host,
                 echo(web1.address),
             ),
-            Connection::open(
+            Talk::by_one_connection(
                 "pod to outside",
                 &client1.host,
                 echo(OUTSIDE.parse().unwrap()),
             ),
-            Connection::open("pod to Service", &client1.host, service),
-            Connection::open("pod of another node to Service", &client2.host, service),
-            Connection::open("outside to NodePort", outside, node_port),
-        ];
-        let visitors = vec![
-            Visitor::start("pod to Service", &client1.host, service),
-            Visitor::start("outside to NodePort", outside, node_port),
-            Visitor::start(
+            Talk::by_one_connection("pod to Service", &client1.host, service),
+            Talk::by_one_connection("pod of another node to Service", &client2.host, service),
+            Talk::by_one_connection("outside to NodePort", outside, node_port),
+            Talk::by_new_connections("pod to Service", &client1.host, service),
+            Talk::by_new_connections("outside to NodePort", outside, node_port),
+            Talk::by_new_connections(
                 "pod to pod of another node",
                 &client1.host,
                 echo(web2.address),
             ),
         ];
         assert!(web1.address != web2.address && web1.address != client1.address);
-        Self {
-            connections,
-            visitors,
-        }
+        Self(talks)
     }
 
     /// Waits until everyone has talked again, so that each step is seen by each.
     fn goes_on(&self) {
-        for connection in &self.connections {
-            connection.goes_on();
-        }
-        for visitor in &self.visitors {
-            visitor.goes_on();
+        for talk in &self.0 {
+            talk.goes_on();
         }
     }
 
     fn end(self) {
-        for connection in self.connections {
-            connection.end();
-        }
-        for visitor in self.visitors {
-            visitor.end();
+        for talk in self.0 {
+            talk.end();
         }
     }
 }

@@ -27,15 +27,8 @@ struct Progress {
     answers: Arc<AtomicU64>,
 }
 
-/// An open connection by which something is said all the time.
-pub struct Connection {
-    name: &'static str,
-    progress: Progress,
-    thread: JoinHandle<io::Result<()>>,
-}
-
-/// Somebody who makes a connection, says something and closes it, all the time.
-pub struct Visitor {
+/// Somebody who says something and waits for the answer, all the time.
+pub struct Talk {
     name: &'static str,
     progress: Progress,
     thread: JoinHandle<io::Result<()>>,
@@ -93,63 +86,26 @@ impl Progress {
         }
         Ok(())
     }
-
-    /// Waits for answers to what is said from now on; one may be on its way.
-    fn goes_on(&self, name: &str, thread: &JoinHandle<io::Result<()>>) {
-        let now = self.answers.load(Ordering::Relaxed);
-        wait_until(&format!("an answer: {name}"), || {
-            let lost = thread.is_finished();
-            Ok(lost || self.answers.load(Ordering::Relaxed) >= now + 3)
-        })
-        .unwrap();
-        assert!(!thread.is_finished(), "{name}: lost after {now} answers");
-    }
-
-    fn end(&self, name: &str, thread: JoinHandle<io::Result<()>>) {
-        self.ended.store(true, Ordering::Relaxed);
-        let ended = thread.join().unwrap();
-        let answers = self.answers.load(Ordering::Relaxed);
-        println!("{name}: {answers} answers");
-        ended.unwrap_or_else(|error| panic!("{name}: lost after {answers} answers: {error}"));
-    }
 }
 
-// === impl Connection ===
+// === impl Talk ===
 
-impl Connection {
-    /// Opens one.
-    pub fn open(name: &'static str, from: &Host, to: SocketAddr) -> Self {
+impl Talk {
+    /// By one open connection.
+    pub fn by_one_connection(name: &'static str, from: &Host, to: SocketAddr) -> Self {
         let mut stream = connect(from, to).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let progress = Progress::default();
-        let shared = progress.clone();
-        let thread = thread::spawn(move || shared.keep_on(|number| say(&mut stream, number)));
-        Self {
-            name,
-            progress,
-            thread,
-        }
+        Self::start(name, move |number| say(&mut stream, number))
     }
 
-    /// Waits until it is used again.
-    pub fn goes_on(&self) {
-        self.progress.goes_on(self.name, &self.thread);
-    }
-
-    /// Closes it, which has to be there still.
-    pub fn end(self) {
-        self.progress.end(self.name, self.thread);
-    }
-}
-
-// === impl Visitor ===
-
-impl Visitor {
-    /// Starts with it.
-    pub fn start(name: &'static str, from: &Host, to: SocketAddr) -> Self {
-        let progress = Progress::default();
-        let shared = progress.clone();
+    /// By a new connection each time.
+    pub fn by_new_connections(name: &'static str, from: &Host, to: SocketAddr) -> Self {
         let from = Host::open(from.name()).unwrap();
-        let once = move |number| say(&mut connect(&from, to)?, number);
+        Self::start(name, move |number| say(&mut connect(&from, to)?, number))
+    }
+
+    fn start(name: &'static str, once: impl FnMut(u64) -> io::Result<()> + Send + 'static) -> Self {
+        let progress = Progress::default();
+        let shared = progress.clone();
         let thread = thread::spawn(move || shared.keep_on(once));
         Self {
             name,
@@ -158,13 +114,29 @@ impl Visitor {
         }
     }
 
-    /// Waits until a new connection has been made and answered.
+    /// Waits for answers to what is said from now on; one may be on its way.
     pub fn goes_on(&self) {
-        self.progress.goes_on(self.name, &self.thread);
+        let Self {
+            name,
+            progress,
+            thread,
+        } = self;
+        let now = progress.answers.load(Ordering::Relaxed);
+        wait_until(&format!("an answer: {name}"), || {
+            let lost = thread.is_finished();
+            Ok(lost || progress.answers.load(Ordering::Relaxed) >= now + 3)
+        })
+        .unwrap();
+        assert!(!thread.is_finished(), "{name}: lost after {now} answers");
     }
 
-    /// Ends it; no connection may have failed.
+    /// Ends it; nothing may have been lost.
     pub fn end(self) {
-        self.progress.end(self.name, self.thread);
+        let name = self.name;
+        self.progress.ended.store(true, Ordering::Relaxed);
+        let ended = self.thread.join().unwrap();
+        let answers = self.progress.answers.load(Ordering::Relaxed);
+        println!("{name}: {answers} answers");
+        ended.unwrap_or_else(|error| panic!("{name}: lost after {answers} answers: {error}"));
     }
 }
