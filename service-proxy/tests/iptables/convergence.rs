@@ -67,23 +67,27 @@ fn ports(number: u8) -> impl Strategy<Value = (ObjectName, Vec<ServicePort>)> {
                 affinity: sticky.then_some(std::time::Duration::from_secs(60)),
                 ..Service::default()
             };
-            let slice = EndpointSlice {
-                name: name.clone(),
-                service: name.clone(),
-                triggered: None,
-                family: Family::V4,
-                ports: vec![SlicePort {
-                    name: "http".into(),
-                    protocol: Protocol::Tcp,
-                    port: 8080,
-                }],
-                endpoints: endpoints.into_iter().map(endpoint).collect(),
-            };
+            let slice = slice(&name, endpoints.into_iter().map(endpoint).collect());
             let ports =
                 exists.then(|| ServicePort::all(&service, [&slice].into_iter(), Family::V4, HERE));
             (name, ports.unwrap_or_default())
         },
     )
+}
+
+fn slice(service: &ObjectName, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    EndpointSlice {
+        name: service.clone(),
+        service: service.clone(),
+        triggered: None,
+        family: Family::V4,
+        ports: vec![SlicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+        }],
+        endpoints,
+    }
 }
 
 fn endpoint(number: u8) -> Endpoint {
@@ -224,18 +228,7 @@ fn a_large_cluster_has_few_chains() {
             address: [10, 244, (number / 250) as u8, (number % 250) as u8].into(),
             ..endpoint(if number == 1 { 1 } else { 2 })
         });
-        let slice = EndpointSlice {
-            name: service.name.clone(),
-            service: service.name.clone(),
-            triggered: None,
-            family: Family::V4,
-            ports: vec![SlicePort {
-                name: "http".into(),
-                protocol: Protocol::Tcp,
-                port: 8080,
-            }],
-            endpoints: endpoints.collect(),
-        };
+        let slice = slice(&service.name, endpoints.collect());
         let ports = ServicePort::all(&service, [&slice].into_iter(), Family::V4, HERE);
         BTreeMap::from([(service.name.clone(), ports)])
     };
