@@ -124,6 +124,19 @@ impl<K: Kernel> Servers<K> {
         }
     }
 
+    /// Carries out what follows, and compares the families that are behind or become so.
+    fn finish(
+        &mut self,
+        steps: Vec<(Family, Step)>,
+        mut behind: BTreeSet<Family>,
+        outcome: &mut Outcome,
+    ) {
+        behind.extend(self.follow(steps, outcome));
+        if !behind.is_empty() {
+            self.synchronise(&behind, outcome);
+        }
+    }
+
     /// Carries out what follows from a change; answers with the families that have to be compared.
     fn follow(&mut self, steps: Vec<(Family, Step)>, outcome: &mut Outcome) -> BTreeSet<Family> {
         let mut refused = BTreeSet::new();
@@ -131,7 +144,12 @@ impl<K: Kernel> Servers<K> {
             let done = carry_out(&mut self.kernel, &step, &self.bound, outcome);
             let mut plans = self.plans.iter_mut();
             match plans.find(|plan| plan.family() == family) {
-                Some(plan) if done.is_ok() => plan.confirm(),
+                // What was refused before is not done because something else is.
+                Some(plan) if done.is_ok() => {
+                    if self.in_step.contains(&family) {
+                        plan.confirm();
+                    }
+                }
                 // What is refused is compared with all that stands; that can only be drift.
                 _ => drop(refused.insert(family)),
             }
@@ -174,10 +192,7 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
                 behind.insert(family);
             }
         }
-        behind.extend(self.follow(steps, &mut outcome));
-        if !behind.is_empty() {
-            self.synchronise(&behind, &mut outcome);
-        }
+        self.finish(steps, behind, &mut outcome);
         self.note(started, &mut outcome);
         outcome
     }
@@ -208,10 +223,7 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
                 }
             }
         }
-        behind.extend(self.follow(steps, &mut outcome));
-        if !behind.is_empty() {
-            self.synchronise(&behind, &mut outcome);
-        }
+        self.finish(steps, behind, &mut outcome);
         self.note(started, &mut outcome);
         outcome
     }
