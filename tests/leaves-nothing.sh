@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs a command and fails if it leaves anything behind on this machine: network namespaces, interfaces, nftables
-# tables, files of labs, or processes (those built here, and the servers that tests start).
+# tables, files of labs and at the root, or processes (those built here, and the servers that tests start).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,6 +8,7 @@ list() {
     find /run/netns -mindepth 1 -printf 'namespace %f\n' 2>/dev/null || true
     ip -brief link | sed 's/[ @].*//; s/^/link /'
     nft list tables
+    find / -mindepth 1 -maxdepth 1 -printf 'file %p\n'
     find /run/tweed-lab -mindepth 1 -maxdepth 1 -printf 'lab %f\n' 2>/dev/null || true
     for process in /proc/[0-9]*; do
         case $(readlink "$process/exe" 2>/dev/null) in

@@ -43,14 +43,16 @@ impl Owner {
         )
     }
 
-    /// A name for it that is different from every other owner's, and short of characters that file names
-    /// can't have.
-    pub fn key(&self) -> String {
-        match &self.if_name {
+    /// A file name for it that is different from every other owner's; `None` where the file names what no
+    /// runtime calls a container or an interface, such as a path.
+    pub fn key(&self) -> Option<String> {
+        let key = match &self.if_name {
             // No container id has this character in it.
             Some(if_name) => format!("{}@{if_name}", self.container_id),
             None => self.container_id.clone(),
-        }
+        };
+        let is_file_name = !key.starts_with('.') && !key.contains(['/', '\0']);
+        is_file_name.then_some(key)
     }
 
     /// The key of an attachment as owner, and that of its container without an interface.
@@ -111,6 +113,16 @@ mod tests {
         let owner = Owner::parse("c1\n").unwrap();
         assert!(owner.may_be(&attachment("c1", "eth0")) && !owner.is(&attachment("c1", "eth0")));
         assert!(!owner.may_be(&attachment("c2", "eth0")));
+    }
+
+    #[test]
+    fn no_key_leads_out_of_a_directory() {
+        let key = |content| Owner::parse(content).unwrap().key();
+        assert_eq!(key("c1\r\neth0").as_deref(), Some("c1@eth0"));
+        assert_eq!(key("c1").as_deref(), Some("c1"));
+        for content in ["/etc/x", "../../x", "..", ".stamp", "c1\r\n/../x", "c\0x"] {
+            assert_eq!(key(content), None, "{content:?}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::{
 };
 
 use super::{Reservations, atomic_file};
+use crate::model::Owner;
 
 /// Only root has business there.
 const MODE: u32 = 0o700;
@@ -72,8 +73,8 @@ impl AddressIndex {
         atomic_file::remove_if_there(&self.dir.join(STAMP))?;
         let mut owners: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
         for (address, owner) in known {
-            if let Some(owner) = owner {
-                owners.entry(owner.key()).or_default().push(*address);
+            if let Some(key) = owner.as_ref().and_then(Owner::key) {
+                owners.entry(key).or_default().push(*address);
             }
         }
         for entry in fs::read_dir(&self.dir)? {

@@ -16,6 +16,8 @@ use crate::{
 
 /// The name of the generic netlink family.
 const FAMILY: &str = "IPVS";
+/// How often the virtual servers are read again, at most, while they change.
+const READ_ATTEMPTS: usize = 8;
 
 /// Reads and changes the virtual servers of one network namespace.
 #[derive(Debug)]
@@ -55,7 +57,24 @@ impl Handle {
 
     /// All virtual servers of an address, protocol and port; those that packets' marks lead to are not among
     /// them.
+    ///
+    /// The kernel goes on with a long list by counting, over the servers of all network namespaces, and does
+    /// not tell when that count has become wrong: one that somebody removes hides another one. So the list
+    /// is read until it comes twice the same.
     pub fn virtual_servers(&mut self) -> Result<Vec<VirtualServer>> {
+        let mut last = self.virtual_servers_once()?;
+        for _ in 0..READ_ATTEMPTS {
+            let servers = self.virtual_servers_once()?;
+            if servers == last {
+                return Ok(servers);
+            }
+            last = servers;
+        }
+        let changing = netlink::Error::KeepsChanging;
+        Err(Error::new("ipvsadm -Ln", changing))
+    }
+
+    fn virtual_servers_once(&mut self) -> Result<Vec<VirtualServer>> {
         let request = self.channel.request(get_virtuals());
         let replies = self.channel.socket.dump(&request);
         let replies = replies.map_err(|error| Error::new("ipvsadm -Ln", error))?;
