@@ -18,6 +18,7 @@ mod vni;
 pub mod accounting;
 pub mod conntrack;
 pub mod icmp;
+pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
 pub mod memory;
