@@ -12,11 +12,13 @@ mod family;
 mod genl;
 mod if_name;
 mod mac;
+mod nfnetlink;
 mod vni;
 
 pub mod accounting;
 pub mod conntrack;
 pub mod icmp;
+pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
 pub mod memory;
