@@ -19,6 +19,7 @@ mod vni;
 pub mod accounting;
 pub mod conntrack;
 pub mod icmp;
+pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
 pub mod memory;

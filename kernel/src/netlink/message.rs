@@ -99,6 +99,10 @@ impl<'a> Received<'a> {
         if code >= 0 {
             return Ok(());
         }
+        // The largest number that the system calls know (`MAX_ERRNO`).
+        if code < -4095 {
+            return Err(Error::Subsystem(-code));
+        }
         Err(Error::Refused {
             errno: Errno::from_raw(-code),
             message: self.message(),

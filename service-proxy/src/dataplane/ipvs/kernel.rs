@@ -11,7 +11,7 @@ use kernel::{
 };
 
 use crate::{
-    drift::{AddressDrift, Bound, CannotWatch, Drift},
+    drift::{AddressDrift, CannotWatch, Concerns, Drift},
     reconcile::Nftables,
 };
 
@@ -26,20 +26,22 @@ pub trait Kernel: Nftables {
     /// The real servers of a virtual one.
     fn real_servers(&mut self, address: &VirtualAddress) -> kernel::Result<Vec<ObservedReal>>;
 
-    /// Changes virtual servers; what is refused does not keep what follows from being done.
-    fn change(&mut self, changes: &[Change]) -> kernel::Result<()>;
+    /// Changes virtual servers; what is refused does not keep what follows from being done. Answers with how many
+    /// changes others were faster, so that what stands may differ from what was thought.
+    fn change(&mut self, changes: &[Change]) -> kernel::Result<usize>;
 
-    /// The node's addresses. The interface for those of Services is made if it is not there.
+    /// The node's addresses.
     fn addresses(&mut self) -> kernel::Result<Addresses>;
 
-    /// Gives the node addresses on that interface, and takes others from it.
+    /// Gives the node addresses on the interface for those of Services, which is made if it is not there, and
+    /// takes others from it.
     fn set_addresses(&mut self, add: &[IpAddr], remove: &[IpAddr]) -> kernel::Result<()>;
 
-    /// Watches for what others change, where that is announced. `bound` are the addresses that we have given.
+    /// Watches for what others change, where that is announced, and of addresses for what matters.
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
-    fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch>;
+    fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch>;
 }
 
 /// The node's addresses.
@@ -120,15 +122,15 @@ impl Kernel for Machine {
         self.ipvs.real_servers(address)
     }
 
-    fn change(&mut self, changes: &[Change]) -> kernel::Result<()> {
-        self.ipvs.apply(changes)
+    fn change(&mut self, changes: &[Change]) -> kernel::Result<usize> {
+        self.ipvs.converge(changes)
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {
-        let ours = self.interface()?;
+        let ours = find(&mut self.route, &name()?)?;
         let all = self.route.addresses(None)?;
         let (bound, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|it| it.interface == ours);
+            all.into_iter().partition(|it| Some(it.interface) == ours);
         let ips =
             |addresses: Vec<Address>| addresses.into_iter().map(|it| it.address.ip()).collect();
         Ok(Addresses {
@@ -152,8 +154,8 @@ impl Kernel for Machine {
         self.route.apply(&add.chain(remove).collect::<Vec<_>>())
     }
 
-    fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch> {
-        let addresses = AddressDrift::open(&name()?, bound)?;
+    fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch> {
+        let addresses = AddressDrift::open(&name()?, concerns)?;
         Drift::of_ipvs(&self.nft, addresses).map(Some)
     }
 }
