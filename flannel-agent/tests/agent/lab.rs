@@ -215,6 +215,14 @@ impl Etcd {
         self.namespace.run(get).unwrap()
     }
 
+    /// How often a method was called so far.
+    pub fn calls(&self, method: &str) -> u64 {
+        let started = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
+        let metrics = self.metrics();
+        let line = metrics.lines().find(|line| line.starts_with(&started));
+        line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    }
+
     /// Forgets all history.
     pub fn compact(&self) {
         self.with(|mut client| async move {
