@@ -1,9 +1,6 @@
 //! What leads to other nodes: the entries of devices, and routes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use kernel::{
     Family,
@@ -14,7 +11,7 @@ use nix::errno::Errno;
 use super::{Error, Reconciler};
 use crate::{
     model::Held,
-    plan::{self, Peers, Place, Standing, Tables, Tunnels},
+    plan::{self, Peers, Place, Standing, Tables},
 };
 
 // === impl Reconciler ===
@@ -22,13 +19,8 @@ use crate::{
 impl Reconciler {
     /// Brings in line what is in WireGuard devices, of which one may carry several families.
     pub(super) fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
-        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
-        for (place, peers) in places {
-            if let Some(device) = place.device.filter(|_| place.whole_network) {
-                let empty = || (place.family, Tunnels::default());
-                devices.entry(device).or_insert_with(empty).1.add(peers);
-            }
-        }
+        let all = places.iter().map(|(place, it)| (*place, &it.by_subnet));
+        let devices = plan::tunnels(all, |_| true);
         for (device, (family, tunnels)) in &devices {
             if self.site.reconcile_tunnels(*device, *family, tunnels)? {
                 tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
