@@ -38,10 +38,13 @@ impl Handle {
         namespace.run(Self::open)?
     }
 
-    /// The names of all sets.
+    /// The names of all sets; none where the kernel has no sets at all.
     pub fn names(&mut self) -> Result<BTreeSet<Named>> {
-        let replies = self.socket.dump(&message::list_headers());
-        let replies = replies.map_err(|error| Error::new("ipset list -terse", error))?;
+        let replies = match self.socket.dump(&message::list_headers()) {
+            // It knows no such messages.
+            Err(error) if error.errno() == Some(Errno::EINVAL) => return Ok(BTreeSet::new()),
+            read => read.map_err(|error| Error::new("ipset list -terse", error))?,
+        };
         let listed = replies
             .iter()
             .filter_map(|it| message::parse_header(&it.body));

@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family, IfName,
+    Family, IfName, ipset,
     ipvs::{self, Change, ObservedReal, VirtualAddress, VirtualServer},
     nft::{self, ObservedTable, Transaction},
     route::{self, Address, Change as RouteChange, IfIndex, NewLink, NewLinkKind},
 };
 
+use super::sets;
 use crate::{
     drift::{AddressDrift, Bound, CannotWatch, Drift},
+    plan::ipvs::Former,
     reconcile::Nftables,
 };
 
@@ -28,6 +30,9 @@ pub trait Kernel: Nftables {
 
     /// Changes virtual servers; what is refused does not keep what follows from being done.
     fn change(&mut self, changes: &[Change]) -> kernel::Result<()>;
+
+    /// The NodePorts of which a former kube-proxy has left virtual servers.
+    fn former(&mut self) -> kernel::Result<Former>;
 
     /// The node's addresses. The interface for those of Services is made if it is not there.
     fn addresses(&mut self) -> kernel::Result<Addresses>;
@@ -56,6 +61,7 @@ pub struct Addresses {
 pub struct Machine {
     nft: nft::Handle,
     ipvs: ipvs::Handle,
+    ipset: ipset::Handle,
     route: route::Handle,
 }
 
@@ -70,6 +76,7 @@ impl Machine {
         Ok(Self {
             nft: nft::Handle::open()?,
             ipvs,
+            ipset: ipset::Handle::open()?,
             route: route::Handle::open()?,
         })
     }
@@ -122,6 +129,10 @@ impl Kernel for Machine {
 
     fn change(&mut self, changes: &[Change]) -> kernel::Result<()> {
         self.ipvs.apply(changes)
+    }
+
+    fn former(&mut self) -> kernel::Result<Former> {
+        sets::former(&mut self.ipset)
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {
