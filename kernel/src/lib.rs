@@ -12,6 +12,7 @@ mod family;
 mod genl;
 mod if_name;
 mod mac;
+mod nfnetlink;
 mod vni;
 
 pub mod accounting;

@@ -28,7 +28,7 @@ use random::{changes, name};
 use service_proxy::{
     dataplane::{
         Dataplane,
-        ipvs::{Addresses, Kernel, Servers},
+        ipvs::{Addresses, Farewell, Kernel, Servers},
     },
     drift::{Bound, CannotWatch, Drift},
     model::{
@@ -237,14 +237,14 @@ impl Kernel for Machine {
 
 impl Cluster {
     fn new() -> Self {
-        Self::on(Machine::default(), None)
+        Self::on(Machine::default(), Farewell::default())
     }
 
-    fn on(machine: Machine, patience: Option<Duration>) -> Self {
+    fn on(machine: Machine, farewell: Farewell) -> Self {
         Self {
             objects: BTreeMap::new(),
             catalogue: Catalogue::default(),
-            servers: servers(&machine, patience),
+            servers: servers(&machine, farewell),
             machine,
         }
     }
@@ -261,7 +261,7 @@ impl Cluster {
 
     /// Puts a proxy in the place of this one that knows nothing but the objects.
     fn restart(&mut self) {
-        self.servers = servers(&self.machine, None);
+        self.servers = servers(&self.machine, Farewell::default());
         self.catalogue = Catalogue::default();
         drop(self.change(self.objects.values().cloned().collect()));
     }
@@ -289,13 +289,13 @@ impl Cluster {
     }
 }
 
-fn servers(machine: &Machine, patience: Option<Duration>) -> Servers<Machine> {
+fn servers(machine: &Machine, farewell: Farewell) -> Servers<Machine> {
     let settings = Settings {
         scheduler: "rr".into(),
         excluded: vec!["198.51.100.0/24".parse().unwrap()],
     };
     let rules = |_| NodeRules::default();
-    Servers::new(machine.clone(), "node1", &settings, patience, rules)
+    Servers::new(machine.clone(), "node1", &settings, farewell, rules)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -495,13 +495,47 @@ fn udp_does_not_drain_and_patience_ends() {
     drop(cluster.change(web(Protocol::Udp, 1)));
     assert_eq!(weights(&cluster.machine, "-u 10.96.0.1:80 -s rr"), [1]);
 
-    let mut cluster = Cluster::on(Machine::default(), Some(Duration::ZERO));
+    let at_once = Farewell {
+        patience: Some(Duration::ZERO),
+        reset: false,
+    };
+    let mut cluster = Cluster::on(Machine::default(), at_once);
     drop(cluster.change(web(Protocol::Tcp, 2)));
     cluster.machine.set_connections(1);
     drop(cluster.change(web(Protocol::Tcp, 1)));
     assert_eq!(weights(&cluster.machine, WEB), [1, 0]);
     drop(cluster.servers.look());
     assert_eq!(weights(&cluster.machine, WEB), [1]);
+}
+
+/// An endpoint that serves on its way out keeps its connections, one that has gone loses them at once.
+#[test]
+fn connections_are_reset_where_that_is_asked_for() {
+    let reset = Farewell {
+        patience: None,
+        reset: true,
+    };
+    let mut cluster = Cluster::on(Machine::default(), reset);
+    drop(cluster.change(web(Protocol::Tcp, 3)));
+    cluster.machine.set_connections(1);
+    let mut leaving = web(Protocol::Tcp, 2);
+    if let Some(Change::EndpointSlice(_, Some(slice))) = leaving.last_mut() {
+        let endpoint = &mut Arc::make_mut(slice).endpoints[1];
+        (endpoint.ready, endpoint.terminating) = (false, true);
+    }
+    drop(cluster.change(leaving));
+    assert_eq!(weights(&cluster.machine, WEB), [1, 0, 0]);
+    drop(cluster.servers.look());
+    assert_eq!(weights(&cluster.machine, WEB), [1, 0]);
+    drop(cluster.servers.look());
+    assert_eq!(weights(&cluster.machine, WEB), [1, 0]);
+
+    drop(cluster.change(web(Protocol::Tcp, 1)));
+    cluster.machine.0.borrow_mut().refusals = 1;
+    drop(cluster.servers.look());
+    drop(cluster.servers.resync());
+    assert_eq!(weights(&cluster.machine, WEB), [1]);
+    cluster.assert_settled();
 }
 
 #[test]
@@ -541,7 +575,7 @@ fn what_is_not_ours_stays() {
     machine.0.borrow_mut().ipvs.apply(&changes).unwrap();
     let bound: [IpAddr; 2] = ["10.96.0.77", "198.51.100.1"].map(|it| it.parse().unwrap());
     machine.0.borrow_mut().bound.extend(bound);
-    let mut cluster = Cluster::on(machine, None);
+    let mut cluster = Cluster::on(machine, Farewell::default());
     drop(cluster.change(web(Protocol::Tcp, 1)));
     drop(cluster.servers.resync());
     let virtuals = cluster.machine.virtuals();

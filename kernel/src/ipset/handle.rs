@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netlink::{Protocol, Reply, Request, Socket},
+    netlink::{Reply, Request, Socket},
     netns::Namespace,
+    nfnetlink,
 };
 
 /// Reads and changes the sets of one network namespace.
@@ -28,9 +29,7 @@ impl Handle {
     /// Works on the calling thread's network namespace. Whether the kernel has sets at all is seen when it is
     /// asked for the first time.
     pub fn open() -> Result<Self> {
-        Socket::open(Protocol::Netfilter)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a netfilter netlink socket", error))
+        nfnetlink::open().map(|socket| Self { socket })
     }
 
     /// Works on another network namespace.

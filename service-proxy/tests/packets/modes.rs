@@ -39,11 +39,10 @@ const OF_NFTABLES: [&str; 22] = [
     "tuning::",
 ];
 
-/// What there is not in IPVS mode: `diff` and `explain` refuse it, and connections are drained, not reset.
-const NOT_OF_IPVS: [&str; 3] = [
+/// What there is not in IPVS mode: `diff` and `explain` refuse it.
+const NOT_OF_IPVS: [&str; 2] = [
     "inspect::a_session_is_singled_out",
     "inspect::explanations_are_what_packets_do",
-    "removed::connections_to_removed_endpoints_are_reset",
 ];
 
 fn every_row_holds(mode: &str, left_out: &[&str]) {

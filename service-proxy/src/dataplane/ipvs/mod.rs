@@ -15,7 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::PoisonError,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use ::kernel::{Family, ipvs::VirtualServer, nft::Transaction};
@@ -24,16 +24,16 @@ use self::ending::Ending;
 pub use self::{
     clean_up::clean_up,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
-    mode::{IpvsMode, NotReady, missing, open, prepare},
+    mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
     sets::remove as remove_sets,
 };
 use super::Dataplane;
 use crate::{
     drift::{Bound, CannotWatch, Drift},
-    model::{Catalogue, Here, ObjectName},
+    model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
-        frontends,
+        TrackedServices, frontends,
         ipvs::{Former, Observed, Plan, Record, Settings, Step, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
@@ -53,6 +53,8 @@ pub struct Servers<K> {
     /// The families of which all is known to be as the plan had it before the latest change.
     in_step: BTreeSet<Family>,
     ending: Ending,
+    /// Connections to endpoints that serve no longer are reset.
+    reset: bool,
 }
 
 /// What stands in the kernel for both families.
@@ -65,13 +67,13 @@ struct Standing {
 // === impl Servers ===
 
 impl<K: Kernel> Servers<K> {
-    /// Works on a kernel for a node, with the rules that are the same for all Services. Real servers may wait for
-    /// the end of their connections for so long, or for ever.
+    /// Works on a kernel for a node, with the rules that are the same for all Services. Real servers that have gone
+    /// lose their connections as the farewell says.
     pub fn new(
         kernel: K,
         node: impl Into<String>,
         settings: &Settings,
-        patience: Option<Duration>,
+        farewell: Farewell,
         mut rules: impl FnMut(Family) -> NodeRules,
     ) -> Self {
         Self {
@@ -82,7 +84,8 @@ impl<K: Kernel> Servers<K> {
             addresses: BTreeSet::new(),
             bound: Bound::default(),
             in_step: BTreeSet::new(),
-            ending: Ending::new(patience),
+            ending: Ending::new(farewell.patience),
+            reset: farewell.reset,
         }
     }
 
@@ -124,6 +127,21 @@ impl<K: Kernel> Servers<K> {
         self.ending.note(&self.plans);
         for family in Family::ALL {
             outcome.attempted(family, started, self.in_step.contains(&family));
+        }
+    }
+
+    /// Waits no longer for connections to what serves some Services no longer. The kernel forgets them with the
+    /// real server (`expire_nodest_conn`), and the node itself answers the client's next packet by a reset.
+    fn cut(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) {
+        for family in Family::ALL {
+            let mut tracked = TrackedServices::new(Protocol::Tcp);
+            let existing = services.iter().filter_map(|it| catalogue.service(it));
+            for service in existing {
+                tracked.add(service, catalogue.slices_of(&service.name), family);
+            }
+            self.ending.cut(|address, real| {
+                address.family() == family && tracked.is_gone(address.socket, real)
+            });
         }
     }
 
@@ -197,6 +215,9 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
         }
         self.finish(steps, behind, &mut outcome);
         self.note(started, &mut outcome);
+        if self.reset {
+            self.cut(catalogue, services);
+        }
         outcome
     }
 

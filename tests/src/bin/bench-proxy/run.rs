@@ -39,6 +39,8 @@ pub enum Mode {
     IptablesNft,
     /// iptables, in the older tables.
     IptablesLegacy,
+    /// IPVS.
+    Ipvs,
 }
 
 /// A proxy.
@@ -263,6 +265,10 @@ impl Mode {
             }
             Self::IptablesNft => "nft",
             Self::IptablesLegacy => "legacy",
+            Self::Ipvs => {
+                command.arg("--proxy-mode=ipvs");
+                return Ok(());
+            }
         };
         let programs = directory.join("programs");
         fs::create_dir(&programs)?;
