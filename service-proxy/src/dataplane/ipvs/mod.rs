@@ -9,6 +9,7 @@ mod ending;
 mod kernel;
 mod mode;
 mod options;
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +26,7 @@ pub use self::{
     kernel::{Addresses, INTERFACE, Kernel, Machine},
     mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
+    sets::remove as remove_sets,
 };
 use super::Dataplane;
 use crate::{
@@ -32,7 +34,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
         TrackedServices, frontends,
-        ipvs::{Concern, Observed, Plan, Record, Settings, Step, Virtuals},
+        ipvs::{Concern, Former, Observed, Plan, Record, Settings, Step, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
     reconcile::Outcome,
@@ -63,6 +65,7 @@ pub struct Servers<K> {
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
+    former: Former,
 }
 
 // === impl Servers ===
@@ -290,6 +293,7 @@ impl Standing {
         Ok(Self {
             addresses: kernel.addresses()?,
             servers: kernel.virtual_servers()?,
+            former: kernel.former()?,
         })
     }
 }
@@ -309,7 +313,7 @@ fn compare<K: Kernel>(
     let mut virtuals = Virtuals::new();
     for server in &standing.servers {
         let address = server.address;
-        if address.family() == family && plan.is_ours(&address, &record, bound) {
+        if address.family() == family && plan.is_ours(&address, &record, &standing.former, bound) {
             let reals = kernel.real_servers(&address)?;
             virtuals.insert(address, ending.observed(server.clone(), reals));
         }
