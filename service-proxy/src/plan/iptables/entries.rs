@@ -191,7 +191,8 @@ impl Maker<'_> {
                     .destination_network(loopback(Family::V4))
                     .port(number)
                     .with(format_args!(
-                        "-m nfacct --nfacct-name {}",
+                        "{} {}",
+                        name::ACCOUNTED,
                         name::LOCALHOST_ACCEPTED
                     ));
                 rules.push((List::NodePorts, counted.jump(&chain)));

@@ -33,7 +33,7 @@ use crate::model::{ObjectName, Protocol};
 
 pub use difference::{Observed, clean_up, difference, is_drift};
 pub use involved::Involved;
-pub use name::{CANARY, INVALID_DROPPED, LOCALHOST_ACCEPTED};
+pub use name::{ACCOUNTED, CANARY, INVALID_DROPPED, LOCALHOST_ACCEPTED};
 pub use ruleset::{ChainId, Chains, Changes, Ruleset, Shared, Table};
 pub use service_port::ServicePort;
 
