@@ -38,7 +38,7 @@ const ROWS: &str = "TWEED_PROXY_ROWS";
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
 /// What is not run with another proxy, and why.
-const LEFT_OUT: [(&str, &str); 21] = [
+const LEFT_OUT: [(&str, &str); 22] = [
     ("a_killed_proxy_takes_over", "looks at our tables"),
     ("a_slot_that_has_gone_is_no_loss", "looks at our tables"),
     ("drift_is_repaired_and_others", "looks at our tables"),
@@ -63,6 +63,7 @@ const LEFT_OUT: [(&str, &str); 21] = [
     ("node::the_node_may_come_with", "looks at our tables"),
     // hot_switch:: too.
     ("switch::", "reads our log"),
+    ("takeover::", "what ours does about kube-proxy's remains"),
     ("tuning::", "looks at our log"),
 ];
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 21] = [
+const OF_NFTABLES: [&str; 22] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
@@ -35,14 +35,14 @@ const OF_NFTABLES: [&str; 21] = [
     "modes::",
     "node::the_node_may_come_with_the_balancers_address",
     "switch::",
+    "takeover::",
     "tuning::",
 ];
 
-/// What there is not in IPVS mode: `diff` and `explain` refuse it, and connections are drained, not reset.
-const NOT_OF_IPVS: [&str; 3] = [
+/// What there is not in IPVS mode: `diff` and `explain` refuse it.
+const NOT_OF_IPVS: [&str; 2] = [
     "inspect::a_session_is_singled_out",
     "inspect::explanations_are_what_packets_do",
-    "removed::connections_to_removed_endpoints_are_reset",
 ];
 
 fn every_row_holds(mode: &str, left_out: &[&str]) {

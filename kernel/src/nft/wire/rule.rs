@@ -1,11 +1,11 @@
 //! Rules.
 
-use super::{
-    Attributes, HEADER_LEN, Message, NLM_F_APPEND, NLM_F_CREATE, View, attributes_of, missing,
-    required_text, userdata,
-};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+
+use super::{Attributes, Message, View, attributes_of, missing, required_text, userdata};
 use crate::{
     netlink::{Reply, Request, Result, array_at},
+    nfnetlink,
     nft::{Expr, Invalid, ObservedRule, RawRule, Rule, TableFamily, expr, lower},
 };
 
@@ -137,8 +137,8 @@ pub(in crate::nft) fn decode_rule_body(
     table: &str,
     body: &[u8],
 ) -> Result<Option<(String, ObservedRule)>> {
-    match body.get(HEADER_LEN..) {
-        Some(attributes) => decode_attributes(table, View::new(attributes)),
+    match nfnetlink::split(body) {
+        Some((_, attributes)) => decode_attributes(table, View::new(attributes)),
         None => Err(missing("header")),
     }
 }

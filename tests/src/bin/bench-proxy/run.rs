@@ -39,6 +39,8 @@ pub enum Mode {
     IptablesNft,
     /// iptables, in the older tables.
     IptablesLegacy,
+    /// IPVS.
+    Ipvs,
 }
 
 /// A proxy.
@@ -275,7 +277,7 @@ impl Mode {
     /// The kind of iptables' tables as its programs are named.
     pub fn backend(self) -> Option<&'static str> {
         match self {
-            Self::Nftables => None,
+            Self::Nftables | Self::Ipvs => None,
             Self::IptablesNft => Some("nft"),
             Self::IptablesLegacy => Some("legacy"),
         }
@@ -285,11 +287,15 @@ impl Mode {
     /// write.
     fn apply(self, command: &mut Command, directory: &Path, ours: bool) -> Result<()> {
         let Some(backend) = self.backend() else {
+            let name = if self == Self::Ipvs {
+                "ipvs"
+            } else {
+                "nftables"
+            };
+            command.arg(format!("--proxy-mode={name}"));
             // Behind a gate until 1.31.
-            command.args([
-                "--proxy-mode=nftables",
-                "--feature-gates=NFTablesProxyMode=true",
-            ]);
+            command
+                .args((self == Self::Nftables).then_some("--feature-gates=NFTablesProxyMode=true"));
             return Ok(());
         };
         let programs = directory.join("programs");
