@@ -7,6 +7,7 @@
 mod clean_up;
 mod ending;
 mod kernel;
+mod look;
 mod mode;
 mod options;
 
@@ -23,6 +24,7 @@ use self::ending::{Ending, LOOK};
 pub use self::{
     clean_up::clean_up,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
+    look::Look,
     mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
 };
@@ -60,6 +62,7 @@ pub struct Servers<K> {
 }
 
 /// What stands in the kernel for both families.
+#[derive(Debug)]
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
@@ -302,6 +305,17 @@ fn compare<K: Kernel>(
     ending: &Ending,
     adopt: bool,
 ) -> ::kernel::Result<Step> {
+    let observed = observe(kernel, plan, standing, ending)?;
+    Ok(plan.compare(observed, adopt))
+}
+
+/// What stands of a plan's family, as far as it is ours.
+fn observe<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    standing: &Standing,
+    ending: &Ending,
+) -> ::kernel::Result<Observed> {
     let family = plan.family();
     let table = kernel.read(family, plan.table_name())?;
     let record = Record::read(table.as_ref());
@@ -315,12 +329,11 @@ fn compare<K: Kernel>(
         }
     }
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
-    let observed = Observed {
+    Ok(Observed {
         table,
         bound: bound.copied().collect(),
         virtuals,
-    };
-    Ok(plan.compare(observed, adopt))
+    })
 }
 
 /// The virtual servers that wait for the end of connections, as they stand.

@@ -11,6 +11,7 @@
 
 mod concern;
 mod difference;
+mod involved;
 mod machine;
 mod phases;
 mod record;
@@ -37,6 +38,7 @@ use crate::model::ObjectName;
 
 pub use concern::Concern;
 pub use difference::{Difference, difference};
+pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
 pub use virtuals::{Real, Virtual, Virtuals};
@@ -100,7 +102,7 @@ pub struct Delta {
 }
 
 /// What stands in the kernel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The table.
     pub table: Option<ObservedTable>,
