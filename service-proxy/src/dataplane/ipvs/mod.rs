@@ -10,6 +10,7 @@ mod kernel;
 mod look;
 mod mode;
 mod options;
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,7 @@ pub use self::{
     look::Look,
     mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
+    sets::remove as remove_sets,
 };
 use super::Dataplane;
 use crate::{
@@ -34,7 +36,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
         TrackedServices, frontends,
-        ipvs::{Concern, Observed, Plan, Record, Settings, Step, Virtuals},
+        ipvs::{Concern, Former, Observed, Plan, Record, Settings, Step, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
     reconcile::Outcome,
@@ -66,6 +68,7 @@ pub struct Servers<K> {
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
+    former: Former,
 }
 
 // === impl Servers ===
@@ -293,6 +296,7 @@ impl Standing {
         Ok(Self {
             addresses: kernel.addresses()?,
             servers: kernel.virtual_servers()?,
+            former: kernel.former()?,
         })
     }
 }
@@ -323,7 +327,7 @@ fn observe<K: Kernel>(
     let mut virtuals = Virtuals::new();
     for server in &standing.servers {
         let address = server.address;
-        if address.family() == family && plan.is_ours(&address, &record, bound) {
+        if address.family() == family && plan.is_ours(&address, &record, &standing.former, bound) {
             let reals = kernel.real_servers(&address)?;
             virtuals.insert(address, ending.observed(server.clone(), reals));
         }
