@@ -4,6 +4,7 @@ mod change;
 mod fake;
 mod handle;
 mod message;
+mod overtaken;
 mod server;
 
 pub use change::Change;

@@ -45,7 +45,7 @@ fn start(network: &Network, options: &[&str]) -> Proxy {
 }
 
 /// Runs ipvsadm on the node and answers with what it prints.
-fn ipvsadm(network: &Network, arguments: &str) -> String {
+pub fn ipvsadm(network: &Network, arguments: &str) -> String {
     let run = || {
         Command::new("ipvsadm")
             .args(arguments.split_whitespace())

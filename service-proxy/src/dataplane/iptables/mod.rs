@@ -228,6 +228,10 @@ impl Dataplane for Tables {
 
     fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
+        if self.families.iter().any(|it| it.plan.settings().accounting) {
+            // Others can remove those that no rule counts in.
+            accounting::ensure();
+        }
         let compare = self.needs_comparing();
         if compare {
             self.way.count_from_now();
@@ -321,10 +325,6 @@ impl FamilyTables {
         if self.plan.settings().serves_loopback() {
             sysctl::set(ROUTE_LOCALNET, "1")?;
         }
-        if self.plan.settings().accounting {
-            // Those that no rule counts in yet can be removed by others.
-            accounting::ensure();
-        }
         let observed = way.read(&self.programs)?;
         let ruleset = self.plan.ruleset();
         let counts = Table::ALL.map(|table| (table, ruleset.rules(table)));
@@ -340,7 +340,9 @@ impl FamilyTables {
         outcome: &mut Outcome,
     ) -> iptables::Result<()> {
         if !changes.is_empty() {
-            way.restore(&self.programs, &changes.to_string())?;
+            let text = changes.to_string();
+            accounting::ensure_for(&text);
+            way.restore(&self.programs, &text)?;
         }
         let family = self.plan.settings().family;
         outcome
