@@ -311,6 +311,27 @@ fn the_manifests_rights_are_enough_for_every_kind_of_tables() {
 }
 
 #[test]
+fn panels_of_the_dashboard_have_places_of_their_own() {
+    let text = fs::read_to_string(workspace().join("deploy/monitoring/dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let [x, y, width, height] =
+            ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+        // Grafana's grid has 24 columns.
+        assert!(x + width <= 24, "{panel}");
+        for row in y..y + height {
+            assert!(
+                (x..x + width).all(|column| places.insert((column, row))),
+                "{panel}"
+            );
+        }
+    }
+    assert!(ids.len() > 10);
+}
+
+#[test]
 fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     let directory = workspace().join("deploy/monitoring");
     let read = |name| fs::read_to_string(directory.join(name)).unwrap();
