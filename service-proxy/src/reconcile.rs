@@ -16,6 +16,7 @@ use kernel::{
 use crate::{
     dataplane::Failure,
     drift::{CannotWatch, Drift},
+    generation::Generation,
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
@@ -58,8 +59,7 @@ pub struct Reconciler<K> {
 #[derive(Debug)]
 struct Counted<K> {
     kernel: K,
-    /// What the generation is if nobody else has changed anything since everything was compared.
-    generation: Option<u32>,
+    generation: Generation,
 }
 
 /// What came of an attempt.
@@ -145,7 +145,7 @@ impl<K: Nftables> Reconciler<K> {
         Self {
             kernel: Counted {
                 kernel,
-                generation: None,
+                generation: Generation::default(),
             },
             node: node.into(),
             plans: Family::ALL.map(|family| Plan::new(family, rules(family))),
@@ -221,7 +221,7 @@ impl<K: Nftables> Reconciler<K> {
             .find(|plan| plan.family() == family)
             .is_some_and(|plan| plan.set_rules(rules, &self.around));
         if changed {
-            self.kernel.forget();
+            self.kernel.generation.forget();
         }
         changed
     }
@@ -253,30 +253,19 @@ impl<K: Nftables> Reconciler<K> {
 impl<K: Nftables> Counted<K> {
     fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
         let applied = self.kernel.apply(transaction);
-        let next = |generation: u32| generation.wrapping_add(1).max(1);
-        self.generation = match applied {
-            Ok(()) => self.generation.map(next),
-            Err(_) => None,
-        };
+        match applied {
+            Ok(()) => self.generation.passed(1),
+            Err(_) => self.generation.forget(),
+        }
         applied
     }
 
-    /// Whether nobody else has changed anything. Not where that can't be said.
     fn is_as_left(&mut self) -> bool {
-        let generation = self.kernel.generation();
-        generation.is_ok_and(|generation| self.generation == Some(generation))
+        self.generation.is_still(self.kernel.generation())
     }
 
-    /// Everything is to be read the next time.
-    fn forget(&mut self) {
-        self.generation = None;
-    }
-
-    /// To be called before everything is read. What others change between this and that is read, and is
-    /// taken for a change once more.
     fn count_from_now(&mut self) {
-        // Without a generation, everything is read the next time too.
-        self.generation = self.kernel.generation().ok();
+        self.generation.count_from(self.kernel.generation());
     }
 }
 

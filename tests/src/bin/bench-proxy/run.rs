@@ -287,14 +287,15 @@ impl Mode {
     /// write.
     fn apply(self, command: &mut Command, directory: &Path, ours: bool) -> Result<()> {
         let Some(backend) = self.backend() else {
-            match self {
-                Self::Ipvs => command.arg("--proxy-mode=ipvs"),
-                // Behind a gate until 1.31.
-                _ => command.args([
-                    "--proxy-mode=nftables",
-                    "--feature-gates=NFTablesProxyMode=true",
-                ]),
+            let name = if self == Self::Ipvs {
+                "ipvs"
+            } else {
+                "nftables"
             };
+            command.arg(format!("--proxy-mode={name}"));
+            // Behind a gate until 1.31.
+            command
+                .args((self == Self::Nftables).then_some("--feature-gates=NFTablesProxyMode=true"));
             return Ok(());
         };
         let programs = directory.join("programs");
