@@ -12,6 +12,7 @@ pub(crate) const HEADER_LEN: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subsystem {
     Conntrack = 1,
+    Sets = 6,
     Accounting = 7,
     Tables = 10,
 }

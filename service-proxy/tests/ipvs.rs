@@ -36,7 +36,7 @@ use service_proxy::{
         SlicePort,
     },
     plan::{
-        ipvs::Settings,
+        ipvs::{Former, Settings},
         nftables::{IPVS_TABLE, NodeRules},
     },
     reconcile::{Nftables, Outcome},
@@ -220,6 +220,10 @@ impl Kernel for Machine {
         let mut state = self.0.borrow_mut();
         state.log.extend(changes.iter().map(ToString::to_string));
         state.ipvs.converge(changes)
+    }
+
+    fn former(&mut self) -> kernel::Result<Former> {
+        Ok(Former::default())
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netlink::{Protocol, Reply, Request, Socket},
+    netlink::{Reply, Request, Socket},
     netns::Namespace,
+    nfnetlink,
 };
 
 /// Reads and changes the sets of one network namespace.
@@ -28,9 +29,7 @@ impl Handle {
     /// Works on the calling thread's network namespace. Whether the kernel has sets at all is seen when it is
     /// asked for the first time.
     pub fn open() -> Result<Self> {
-        Socket::open(Protocol::Netfilter)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a netfilter netlink socket", error))
+        nfnetlink::open().map(|socket| Self { socket })
     }
 
     /// Works on another network namespace.
@@ -38,10 +37,13 @@ impl Handle {
         namespace.run(Self::open)?
     }
 
-    /// The names of all sets.
+    /// The names of all sets; none where the kernel has no sets at all.
     pub fn names(&mut self) -> Result<BTreeSet<Named>> {
-        let replies = self.socket.dump(&message::list_headers());
-        let replies = replies.map_err(|error| Error::new("ipset list -terse", error))?;
+        let replies = match self.socket.dump(&message::list_headers()) {
+            // It knows no such messages.
+            Err(error) if error.errno() == Some(Errno::EINVAL) => return Ok(BTreeSet::new()),
+            read => read.map_err(|error| Error::new("ipset list -terse", error))?,
+        };
         let listed = replies
             .iter()
             .filter_map(|it| message::parse_header(&it.body));

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
 use super::{Change, Definition, Kind, Member, Named, Protocol};
 use crate::{
@@ -11,24 +12,18 @@ use crate::{
         Request, array_at,
         attribute::{Body, attributes, find, text},
     },
+    nfnetlink::{self, Subsystem},
 };
 
-/// `NFNL_SUBSYS_IPSET`, in the upper half of a message type.
-const SUBSYSTEM: u16 = 6 << 8;
-const CREATE: u16 = SUBSYSTEM | 2;
-const DESTROY: u16 = SUBSYSTEM | 3;
-const FLUSH: u16 = SUBSYSTEM | 4;
-const SWAP: u16 = SUBSYSTEM | 6;
-const LIST: u16 = SUBSYSTEM | 7;
-const ADD: u16 = SUBSYSTEM | 9;
-const DELETE: u16 = SUBSYSTEM | 10;
-const GET_BY_NAME: u16 = SUBSYSTEM | 14;
-const GET_BY_INDEX: u16 = SUBSYSTEM | 15;
-/// With it, a set that is there already, or is not there, is a refusal.
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-/// Length of `struct nfgenmsg`, which precedes the attributes.
-const HEADER_LEN: usize = 4;
+const CREATE: u16 = Subsystem::Sets.kind(2);
+const DESTROY: u16 = Subsystem::Sets.kind(3);
+const FLUSH: u16 = Subsystem::Sets.kind(4);
+const SWAP: u16 = Subsystem::Sets.kind(6);
+const LIST: u16 = Subsystem::Sets.kind(7);
+const ADD: u16 = Subsystem::Sets.kind(9);
+const DELETE: u16 = Subsystem::Sets.kind(10);
+const GET_BY_NAME: u16 = Subsystem::Sets.kind(14);
+const GET_BY_INDEX: u16 = Subsystem::Sets.kind(15);
 
 /// What every kernel speaks.
 const PROTOCOL: u8 = 6;
@@ -75,15 +70,16 @@ pub(super) struct Listed {
 pub(super) fn change(change: &Change) -> Request {
     match change {
         Change::Create(name, definition) => create(name, definition),
-        Change::Destroy(name) => request(DESTROY, NLM_F_EXCL, named(PROTOCOL, name)),
-        Change::Flush(name) => request(FLUSH, 0, named(PROTOCOL, name)),
+        // With the flag, a set that is not there is a refusal.
+        Change::Destroy(name) => nfnetlink::request(DESTROY, NLM_F_EXCL, named(PROTOCOL, name)),
+        Change::Flush(name) => nfnetlink::request(FLUSH, 0, named(PROTOCOL, name)),
         Change::Swap(one, other) => {
             let mut body = named(PROTOCOL, one);
             body.put_text(IPSET_ATTR_SETNAME2, other);
-            request(SWAP, 0, body)
+            nfnetlink::request(SWAP, 0, body)
         }
-        Change::Add(name, member) => request(ADD, 0, with_member(name, member)),
-        Change::Delete(name, member) => request(DELETE, 0, with_member(name, member)),
+        Change::Add(name, member) => nfnetlink::request(ADD, 0, with_member(name, member)),
+        Change::Delete(name, member) => nfnetlink::request(DELETE, 0, with_member(name, member)),
     }
 }
 
@@ -91,37 +87,37 @@ pub(super) fn change(change: &Change) -> Request {
 pub(super) fn list_headers() -> Request {
     let mut body = start(PROTOCOL);
     body.put(IPSET_ATTR_FLAGS | BIG_ENDIAN, &LIST_HEADER.to_be_bytes());
-    request(LIST, 0, body)
+    nfnetlink::request(LIST, 0, body)
 }
 
 /// Asks for one set with its members.
 pub(super) fn list(name: &str) -> Request {
-    request(LIST, 0, named(PROTOCOL, name))
+    nfnetlink::request(LIST, 0, named(PROTOCOL, name))
 }
 
 /// Asks for the number by which rules know a set.
 pub(super) fn number_of(name: &str) -> Request {
-    request(GET_BY_NAME, 0, named(PROTOCOL_OF_NUMBERS, name))
+    nfnetlink::request(GET_BY_NAME, 0, named(PROTOCOL_OF_NUMBERS, name))
 }
 
 /// Asks for the name of the set with a number.
 pub(super) fn name_of(number: u16) -> Request {
     let mut body = start(PROTOCOL_OF_NUMBERS);
     body.put(IPSET_ATTR_INDEX | BIG_ENDIAN, &number.to_be_bytes());
-    request(GET_BY_INDEX, 0, body)
+    nfnetlink::request(GET_BY_INDEX, 0, body)
 }
 
 pub(super) fn parse_number(body: &[u8]) -> Option<u16> {
-    number16(find(body.get(HEADER_LEN..)?, IPSET_ATTR_INDEX)?)
+    number16(find(list_of(body)?, IPSET_ATTR_INDEX)?)
 }
 
 pub(super) fn parse_name(body: &[u8]) -> Option<String> {
-    text(find(body.get(HEADER_LEN..)?, IPSET_ATTR_SETNAME)?).map(str::to_owned)
+    text(find(list_of(body)?, IPSET_ATTR_SETNAME)?).map(str::to_owned)
 }
 
 /// What a set is; `None` for messages that only go on with its members.
 pub(super) fn parse_header(body: &[u8]) -> Option<Listed> {
-    let all = body.get(HEADER_LEN..)?;
+    let all = list_of(body)?;
     let kind = text(find(all, IPSET_ATTR_TYPENAME)?)?.to_owned();
     Some(Listed {
         definition: parse_definition(all, &kind),
@@ -134,9 +130,7 @@ pub(super) fn parse_header(body: &[u8]) -> Option<Listed> {
 
 /// The members in a message, `None` for each that can't be understood.
 pub(super) fn parse_members(body: &[u8], kind: Kind) -> Vec<Option<Member>> {
-    let members = body
-        .get(HEADER_LEN..)
-        .and_then(|all| find(all, IPSET_ATTR_ADT));
+    let members = list_of(body).and_then(|all| find(all, IPSET_ATTR_ADT));
     attributes(members.unwrap_or_default())
         .filter(|(attribute, _)| *attribute == IPSET_ATTR_DATA)
         .map(|(_, payload)| parse_member(payload, kind))
@@ -161,7 +155,7 @@ fn parse_definition(all: &[u8], kind: &str) -> Option<Definition> {
     let max = array_at(find(data, IPSET_ATTR_MAXELEM)?, 0).map(u32::from_be_bytes)?;
     Some(Definition {
         kind,
-        family: Family::ALL.into_iter().find(|it| number(*it) == family)?,
+        family: Family::ALL.into_iter().find(|it| it.number() == family)?,
         max,
     })
 }
@@ -212,7 +206,7 @@ fn create(name: &str, definition: &Definition) -> Request {
     let family = match definition.kind {
         // It is of all families.
         Kind::Port => libc::AF_UNSPEC as u8,
-        _ => number(definition.family),
+        _ => definition.family.number(),
     };
     body.put(IPSET_ATTR_FAMILY, &[family]);
     body.nest(IPSET_ATTR_DATA, |data| match definition.kind {
@@ -225,7 +219,7 @@ fn create(name: &str, definition: &Definition) -> Request {
             data.put(IPSET_ATTR_MAXELEM | BIG_ENDIAN, &max);
         }
     });
-    request(CREATE, NLM_F_CREATE | NLM_F_EXCL, body)
+    nfnetlink::request(CREATE, NLM_F_CREATE | NLM_F_EXCL, body)
 }
 
 fn with_member(name: &str, member: &Member) -> Body {
@@ -270,27 +264,16 @@ fn named(protocol: u8, name: &str) -> Body {
     body
 }
 
-/// `struct nfgenmsg` of no family, and the version of the protocol.
+/// The attributes of a message.
+fn list_of(body: &[u8]) -> Option<&[u8]> {
+    nfnetlink::split(body).map(|(_, attributes)| attributes)
+}
+
+/// A message of no family, with the version of the protocol.
 fn start(protocol: u8) -> Body {
-    let mut body = Body::new(&[0; HEADER_LEN]);
+    let mut body = nfnetlink::start(0);
     body.put(IPSET_ATTR_PROTOCOL, &[protocol]);
     body
-}
-
-fn request(kind: u16, flags: u16, body: Body) -> Request {
-    Request {
-        kind,
-        flags,
-        body: body.into_bytes(),
-    }
-}
-
-/// The family's number in the socket interface.
-const fn number(family: Family) -> u8 {
-    match family {
-        Family::V4 => libc::AF_INET as u8,
-        Family::V6 => libc::AF_INET6 as u8,
-    }
 }
 
 fn number16(payload: &[u8]) -> Option<u16> {
@@ -325,7 +308,7 @@ mod tests {
         #[test]
         fn what_is_added_is_read(member in member()) {
             let message = with_member("A", &member).into_bytes();
-            let data = find(&message[HEADER_LEN..], IPSET_ATTR_DATA).unwrap();
+            let data = find(list_of(&message).unwrap(), IPSET_ATTR_DATA).unwrap();
             prop_assert_eq!(parse_member(data, member.kind()), Some(member));
         }
 

@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family, IfName,
+    Family, IfName, ipset,
     ipvs::{self, Change, ObservedReal, VirtualAddress, VirtualServer},
     nft::{self, ObservedTable, Transaction},
     route::{self, Address, Change as RouteChange, IfIndex, NewLink, NewLinkKind},
 };
 
+use super::sets;
 use crate::{
     drift::{AddressDrift, CannotWatch, Concerns, Drift},
+    plan::ipvs::Former,
     reconcile::Nftables,
 };
 
@@ -29,6 +31,9 @@ pub trait Kernel: Nftables {
     /// Changes virtual servers; what is refused does not keep what follows from being done. Answers with how many
     /// changes others were faster, so that what stands may differ from what was thought.
     fn change(&mut self, changes: &[Change]) -> kernel::Result<usize>;
+
+    /// The NodePorts of which a former kube-proxy has left virtual servers.
+    fn former(&mut self) -> kernel::Result<Former>;
 
     /// The node's addresses.
     fn addresses(&mut self) -> kernel::Result<Addresses>;
@@ -58,6 +63,7 @@ pub struct Addresses {
 pub struct Machine {
     nft: nft::Handle,
     ipvs: ipvs::Handle,
+    ipset: ipset::Handle,
     route: route::Handle,
 }
 
@@ -72,6 +78,7 @@ impl Machine {
         Ok(Self {
             nft: nft::Handle::open()?,
             ipvs,
+            ipset: ipset::Handle::open()?,
             route: route::Handle::open()?,
         })
     }
@@ -124,6 +131,10 @@ impl Kernel for Machine {
 
     fn change(&mut self, changes: &[Change]) -> kernel::Result<usize> {
         self.ipvs.converge(changes)
+    }
+
+    fn former(&mut self) -> kernel::Result<Former> {
+        sets::former(&mut self.ipset)
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {

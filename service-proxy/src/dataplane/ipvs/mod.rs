@@ -7,8 +7,10 @@
 mod clean_up;
 mod ending;
 mod kernel;
+mod look;
 mod mode;
 mod options;
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +25,10 @@ use self::ending::{Ending, LOOK};
 pub use self::{
     clean_up::clean_up,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
+    look::Look,
     mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
+    sets::remove as remove_sets,
 };
 use super::Dataplane;
 use crate::{
@@ -32,7 +36,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
         TrackedServices, frontends,
-        ipvs::{Concern, Observed, Plan, Record, Settings, Step, Virtuals},
+        ipvs::{Concern, Former, Observed, Plan, Record, Settings, Step, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
     reconcile::Outcome,
@@ -60,9 +64,11 @@ pub struct Servers<K> {
 }
 
 /// What stands in the kernel for both families.
+#[derive(Debug)]
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
+    former: Former,
 }
 
 // === impl Servers ===
@@ -290,6 +296,7 @@ impl Standing {
         Ok(Self {
             addresses: kernel.addresses()?,
             servers: kernel.virtual_servers()?,
+            former: kernel.former()?,
         })
     }
 }
@@ -302,6 +309,17 @@ fn compare<K: Kernel>(
     ending: &Ending,
     adopt: bool,
 ) -> ::kernel::Result<Step> {
+    let observed = observe(kernel, plan, standing, ending)?;
+    Ok(plan.compare(observed, adopt))
+}
+
+/// What stands of a plan's family, as far as it is ours.
+fn observe<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    standing: &Standing,
+    ending: &Ending,
+) -> ::kernel::Result<Observed> {
     let family = plan.family();
     let table = kernel.read(family, plan.table_name())?;
     let record = Record::read(table.as_ref());
@@ -309,18 +327,17 @@ fn compare<K: Kernel>(
     let mut virtuals = Virtuals::new();
     for server in &standing.servers {
         let address = server.address;
-        if address.family() == family && plan.is_ours(&address, &record, bound) {
+        if address.family() == family && plan.is_ours(&address, &record, &standing.former, bound) {
             let reals = kernel.real_servers(&address)?;
             virtuals.insert(address, ending.observed(server.clone(), reals));
         }
     }
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
-    let observed = Observed {
+    Ok(Observed {
         table,
         bound: bound.copied().collect(),
         virtuals,
-    };
-    Ok(plan.compare(observed, adopt))
+    })
 }
 
 /// The virtual servers that wait for the end of connections, as they stand.

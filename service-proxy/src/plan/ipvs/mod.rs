@@ -11,9 +11,11 @@
 
 mod concern;
 mod difference;
+mod involved;
 mod machine;
 mod phases;
 mod record;
+mod sets;
 mod virtuals;
 
 use std::{
@@ -37,8 +39,10 @@ use crate::model::ObjectName;
 
 pub use concern::Concern;
 pub use difference::{Difference, difference};
+pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
+pub use sets::{Former, SetName};
 pub use virtuals::{Real, Virtual, Virtuals};
 
 /// What of one family should stand in the kernel, kept by Service so that a change costs what it changes.
@@ -100,7 +104,7 @@ pub struct Delta {
 }
 
 /// What stands in the kernel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The table.
     pub table: Option<ObservedTable>,
@@ -246,11 +250,13 @@ impl Plan {
         &self,
         address: &VirtualAddress,
         record: &Record,
+        former: &Former,
         bound: &BTreeSet<IpAddr>,
     ) -> bool {
         let ip = address.socket.ip();
         let known = record.has(address)
             || bound.contains(&ip)
+            || former.has(address, &self.node)
             || self.leaving.contains_key(address)
             || self.unsure.contains(address);
         self.wanted(address).is_some() || known && !self.is_excluded(ip)
