@@ -177,9 +177,11 @@ impl Checker {
         };
         let (key, text) = named;
         let rule = format!(
-            "must be the name of an interface, or how it begins, as detectLocalMode is {mode}"
+            "must be the name of an interface, or how it begins, as detectLocalMode is {mode}, without quotes, \\, * and +"
         );
-        self.require(text.parse::<IfName>().is_ok(), key, quoted(text), &rule);
+        // Rules of iptables are text, in which these mean something else.
+        let valid = text.parse::<IfName>().is_ok() && !text.contains(['"', '\'', '\\', '*', '+']);
+        self.require(valid, key, quoted(text), &rule);
     }
 
     fn ipvs(&mut self, configuration: &Configuration) {
@@ -342,6 +344,20 @@ mod tests {
         ),
         (
             |c| c.detect_local_mode = "InterfaceNamePrefix".into(),
+            &["detectLocal.interfaceNamePrefix"],
+        ),
+        (
+            |c| {
+                c.detect_local_mode = "BridgeInterface".into();
+                c.detect_local.bridge_interface = "cni\\".into();
+            },
+            &["detectLocal.bridgeInterface"],
+        ),
+        (
+            |c| {
+                c.detect_local_mode = "InterfaceNamePrefix".into();
+                c.detect_local.interface_name_prefix = "veth+".into();
+            },
             &["detectLocal.interfaceNamePrefix"],
         ),
         (
