@@ -17,6 +17,8 @@ mod overlay;
 mod peers;
 mod remains;
 mod rules;
+#[cfg(test)]
+mod sample;
 mod standing;
 mod tables;
 mod watched;

@@ -5,11 +5,13 @@ mod fake;
 mod handle;
 mod message;
 mod overtaken;
+mod persistence;
 mod server;
 
 pub use change::Change;
 pub use fake::Fake;
 pub use handle::{CannotOpen, Handle};
+pub use persistence::{Persistence, persistence};
 pub use server::{
     Flags, Forwarding, ObservedReal, RealServer, Timeouts, VirtualAddress, VirtualServer,
 };

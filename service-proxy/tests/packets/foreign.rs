@@ -26,7 +26,7 @@ use crate::{
     load::End,
     network::{CLUSTER_CIDR, Network, Place},
     proxy::{MODE, Mode, Proxy},
-    switch::is_alone,
+    switch::{has_ipvs, is_alone},
     web,
 };
 
@@ -195,6 +195,7 @@ pub fn daemon(server: &ApiServer, mode: Mode, network: &Network, options: &[&str
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     match mode.backend() {
+        None if mode == Mode::Ipvs => command.arg("--proxy-mode=ipvs"),
         // Behind a gate until 1.31.
         None => command.args([
             "--proxy-mode=nftables",
@@ -280,8 +281,11 @@ fn ours_takes_over() {
     if program().is_none() {
         return;
     }
-    for mode in [Mode::Nftables, Mode::Nft, Mode::Legacy] {
+    for mode in [Mode::Ipvs, Mode::Nftables, Mode::Nft, Mode::Legacy] {
         let network = Network::new();
+        if mode == Mode::Ipvs && !has_ipvs(&network) {
+            continue;
+        }
         network.write(&web(Family::V4));
         let options = ["--cluster-cidr", CLUSTER_CIDR];
         let mut other = Proxy::start_in(Mode::of_run(), &network, &options);
@@ -298,7 +302,9 @@ fn ours_takes_over() {
                 !network.nft("list tables").contains("kube-proxy") && is_alone(&network, mode)
             });
             drop(ending);
-            assert!(client.join().unwrap() > 0);
+            let asked = client.join().unwrap();
+            assert!(asked > 0);
+            println!("{mode:?} takes over: 1 stayed open, {asked} were made, none was lost");
             open.assert_echoes();
             assert_served(&network, Place::Client, to, false);
             drop(ours);

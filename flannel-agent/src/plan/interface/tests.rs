@@ -1,22 +1,14 @@
 //! Hosts and what is chosen there.
 
-use kernel::route::{IfIndex, LinkKind, NextHop, Protocol, Route};
+use kernel::route::{IfIndex, NextHop, Protocol, Route};
 
 use super::*;
+use crate::plan::sample;
 
 fn link(index: u32, name: &str) -> Link {
     Link {
-        index: IfIndex(index),
-        name: name.parse().unwrap(),
-        mac: None,
         mtu: 1500,
-        up: true,
-        carrier: true,
-        loopback: false,
-        master: None,
-        parent: None,
-        kind: LinkKind::Other(String::new()),
-        hairpin: None,
+        ..sample::link(index, name, sample::other_kind())
     }
 }
 
@@ -27,17 +19,14 @@ fn default_via(gateway: &str, interface: u32, metric: u32) -> Route {
     } else {
         "::/0"
     };
+    let next_hop = NextHop::Gateway {
+        gateway,
+        interface: IfIndex(interface),
+        onlink: false,
+    };
     Route {
-        destination: any.parse().unwrap(),
-        next_hop: NextHop::Gateway {
-            gateway,
-            interface: IfIndex(interface),
-            onlink: false,
-        },
-        protocol: Protocol::BOOT,
-        table: Route::MAIN,
         metric,
-        source: None,
+        ..sample::route(any, next_hop, Protocol::BOOT)
     }
 }
 

@@ -7,6 +7,7 @@
 mod clean_up;
 mod ending;
 mod kernel;
+mod look;
 mod mode;
 mod options;
 mod sets;
@@ -24,6 +25,7 @@ use self::ending::{Ending, LOOK};
 pub use self::{
     clean_up::clean_up,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
+    look::Look,
     mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
     sets::remove as remove_sets,
@@ -62,6 +64,7 @@ pub struct Servers<K> {
 }
 
 /// What stands in the kernel for both families.
+#[derive(Debug)]
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
@@ -306,6 +309,17 @@ fn compare<K: Kernel>(
     ending: &Ending,
     adopt: bool,
 ) -> ::kernel::Result<Step> {
+    let observed = observe(kernel, plan, standing, ending)?;
+    Ok(plan.compare(observed, adopt))
+}
+
+/// What stands of a plan's family, as far as it is ours.
+fn observe<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    standing: &Standing,
+    ending: &Ending,
+) -> ::kernel::Result<Observed> {
     let family = plan.family();
     let table = kernel.read(family, plan.table_name())?;
     let record = Record::read(table.as_ref());
@@ -319,12 +333,11 @@ fn compare<K: Kernel>(
         }
     }
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
-    let observed = Observed {
+    Ok(Observed {
         table,
         bound: bound.copied().collect(),
         virtuals,
-    };
-    Ok(plan.compare(observed, adopt))
+    })
 }
 
 /// The virtual servers that wait for the end of connections, as they stand.

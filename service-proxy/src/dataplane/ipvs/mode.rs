@@ -74,7 +74,7 @@ const NOBODY: SocketAddr = SocketAddr::new(
 
 impl IpvsMode {
     /// What of it is the same for all Services.
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         Settings {
             scheduler: self.scheduler.clone(),
             excluded: self.excluded.clone(),

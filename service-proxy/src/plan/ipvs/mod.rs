@@ -11,6 +11,7 @@
 
 mod concern;
 mod difference;
+mod involved;
 mod machine;
 mod phases;
 mod record;
@@ -38,6 +39,7 @@ use crate::model::ObjectName;
 
 pub use concern::Concern;
 pub use difference::{Difference, difference};
+pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
 pub use sets::{Former, SetName};
@@ -102,7 +104,7 @@ pub struct Delta {
 }
 
 /// What stands in the kernel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The table.
     pub table: Option<ObservedTable>,
