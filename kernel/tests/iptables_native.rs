@@ -6,7 +6,7 @@ mod namespace;
 
 use kernel::{
     Family,
-    iptables::{Backend, Error, Iptables, NativeTables, Table},
+    iptables::{Backend, Error, Iptables, NativeTables, Table, words},
     nft::{Expr, Handle, ObservedRule},
 };
 use namespace::TestNamespace;
@@ -60,14 +60,31 @@ fn saved(node: &TestNamespace, family: Family) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What people look at.
-fn listed(node: &TestNamespace, family: Family) -> String {
-    let program = match family {
+/// Has the program look for each rule that was put in front, as kube-proxy and kubelet do before they put it there.
+fn look_for_jumps(node: &TestNamespace, family: Family, text: &str) {
+    let mut table = "";
+    for line in text.lines() {
+        table = line.strip_prefix('*').unwrap_or(table);
+        if let Some(rule) = line.strip_prefix("-I ") {
+            let rule = words(rule);
+            let mut arguments = vec!["-t", table, "-C"];
+            arguments.extend(rule.iter().map(String::as_str));
+            node.run(program(family), &arguments, "");
+        }
+    }
+}
+
+const fn program(family: Family) -> &'static str {
+    match family {
         Family::V4 => "iptables-nft",
         Family::V6 => "ip6tables-nft",
-    };
+    }
+}
+
+/// What people look at.
+fn listed(node: &TestNamespace, family: Family) -> String {
     TABLES
-        .map(|table| node.run(program, &["-t", table, "-nvL"], ""))
+        .map(|table| node.run(program(family), &["-t", table, "-nvL"], ""))
         .concat()
 }
 
@@ -125,6 +142,7 @@ fn the_programs_see_no_difference() {
         assert_eq!(ours_read.len(), theirs_read.len());
         assert_eq!(saved(&ours, family), saved(&theirs, family));
         assert_eq!(listed(&ours, family), listed(&theirs, family));
+        look_for_jumps(&ours, family, text);
     }
 }
 
