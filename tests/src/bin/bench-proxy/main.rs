@@ -17,7 +17,7 @@ use lab::Programs;
 
 use crate::{
     objects::Size,
-    run::{Contender, Figures, Mode, measure},
+    run::{Contender, Figures, Mode, Step, measure},
 };
 
 /// Measures service proxies, in network namespaces of its own.
@@ -44,7 +44,7 @@ struct Arguments {
     changes: u32,
 }
 
-type Row = (String, fn(&Figures) -> String);
+type Row = (Step, String, fn(&Figures) -> String);
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -75,10 +75,14 @@ fn main() -> Result<()> {
     let mut columns = Vec::new();
     for size in &arguments.size {
         for contender in &contenders {
-            let figures = measure(contender, *size, columns.len(), arguments.changes);
+            let column = format!("{size} {}", contender.name);
+            let changes = arguments.changes;
+            let figures = measure(contender, *size, columns.len(), changes, |step, figures| {
+                tell(&column, changes, step, figures);
+            });
             let figures =
                 figures.with_context(|| format!("{} at {size}", contender.program.display()))?;
-            columns.push((format!("{size} {}", contender.name), figures));
+            columns.push((column, figures));
         }
     }
     print(&columns, arguments.changes);
@@ -99,11 +103,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Prints what a step has measured as soon as it is there; the table comes at the end.
+fn tell(column: &str, changes: u32, step: Step, figures: &Figures) {
+    for (_, name, cell) in rows(changes).iter().filter(|row| row.0 == step) {
+        eprintln!("{column}: {name}: {}", cell(figures));
+    }
+}
+
 fn print(columns: &[(String, Figures)], changes: u32) {
     let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();
     println!("| | {} |", names.join(" | "));
     println!("|---{}|", "|---".repeat(names.len()));
-    for (name, cell) in rows(changes) {
+    for (_, name, cell) in rows(changes) {
         let cells: Vec<_> = columns.iter().map(|(_, figures)| cell(figures)).collect();
         println!("| {name} | {} |", cells.join(" | "));
     }
@@ -112,47 +123,56 @@ fn print(columns: &[(String, Figures)], changes: u32) {
 fn rows(changes: u32) -> Vec<Row> {
     vec![
         (
+            Step::Changes,
             "P1, P4, P5: an endpoint changes until a client reaches the new one, median / longest"
                 .into(),
             |it| format!("{} / {}", median(&it.changes), longest(&it.changes)),
         ),
         (
+            Step::Start,
             "P2, P6: start until the last Service answers".into(),
             |it| milliseconds(it.start),
         ),
         (
+            Step::Changes,
             "processor time of the start, and of one such change".into(),
             |it| {
                 let [start, change] = it.processor.map(milliseconds);
                 format!("{start}, {change}")
             },
         ),
-        ("P3: resident after the start".into(), |it| {
+        (Step::Start, "P3: resident after the start".into(), |it| {
             mebibytes(it.memory)
         }),
-        (format!("P3: after {} changes", changes / 10), |it| {
-            mebibytes(it.thousand.1)
-        }),
-        (format!("P3: after {changes} changes"), |it| {
+        (
+            Step::FewOthers,
+            format!("P3: after {} changes", changes / 10),
+            |it| mebibytes(it.thousand.1),
+        ),
+        (Step::Others, format!("P3: after {changes} changes"), |it| {
             mebibytes(it.ten_thousand.1)
         }),
-        ("the most at any time".into(), |it| {
+        (Step::Others, "the most at any time".into(), |it| {
             mebibytes(it.most_memory)
         }),
         (
+            Step::FewOthers,
             format!("{} changes of other Services, all in", changes / 10),
             |it| milliseconds(it.thousand.0),
         ),
         (
+            Step::Connections,
             "P8: a connection to the last Service, median, and to its pod".into(),
             |it| {
                 let [service, pod] = &it.connects;
                 format!("{}, {}", median(service), median(pod))
             },
         ),
-        ("everything deleted until nothing is served".into(), |it| {
-            milliseconds(it.unload)
-        }),
+        (
+            Step::Unload,
+            "everything deleted until nothing is served".into(),
+            |it| milliseconds(it.unload),
+        ),
     ]
 }
 

@@ -81,6 +81,23 @@ pub struct Figures {
     pub unload: Duration,
 }
 
+/// What has been measured so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The start.
+    Start,
+    /// Changes of the last Service.
+    Changes,
+    /// Connections.
+    Connections,
+    /// A tenth of the changes of other Services.
+    FewOthers,
+    /// All of them.
+    Others,
+    /// The end of everything.
+    Unload,
+}
+
 /// A proxy that runs, on a cluster.
 pub struct Run {
     size: Size,
@@ -96,12 +113,14 @@ struct Running(Child);
 
 // === impl Run ===
 
-/// Measures a proxy on a cluster of a size.
+/// Measures a proxy on a cluster of a size, and tells after each step: whoever is too slow for the rest leaves what it
+/// has.
 pub fn measure(
     contender: &Contender<'_>,
     size: Size,
     number: usize,
     changes: u32,
+    tell: impl Fn(Step, &Figures),
 ) -> Result<Figures> {
     let (run, start) = Run::start(contender, size, number)?;
     let mut figures = Figures {
@@ -111,16 +130,22 @@ pub fn measure(
     thread::sleep(PAUSE * 3);
     figures.memory = run.proxy.memory("VmRSS:")?;
     let started = run.proxy.processor()?;
+    tell(Step::Start, &figures);
     figures.changes = run.change_the_last()?;
     let times = u32::try_from(figures.changes.len())?;
     figures.processor = [started, (run.proxy.processor()? - started) / times];
+    tell(Step::Changes, &figures);
     figures.connects = run.connect()?;
+    tell(Step::Connections, &figures);
     let mut pod = Pod::First;
     let few = changes / 10;
     figures.thousand = run.change_others(0..few, &mut pod)?;
+    tell(Step::FewOthers, &figures);
     figures.ten_thousand = run.change_others(few..changes, &mut pod)?;
     figures.most_memory = run.proxy.memory("VmHWM:")?;
+    tell(Step::Others, &figures);
     figures.unload = run.unload()?;
+    tell(Step::Unload, &figures);
     Ok(figures)
 }
 
@@ -169,7 +194,7 @@ impl Run {
                 if ask(to).is_ok_and(|answer| answer == pod) {
                     return Ok(since.elapsed());
                 }
-                thread::sleep(Duration::from_micros(50));
+                thread::sleep(pause(since.elapsed()));
             }
             bail!("waited {} s for {to} by {pod:?}", PATIENCE.as_secs());
         })?
@@ -378,6 +403,12 @@ impl Drop for Running {
             }
         }
     }
+}
+
+/// How long to wait until the next question after so long a wait: whoever asks all the time takes the processor from
+/// the proxy, and a hundredth is precise enough.
+fn pause(waited: Duration) -> Duration {
+    (waited / 100).clamp(Duration::from_micros(50), Duration::from_millis(100))
 }
 
 /// Gives the server everything.
