@@ -318,9 +318,7 @@ impl FamilyTables {
 
     /// Answers with how many rules were compared.
     fn compare(&mut self, way: &mut Way, outcome: &mut Outcome) -> Result<usize, Failure> {
-        if self.plan.settings().serves_loopback() {
-            sysctl::set(ROUTE_LOCALNET, "1")?;
-        }
+        prepare(self.plan.settings())?;
         if self.plan.settings().accounting {
             // Those that no rule counts in yet can be removed by others.
             accounting::ensure();
@@ -412,6 +410,18 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
 pub fn stop_routing_loopback() -> kernel::Result<()> {
     if routes_loopback(Family::V4) && is_guarded() {
         sysctl::set(ROUTE_LOCALNET, "0")?;
+    }
+    Ok(())
+}
+
+/// Sets what the mode needs of the machine, which takes a `/proc/sys` that can be written to, as a container has it
+/// only if it is privileged; what is set already is left.
+///
+/// # Errors
+/// If it can't be set.
+pub fn prepare(settings: &Settings) -> kernel::Result<()> {
+    if settings.serves_loopback() {
+        sysctl::set(ROUTE_LOCALNET, "1")?;
     }
     Ok(())
 }
