@@ -2,25 +2,18 @@
 //!
 //! Formats are those of `linux/netfilter/nfnetlink_acct.h`; `nfacct list` shows the same.
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 
 use crate::{
     Error, Result,
-    netlink::{
-        Protocol, Request, Socket, array_at,
-        attribute::{Body, find},
-    },
+    netlink::{Request, Socket, array_at, attribute::find},
+    nfnetlink::{self, Subsystem},
 };
 
-/// `NFNL_SUBSYS_ACCT`, in the upper half of a message type.
-const SUBSYSTEM: u16 = 7 << 8;
-const NEW: u16 = SUBSYSTEM;
-const GET: u16 = SUBSYSTEM | 1;
-const DELETE: u16 = SUBSYSTEM | 3;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-/// Length of `struct nfgenmsg`, which precedes the attributes.
-const HEADER_LEN: usize = 4;
+const NEW: u16 = Subsystem::Accounting.kind(0);
+const GET: u16 = Subsystem::Accounting.kind(1);
+const DELETE: u16 = Subsystem::Accounting.kind(3);
 
 const NFACCT_NAME: u16 = 1;
 const NFACCT_PKTS: u16 = 2;
@@ -36,9 +29,7 @@ pub struct Handle {
 impl Handle {
     /// Works on the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Socket::open(Protocol::Netfilter)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a netfilter netlink socket", error))
+        nfnetlink::open().map(|socket| Self { socket })
     }
 
     /// Makes an object unless there is one of the name, which goes on to count.
@@ -65,7 +56,8 @@ impl Handle {
             asked => asked.map_err(|error| Error::new(format!("nfacct get {name}"), error))?,
         };
         let count = |body: &[u8]| {
-            let packets = find(body.get(HEADER_LEN..)?, NFACCT_PKTS)?;
+            let (_, attributes) = nfnetlink::split(body)?;
+            let packets = find(attributes, NFACCT_PKTS)?;
             array_at(packets, 0).map(u64::from_be_bytes)
         };
         Ok(replies.iter().find_map(|reply| count(&reply.body)))
@@ -85,11 +77,7 @@ impl Handle {
 }
 
 fn request(kind: u16, flags: u16, name: &str) -> Request {
-    let mut body = Body::new(&[0; HEADER_LEN]);
+    let mut body = nfnetlink::start(0);
     body.put_text(NFACCT_NAME, name);
-    Request {
-        kind,
-        flags,
-        body: body.into_bytes(),
-    }
+    nfnetlink::request(kind, flags, body)
 }

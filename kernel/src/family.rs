@@ -35,6 +35,14 @@ impl Family {
         }
     }
 
+    /// The family's number in the socket interface, and in the kernel's packet filters.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::V4 => libc::AF_INET as u8,
+            Self::V6 => libc::AF_INET6 as u8,
+        }
+    }
+
     /// Length of an address in bytes.
     pub const fn address_len(self) -> usize {
         match self {

@@ -7,16 +7,19 @@
 //! `unsafe` is allowed in this crate alone, and only in [`netlink`] and [`iptables`], where a socket option
 //! has no safe wrapper, and in [`memory`]; every use states its reason.
 
+mod below;
 mod error;
 mod family;
 mod genl;
 mod if_name;
 mod mac;
+mod nfnetlink;
 mod vni;
 
 pub mod accounting;
 pub mod conntrack;
 pub mod icmp;
+pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
 pub mod memory;

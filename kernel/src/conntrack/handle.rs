@@ -5,6 +5,7 @@ use crate::{
     Error, Family, Result,
     netlink::{self, Socket},
     netns::Namespace,
+    nfnetlink,
 };
 
 /// Reads and changes the flows of one network namespace.
@@ -18,9 +19,7 @@ pub struct Handle {
 impl Handle {
     /// Works on the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Socket::open(netlink::Protocol::Netfilter)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a netfilter netlink socket", error))
+        nfnetlink::open().map(|socket| Self { socket })
     }
 
     /// Works on another network namespace.

@@ -9,15 +9,12 @@ use crate::{
         Request, array_at,
         attribute::{Body, attributes, find},
     },
+    nfnetlink::{self, Subsystem},
 };
 
-/// `NFNL_SUBSYS_CTNETLINK`, in the upper half of a message type.
-const SUBSYSTEM: u16 = 1 << 8;
-const GET: u16 = SUBSYSTEM | 1;
-const DELETE: u16 = SUBSYSTEM | 2;
-const GET_STATS: u16 = SUBSYSTEM | 5;
-/// Length of `struct nfgenmsg`, which precedes the attributes.
-const HEADER_LEN: usize = 4;
+const GET: u16 = Subsystem::Conntrack.kind(1);
+const DELETE: u16 = Subsystem::Conntrack.kind(2);
+const GET_STATS: u16 = Subsystem::Conntrack.kind(5);
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -51,7 +48,7 @@ const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 /// Asks for the flows of a family and a protocol. Kernels before 5.8 know no filter by protocol and
 /// answer with all of the family.
 pub(super) fn dump(family: Family, protocol: Protocol) -> Request {
-    let mut body = Body::new(&header(number(family)));
+    let mut body = nfnetlink::start(family.number());
     body.nest(CTA_TUPLE_ORIG, |tuple| {
         tuple.nest(CTA_TUPLE_PROTO, |proto| {
             proto.put(CTA_PROTO_NUM, &[protocol.number()]);
@@ -61,28 +58,29 @@ pub(super) fn dump(family: Family, protocol: Protocol) -> Request {
         filter.put(CTA_FILTER_ORIG_FLAGS, &FILTER_BY_PROTOCOL.to_ne_bytes());
         filter.put(CTA_FILTER_REPLY_FLAGS, &0u32.to_ne_bytes());
     });
-    request(GET, body)
+    nfnetlink::request(GET, 0, body)
 }
 
 /// Deletes the flow of a tuple, if it still is the one of the id.
 pub(super) fn delete(flow: &Flow) -> Request {
-    let mut body = Body::new(&header(number(flow.family)));
+    let mut body = nfnetlink::start(flow.family.number());
     body.nest(CTA_TUPLE_ORIG, |tuple| put_tuple(tuple, flow));
     body.put(CTA_ID, &flow.id.to_be_bytes());
     if flow.zone != 0 {
         body.put(CTA_ZONE, &flow.zone.to_be_bytes());
     }
-    request(DELETE, body)
+    nfnetlink::request(DELETE, 0, body)
 }
 
 /// Asks for the number of flows in the network namespace.
 pub(super) fn count() -> Request {
-    request(GET_STATS, Body::new(&header(0)))
+    nfnetlink::request(GET_STATS, 0, nfnetlink::start(0))
 }
 
 /// `None` if it is not such an answer.
 pub(super) fn parse_count(body: &[u8]) -> Option<u32> {
-    u32_of(find(body.get(HEADER_LEN..)?, CTA_STATS_GLOBAL_ENTRIES)?)
+    let (_, attributes) = nfnetlink::split(body)?;
+    u32_of(find(attributes, CTA_STATS_GLOBAL_ENTRIES)?)
 }
 
 /// `None` for flows of another protocol, and for what is not a flow with addresses and ports.
@@ -92,7 +90,8 @@ pub(super) fn parse_count(body: &[u8]) -> Option<u32> {
 pub(super) fn parse(body: &[u8], wanted: Protocol) -> Option<Flow> {
     let (mut original, mut reply, mut zone) = (None, None, None);
     let (mut status, mut timeout, mut mark, mut id) = (0, 0, 0, 0);
-    for (kind, payload) in attributes(body.get(HEADER_LEN..)?) {
+    let (_, list) = nfnetlink::split(body)?;
+    for (kind, payload) in attributes(list) {
         match kind {
             CTA_TUPLE_ORIG => {
                 original = Some(parse_tuple(payload, wanted)?);
@@ -187,27 +186,6 @@ fn put_address(body: &mut Body, [v4, v6]: [u16; 2], address: IpAddr) {
     }
 }
 
-/// `struct nfgenmsg`: family, version 0, no resource.
-const fn header(family: u8) -> [u8; HEADER_LEN] {
-    [family, 0, 0, 0]
-}
-
-fn request(kind: u16, body: Body) -> Request {
-    Request {
-        kind,
-        flags: 0,
-        body: body.into_bytes(),
-    }
-}
-
-/// The family's number in the socket interface.
-const fn number(family: Family) -> u8 {
-    match family {
-        Family::V4 => libc::AF_INET as u8,
-        Family::V6 => libc::AF_INET6 as u8,
-    }
-}
-
 fn u32_of(payload: &[u8]) -> Option<u32> {
     array_at(payload, 0).map(u32::from_be_bytes)
 }
@@ -247,7 +225,7 @@ mod tests {
             original: flow.reply,
             ..flow.clone()
         };
-        let mut body = Body::new(&header(number(flow.family)));
+        let mut body = nfnetlink::start(flow.family.number());
         body.nest(CTA_TUPLE_ORIG, |tuple| put_tuple(tuple, flow));
         body.nest(CTA_TUPLE_REPLY, |tuple| put_tuple(tuple, &reversed));
         body.put(CTA_ZONE, &flow.zone.to_be_bytes());

@@ -177,7 +177,7 @@ fn put_address(body: &mut Body, address: &VirtualAddress) {
     let protocol = u16::from(address.protocol.number());
     body.put(
         IPVS_SVC_ATTR_AF,
-        &family_number(address.family()).to_ne_bytes(),
+        &u16::from(address.family().number()).to_ne_bytes(),
     );
     body.put(IPVS_SVC_ATTR_PROTOCOL, &protocol.to_ne_bytes());
     body.put(IPVS_SVC_ATTR_ADDR, &octets(address.socket.ip()));
@@ -207,25 +207,17 @@ fn put_real(body: &mut Body, real: &RealServer) {
 }
 
 fn put_real_socket(body: &mut Body, socket: SocketAddr) {
-    let family = family_number(Family::of(&socket.ip()));
+    let family = u16::from(Family::of(&socket.ip()).number());
     body.put(IPVS_DEST_ATTR_ADDR, &octets(socket.ip()));
     body.put(IPVS_DEST_ATTR_PORT, &socket.port().to_be_bytes());
     body.put(IPVS_DEST_ATTR_ADDR_FAMILY, &family.to_ne_bytes());
-}
-
-/// The family's number in the socket interface.
-const fn family_number(family: Family) -> u16 {
-    match family {
-        Family::V4 => libc::AF_INET as u16,
-        Family::V6 => libc::AF_INET6 as u16,
-    }
 }
 
 fn parse_family(payload: &[u8]) -> Option<Family> {
     let number = u16::from_ne_bytes(array_at(payload, 0)?);
     Family::ALL
         .into_iter()
-        .find(|family| family_number(*family) == number)
+        .find(|family| u16::from(family.number()) == number)
 }
 
 fn octets(ip: IpAddr) -> [u8; ADDRESS_LEN] {

@@ -18,6 +18,9 @@ pub enum Error {
         /// The kernel's own words (extended acknowledgement), where it had any.
         message: Option<String>,
     },
+    /// The kernel refused the request with a number that means something to the subsystem alone.
+    #[error("refused with number {0}")]
+    Subsystem(i32),
     /// A system call failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -43,7 +46,7 @@ impl Error {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
             Self::Io(error) => error.raw_os_error().map(Errno::from_raw),
-            Self::Malformed(_) | Self::KeepsChanging => None,
+            Self::Subsystem(_) | Self::Malformed(_) | Self::KeepsChanging => None,
         }
     }
 }

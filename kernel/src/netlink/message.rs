@@ -1,5 +1,6 @@
 //! Requests and replies as bytes, framed by `struct nlmsghdr` (netlink(7)).
 
+use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_REQUEST};
 use nix::errno::Errno;
 
 use super::{Error, Result};
@@ -9,12 +10,6 @@ pub(super) const HEADER_LEN: usize = 16;
 pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
 
-pub(super) const NLM_F_REQUEST: u16 = 0x001;
-pub(super) const NLM_F_ACK: u16 = 0x004;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
-pub(super) const NLM_F_DUMP_INTR: u16 = 0x010;
-const NLM_F_CAPPED: u16 = 0x100;
-const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// One request: a message type, flags beyond `NLM_F_REQUEST`, and what follows the header.
@@ -103,6 +98,10 @@ impl<'a> Received<'a> {
         };
         if code >= 0 {
             return Ok(());
+        }
+        // The largest number that the system calls know (`MAX_ERRNO`).
+        if code < -4095 {
+            return Err(Error::Subsystem(-code));
         }
         Err(Error::Refused {
             errno: Errno::from_raw(-code),

@@ -15,4 +15,5 @@ pub use error::{Error, Result};
 pub use message::{Reply, Request};
 pub(crate) use message::{align, array_at};
 pub use monitor::{Drained, Monitor};
+pub(crate) use socket::open;
 pub use socket::{Protocol, Socket};

@@ -11,9 +11,11 @@ use nix::{
     sys::socket::{self, MsgFlags, NetlinkAddr, SockFlag},
 };
 
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR};
+
 use super::{
     Error, Reply, Request, Result, descriptor,
-    message::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, Received},
+    message::{NLMSG_DONE, NLMSG_ERROR, Received},
 };
 
 /// Requests sent in one `sendmsg`. The kernel answers all of them before the call returns, so the
@@ -42,6 +44,18 @@ pub struct Socket {
     sequence: u32,
     sent: u64,
     receive: Vec<u8>,
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Netfilter => "netfilter",
+            Self::Generic => "generic",
+        }
+    }
 }
 
 // === impl Socket ===
@@ -317,6 +331,14 @@ impl Socket {
         }
         Ok(())
     }
+}
+
+/// [`Socket::open`], with an error that says what was attempted.
+pub(crate) fn open(protocol: Protocol) -> crate::Result<Socket> {
+    Socket::open(protocol).map_err(|error| {
+        let attempted = format!("open a {} netlink socket", protocol.name());
+        crate::Error::new(attempted, error)
+    })
 }
 
 /// How many of the requests go into the next system call; at least one.

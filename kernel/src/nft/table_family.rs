@@ -33,8 +33,8 @@ impl TableFamily {
     /// `NFPROTO_*`.
     pub(super) const fn number(self) -> u8 {
         match self {
-            Self::Ip => 2,
-            Self::Ip6 => 10,
+            Self::Ip => Family::V4.number(),
+            Self::Ip6 => Family::V6.number(),
             Self::Inet => 1,
             Self::Bridge => 7,
         }

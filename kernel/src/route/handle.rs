@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, Family, IfName, Result,
-    netlink::{Protocol, Reply, Request, Socket},
+    netlink::{self, Protocol, Reply, Request, Socket},
     netns::Namespace,
 };
 
@@ -37,9 +37,7 @@ pub struct Handle {
 impl Handle {
     /// Works on the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Socket::open(Protocol::Route)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a route netlink socket", error))
+        netlink::open(Protocol::Route).map(|socket| Self { socket })
     }
 
     /// Works on another network namespace.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netlink::{Protocol, Socket},
+    netlink::{self, Protocol, Socket},
     netns::Namespace,
     route::IfIndex,
 };
@@ -35,9 +35,7 @@ pub struct Handle {
 impl Handle {
     /// Works on the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Socket::open(Protocol::Route)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a route netlink socket", error))
+        netlink::open(Protocol::Route).map(|socket| Self { socket })
     }
 
     /// Works on another network namespace.

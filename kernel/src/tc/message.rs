@@ -1,5 +1,7 @@
 //! The frame of traffic control messages: `struct tcmsg`, then attributes.
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REPLACE};
+
 use super::{Change, Qdisc, Redirect, Tbf};
 use crate::{
     netlink::{
@@ -15,11 +17,6 @@ const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
 const RTM_GETTFILTER: u16 = 46;
-
-const NLM_F_ECHO: u16 = 0x008;
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;

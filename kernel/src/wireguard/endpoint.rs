@@ -6,16 +6,9 @@ use crate::{Family, netlink::array_at};
 
 const SOCKADDR_IN_LEN: usize = 16;
 
-/// The family's number in the socket interface.
-pub(super) const fn number(family: Family) -> u16 {
-    match family {
-        Family::V4 => libc::AF_INET as u16,
-        Family::V6 => libc::AF_INET6 as u16,
-    }
-}
-
 pub(super) fn encode(endpoint: SocketAddr) -> Vec<u8> {
-    let mut bytes = number(Family::of(&endpoint.ip())).to_ne_bytes().to_vec();
+    let family = u16::from(Family::of(&endpoint.ip()).number());
+    let mut bytes = family.to_ne_bytes().to_vec();
     bytes.extend(endpoint.port().to_be_bytes());
     match endpoint {
         SocketAddr::V4(endpoint) => {
@@ -34,14 +27,15 @@ pub(super) fn encode(endpoint: SocketAddr) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(array_at(bytes, 0)?);
     let port = u16::from_be_bytes(array_at(bytes, 2)?);
-    if family == number(Family::V4) {
+    if family == Family::V4.number().into() {
         let ip: [u8; 4] = array_at(bytes, 4)?;
         return Some(SocketAddr::new(IpAddr::from(ip), port));
     }
     let ip: [u8; 16] = array_at(bytes, 8)?;
     let flow = u32::from_be_bytes(array_at(bytes, 4)?);
     let scope = u32::from_ne_bytes(array_at(bytes, 24)?);
-    (family == number(Family::V6)).then(|| SocketAddrV6::new(ip.into(), port, flow, scope).into())
+    (family == Family::V6.number().into())
+        .then(|| SocketAddrV6::new(ip.into(), port, flow, scope).into())
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl Part<'_> {
 }
 
 fn put_network(body: &mut Body, network: IpNetwork) {
-    let family = endpoint::number(Family::of_network(&network));
+    let family = u16::from(Family::of_network(&network).number());
     body.put(WGALLOWEDIP_A_FAMILY, &family.to_ne_bytes());
     match network.ip() {
         IpAddr::V4(ip) => body.put(WGALLOWEDIP_A_IPADDR, &ip.octets()),

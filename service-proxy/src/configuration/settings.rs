@@ -200,7 +200,7 @@ fn ipvs(ipvs: &Ipvs) -> IpvsMode {
             tcp_fin: seconds(ipvs.tcp_fin_timeout),
             udp: seconds(ipvs.udp_timeout),
         },
-        patience: usual.patience,
+        farewell: usual.farewell,
     }
 }
 

@@ -133,7 +133,7 @@ impl Mode {
         }
         clean_up_iptables(&backends)?;
         match self {
-            Self::Ipvs(_) => Ok(true),
+            Self::Ipvs(_) => ipvs::remove_sets().map(|_| Ok(true))?,
             Self::Nftables | Self::Iptables(_) => ipvs::clean_up(true),
         }
     }

@@ -206,9 +206,10 @@ impl Options {
         configuration: &Configuration,
     ) -> Result<(Settings, Vec<String>), Unusable> {
         let understood = Settings::of(configuration).map(|(mut settings, notes)| {
-            settings.tuning.reset_tcp = self.reset_tcp_to_removed_endpoints == Some(true);
+            let reset = self.reset_tcp_to_removed_endpoints == Some(true);
+            settings.tuning.reset_tcp = reset;
             self.iptables.apply(&mut settings.mode);
-            self.ipvs.apply(&mut settings.mode);
+            self.ipvs.apply(&mut settings.mode, reset);
             (settings, notes)
         });
         understood.map_err(|cause| Unusable::Refused {

@@ -83,11 +83,15 @@ impl TrackedServices {
         if self.protocol != Protocol::Udp && !flow.status.destination_nat() {
             return false;
         }
-        let to = flow.original.destination;
+        self.is_gone(flow.original.destination, &flow.reply.source)
+    }
+
+    /// Whether it is one of the frontends that is connected to, and an endpoint serves it no longer.
+    pub fn is_gone(&self, to: SocketAddr, endpoint: &SocketAddr) -> bool {
         let serving = [Address::Own(to.ip()), Address::Node]
             .into_iter()
             .find_map(|address| self.serving.get(&self.frontend(address, to.port())));
-        serving.is_some_and(|serving| !serving.contains(&flow.reply.source))
+        serving.is_some_and(|serving| !serving.contains(endpoint))
     }
 
     fn insert(&mut self, address: Address, port: u16, serving: &BTreeSet<SocketAddr>) {

@@ -24,6 +24,7 @@ mod removed;
 mod restart;
 mod server;
 mod switch;
+mod takeover;
 mod tuning;
 
 use std::{

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Does to a node what kube-proxy in iptables mode does for the Service default/web of the test, where there is none.
-# PODS are the addresses of its two endpoints. To be ended by a signal, which leaves all of it.
+# A file has the addresses of its two endpoints. To be ended by a signal, which leaves all of it.
 set -eu
-# shellcheck disable=SC2086
-set -- $PODS
+# shellcheck disable=SC2046
+set -- $(cat /etc/kube-proxy.pods)
 # jump TABLE CHAIN TARGET CONDITION...: as kube-proxy does, before there is anything to jump to.
 jump() {
     table=$1 chain=$2 target=$3
@@ -68,5 +68,4 @@ COMMIT
 -A KUBE-SEP-BBBBBBBBBBBBBBBB -m comment --comment default/web:http -m tcp -p tcp -j DNAT --to-destination $2:80
 COMMIT
 RULES
-touch /run/kube-proxy.ready
 exec sleep infinity

@@ -2,11 +2,14 @@
 //! `docs/migration.md`, and no connection is lost.
 //!
 //! `TWEED_PEERS` names a directory with `flanneld`, `kube-proxy`, `flannel`, `bridge`, `host-local` and `portmap`. For
-//! those that are not there, scripts leave the state that they would leave.
+//! those that are not there, scripts leave the state that they would leave. `TWEED_OLDER` names one with an older release of
+//! ours, which is installed first; without it a release is upgraded to itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod guide;
+mod peers;
+mod services;
 mod site;
 mod talk;
 
@@ -14,8 +17,9 @@ use std::net::SocketAddr;
 
 use lab::{Lab, Plan, Programs};
 
-use crate::{guide::commands, site::Site, talk::Talk};
+use crate::{guide::commands, peers::Mode, site::Site, talk::Talk};
 
+const GUIDE: &str = "docs/migration.md";
 const OUTSIDE: &str = "10.8.65.1";
 const SERVICE: &str = "10.97.97.97:80";
 
@@ -82,11 +86,12 @@ impl Traffic {
     }
 }
 
-#[test]
-fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
-    let name = format!("migrate{}", std::process::id());
+/// The whole way on two nodes, from kube-proxy in a mode to ours in a mode.
+fn there_and_back(theirs: Mode, ours: Mode) {
+    let initials = &[theirs, ours].map(|mode| &mode.name()[..3]).concat();
+    let name = format!("from{initials}{}", std::process::id());
     let lab = Lab::create(Plan::new(&name, 2).unwrap(), Programs::find().unwrap()).unwrap();
-    let mut site = Site::with_peers(lab);
+    let mut site = Site::with_peers(lab, theirs, ours);
     for (pod, node) in [
         ("web1", 0),
         ("client1", 0),
@@ -106,8 +111,9 @@ fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
 
     // One after the other, so that for a time both are in one cluster.
     for node in [0, 1] {
-        for step in commands("A machine with systemd, to Tweed") {
-            site.run(node, &step);
+        let steps = commands(GUIDE, "A machine with systemd, to Tweed");
+        for step in steps.iter().filter(|step| ours.takes(step)) {
+            site.run(node, step);
             traffic.goes_on();
         }
         site.assert_ours(node);
@@ -117,12 +123,14 @@ fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
         leases,
         "nodes keep their subnets and addresses"
     );
+    upgrade(&site, &traffic);
     // Made by ours beside those of the others, which ours removes.
     site.add_pod("late1", 0);
     site.delete_pod("early1");
 
-    for step in commands("A machine with systemd, back") {
-        site.run(0, &step);
+    let steps = commands(GUIDE, "A machine with systemd, back");
+    for step in steps.iter().filter(|step| ours.takes(step)) {
+        site.run(0, step);
         traffic.goes_on();
     }
     site.assert_theirs(0);
@@ -130,5 +138,42 @@ fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
     traffic.end();
     if site.has_real_plugins() {
         site.delete_pod("late1");
+    }
+}
+
+/// Installs over what runs, by the guide of that.
+fn upgrade(site: &Site, traffic: &Traffic) {
+    let before = site.running(0);
+    site.lay_ready(0, &peers::programs());
+    for step in commands("docs/upgrade.md", "One node after the other") {
+        site.run(0, &step);
+        traffic.goes_on();
+    }
+    let after = site.running(0);
+    println!("{before}became\n{after}");
+    assert!(
+        before
+            .lines()
+            .zip(after.lines())
+            .all(|(one, other)| one != other)
+    );
+    site.assert_ours(0);
+}
+
+#[test]
+fn no_connection_is_lost_on_the_way_to_tweed_and_back() {
+    there_and_back(Mode::Iptables, Mode::Nftables);
+}
+
+#[test]
+fn none_is_lost_when_both_are_in_iptables_mode() {
+    there_and_back(Mode::Iptables, Mode::Iptables);
+}
+
+/// No script stands in for that mode.
+#[test]
+fn none_is_lost_from_kube_proxys_nftables_mode() {
+    if peers::real("kube-proxy").is_some() {
+        there_and_back(Mode::Nftables, Mode::Nftables);
     }
 }

@@ -2,31 +2,31 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     net::IpAddr,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
-use lab::{Host, Lab, Machine, Programs, Runtime, address, demo, wait_until};
+use lab::{Host, Lab, Machine, Runtime, address, apiserver::ApiServer, demo, wait_until};
 use serde_json::Value;
 
-use crate::talk;
+use crate::{peers, peers::Mode, services, talk};
 
 const SYSTEMCTL: &str = include_str!("../../machine/systemctl");
-const FLANNELD: &str = include_str!("flanneld.sh");
-const KUBE_PROXY: &str = include_str!("kube-proxy.sh");
-const CNI: &str = include_str!("cni.sh");
 /// As flannel's own manifest has it.
 const CONFLIST: &str = r#"{"name": "cbr0", "cniVersion": "1.0.0", "plugins": [
     {"type": "flannel", "delegate": {"hairpinMode": true, "isDefaultGateway": true}},
     {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
-const MANIFEST: &str = include_str!("web.yaml");
 
 /// The machines, and their pods.
 pub struct Site {
     machines: Vec<Machine>,
     pods: BTreeMap<String, Pod>,
+    server: ApiServer,
+    /// In which modes kube-proxy runs, and ours.
+    theirs: Mode,
+    ours: Mode,
     /// Last, as it takes the hosts of all others with it.
     pub lab: Lab,
 }
@@ -41,8 +41,8 @@ pub struct Pod {
 // === impl Site ===
 
 impl Site {
-    /// Machines on which flanneld runs.
-    pub fn with_peers(mut lab: Lab) -> Self {
+    /// Machines on which flanneld runs; the proxies are to run in these modes.
+    pub fn with_peers(mut lab: Lab, theirs: Mode, ours: Mode) -> Self {
         lab.start_etcd().unwrap();
         lab.write_network_config(demo::NETWORK_CONFIG).unwrap();
         let plans: Vec<_> = lab.plan().nodes().collect();
@@ -50,6 +50,7 @@ impl Site {
             let host = lab.node(&node.name).unwrap();
             let machine = Machine::create(host, &node.directory.join("machine")).unwrap();
             furnish(&machine, &lab.plan().etcd_endpoint());
+            link(&machine, &peers::older());
             machine.sh("systemctl enable --now flanneld").unwrap();
             machine
         };
@@ -64,31 +65,63 @@ impl Site {
         Self {
             machines,
             pods: BTreeMap::new(),
+            server: services::server(&lab),
+            theirs,
+            ours,
             lab,
         }
     }
 
     /// Has the proxies know the Service of the pods `web1` and `web2`, and starts the one of before.
     pub fn start_kube_proxies(&self) {
-        let [web1, web2] = ["web1", "web2"].map(|name| self.pod(name).address.to_string());
-        let manifest = MANIFEST.replace("WEB1", &web1).replace("WEB2", &web2);
+        let web = ["web1", "web2"].map(|name| self.pod(name).address);
+        services::apply(&self.server, web);
         for (number, machine) in (1..).zip(&self.machines) {
-            let options = format!(
-                "OPTIONS=--manifests=/etc/tweed/manifests --cluster-cidr=10.244.0.0/16 --hostname-override=node{number}\n"
-            );
+            let kubeconfig = machine.path("/etc/kube-proxy.kubeconfig");
+            self.server.kubeconfig(&kubeconfig).unwrap();
+            let options = services::options(number);
             for (path, text) in [
-                ("/etc/tweed/manifests/web.yaml", manifest.clone()),
-                ("/etc/tweed/service-proxy.env", options),
-                ("/etc/kube-proxy.env", format!("PODS={web1} {web2}\n")),
+                // For the script that stands in.
+                ("/etc/kube-proxy.pods", format!("{} {}\n", web[0], web[1])),
+                (
+                    "/etc/kube-proxy.env",
+                    format!(
+                        "OPTIONS=\"{options} --proxy-mode={}\"\n",
+                        self.theirs.name()
+                    ),
+                ),
+                (
+                    "/etc/tweed/service-proxy.env",
+                    format!("OPTIONS=\"{options} --proxy-mode={}\"\n", self.ours.name()),
+                ),
             ] {
                 machine.write(path, &text).unwrap();
             }
             machine.sh("systemctl enable --now kube-proxy").unwrap();
             wait_until("kube-proxy to be ready", || {
-                Ok(machine.sh("ls /run/kube-proxy.ready").is_ok())
+                Ok(self.has_kube_proxys(machine))
             })
             .unwrap_or_else(|error| panic!("{error}: {}", log(machine, "kube-proxy")));
         }
+    }
+
+    /// Whether kube-proxy serves the Service on a machine.
+    fn has_kube_proxys(&self, machine: &Machine) -> bool {
+        let rules = machine.sh(self.theirs.rules());
+        rules.is_ok_and(|it| it.contains("10.97.97.97"))
+    }
+
+    /// Has other programs ready to be installed on a machine.
+    pub fn lay_ready(&self, node: usize, programs: &[PathBuf]) {
+        link(&self.machines[node], programs);
+    }
+
+    /// The numbers of the processes of ours, and what they are.
+    pub fn running(&self, node: usize) -> String {
+        let script = "for name in flannel-agent service-proxy; do
+            echo $(cat /tmp/systemctl/$name.pid): $($name --version 2>&1)
+        done";
+        self.machines[node].sh(script).unwrap()
     }
 
     /// Runs commands of the guide on a machine, in the directory where the programs are.
@@ -113,14 +146,18 @@ impl Site {
     pub fn assert_ours(&self, node: usize) {
         let machine = &self.machines[node];
         let sh = |script: &str| machine.sh(script).unwrap();
-        let rules = sh("iptables-save; nft list tables");
-        for table in ["table ip tweed-proxy", "table ip flannel-ipv4"] {
-            assert!(rules.contains(table), "{rules}");
+        // kube-proxy's iptables mode has set route_localnet, and the rule of that chain guards what it opens.
+        let rules = sh("iptables-save | grep -v KUBE-FIREWALL; nft list tables");
+        let (there, gone) = match self.ours {
+            Mode::Iptables => ("-j KUBE-NET-", "tweed-proxy"),
+            Mode::Nftables => ("table ip tweed-proxy", "KUBE-"),
+        };
+        for ours in [there, "table ip flannel-ipv4"] {
+            assert!(rules.contains(ours), "{rules}");
         }
-        assert!(
-            !rules.contains("KUBE-") && !rules.contains("FLANNEL-"),
-            "{rules}"
-        );
+        for others in [gone, "FLANNEL-", "kube-proxy"] {
+            assert!(!rules.contains(others), "{rules}");
+        }
         assert!(sh("ip route show dev flannel.1").contains("proto 84"));
         let said = log(machine, "flannel-agent");
         assert!(said.contains("-24 is renewed"), "{said}");
@@ -132,9 +169,15 @@ impl Site {
         let machine = &self.machines[node];
         let sh = |script: &str| machine.sh(script).unwrap();
         let rules = sh("iptables-save");
-        for chain in ["-j KUBE-SVC-", "-j FLANNEL-POSTRTG", "-j FLANNEL-FWD"] {
+        for chain in ["-j FLANNEL-POSTRTG", "-j FLANNEL-FWD"] {
             assert!(rules.contains(chain), "{rules}");
         }
+        assert!(self.has_kube_proxys(machine), "{rules}");
+        // Of the tree that ours makes of KUBE-SERVICES.
+        assert!(
+            !rules.contains("KUBE-NET-") && !rules.contains("KUBE-PORT-"),
+            "{rules}"
+        );
         let tables = sh("nft list tables");
         assert!(
             !tables.contains("tweed") && !tables.contains("flannel-ipv"),
@@ -188,7 +231,7 @@ impl Site {
 
     /// Whether the other side's plugins are the real ones, which can take pods away too.
     pub fn has_real_plugins(&self) -> bool {
-        peer("bridge").is_some()
+        peers::real("bridge").is_some()
     }
 
     /// Has a pod answer.
@@ -228,59 +271,58 @@ fn log(machine: &Machine, unit: &str) -> String {
     format!("{unit}:\n{}", fs::read_to_string(path).unwrap_or_default())
 }
 
-/// The real program, if it is given.
-fn peer(name: &str) -> Option<PathBuf> {
-    let peers = env::var_os("TWEED_PEERS").map(PathBuf::from);
-    peers.map(|it| it.join(name)).filter(|it| it.is_file())
-}
-
 /// Installs flannel, its plugins and kube-proxy, and lays ours ready.
 fn furnish(machine: &Machine, etcd: &str) {
-    let unit = |name: &str| {
-        format!("[Service]\nEnvironmentFile=/etc/{name}.env\nExecStart=/usr/local/bin/{name}\n")
+    let unit = |name: &str, options: &str| {
+        format!(
+            "[Service]\nEnvironmentFile=/etc/{name}.env\nExecStart=/usr/local/bin/{name} {options}\n"
+        )
     };
     let environment =
         format!("FLANNELD_ETCD_ENDPOINTS={etcd}\nFLANNELD_IP_MASQ=true\nFLANNELD_IFACE=eth0\n");
     for (path, text) in [
-        ("/etc/systemd/system/flanneld.service", unit("flanneld")),
-        ("/etc/systemd/system/kube-proxy.service", unit("kube-proxy")),
+        ("/etc/systemd/system/flanneld.service", unit("flanneld", "")),
+        (
+            "/etc/systemd/system/kube-proxy.service",
+            unit("kube-proxy", "$OPTIONS"),
+        ),
         ("/etc/flanneld.env", environment),
         ("/etc/cni/net.d/10-flannel.conflist", CONFLIST.to_owned()),
         ("/run/systemd/system/here", String::new()),
     ] {
         machine.write(path, &text).unwrap();
     }
-    for (directory, name, stand_in) in [
-        ("/usr/local/bin", "flanneld", FLANNELD),
-        ("/usr/local/bin", "kube-proxy", KUBE_PROXY),
-        ("/usr/local/bin", "systemctl", SYSTEMCTL),
-        ("/opt/cni/bin", "flannel", CNI),
-        ("/opt/cni/bin", "portmap", CNI),
-        ("/opt/cni/bin", "bridge", CNI),
-        ("/opt/cni/bin", "host-local", CNI),
-    ] {
-        let path = format!("{directory}/{name}");
-        machine.write(&path, stand_in).unwrap();
-        if let Some(real) = peer(name) {
+    install(machine, "/usr/local/bin/systemctl", SYSTEMCTL);
+    for (path, stand_in) in peers::PROGRAMS {
+        install(machine, path, stand_in);
+        let name = Path::new(path).file_name().unwrap().to_str().unwrap();
+        if let Some(real) = peers::real(name) {
             println!("the real {name} is used");
-            fs::copy(real, machine.path(&path)).unwrap();
+            fs::copy(real, machine.path(path)).unwrap();
         }
-        fs::set_permissions(machine.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let programs = Programs::find().unwrap();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let home = machine.path("/root/tweed/bin");
     fs::create_dir_all(&home).unwrap();
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     symlink(
         fs::canonicalize(deploy).unwrap(),
-        machine.path("/root/tweed/deploy"),
+        home.with_file_name("deploy"),
     )
     .unwrap();
-    for program in [
-        programs.cni_plugin(),
-        programs.flannel_agent(),
-        programs.service_proxy(),
-    ] {
-        symlink(&program, home.join(program.file_name().unwrap())).unwrap();
+}
+
+fn install(machine: &Machine, path: &str, script: &str) {
+    machine.write(path, script).unwrap();
+    fs::set_permissions(machine.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Links our programs to where the guides have them.
+fn link(machine: &Machine, programs: &[PathBuf]) {
+    for program in programs {
+        let name = program.file_name().unwrap().to_str().unwrap();
+        let path = format!("/root/tweed/bin/{name}");
+        machine
+            .sh(&format!("ln -sf {} {path}", program.display()))
+            .unwrap();
     }
 }

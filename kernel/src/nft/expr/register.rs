@@ -1,5 +1,9 @@
 //! Registers: 64 bytes that a rule computes in.
 
+use crate::nft::wire::{Attributes, View};
+
+/// `NFT_REG_VERDICT`: what it holds decides.
+pub(super) const VERDICT: u32 = 0;
 /// The words of 32 bits, and how many of them the numbers for registers of 128 bits stand for.
 const WORDS: usize = 16;
 const WORDS_OF_WIDE: u32 = 4;
@@ -26,7 +30,7 @@ impl Register {
 
     /// `enum nft_registers`, in the way that the kernel and nft prefer: as a register of 128 bits where one
     /// begins.
-    pub(super) fn number(self) -> u32 {
+    fn number(self) -> u32 {
         let word = u32::from(self.0);
         if word.is_multiple_of(WORDS_OF_WIDE) {
             WIDE + word / WORDS_OF_WIDE
@@ -45,6 +49,22 @@ impl Register {
             .ok()
             .filter(|word| usize::from(*word) < WORDS)
             .map(Self)
+    }
+
+    /// The register of a word, for samples.
+    #[cfg(test)]
+    pub(super) const fn nth(word: u8) -> Self {
+        Self(word)
+    }
+
+    /// Writes the register as an attribute of a kind.
+    pub(super) fn put(self, list: Attributes, kind: u16) -> Attributes {
+        list.u32(kind, self.number())
+    }
+
+    /// Reads the register in the attribute of a kind.
+    pub(super) fn find(view: View<'_>, kind: u16) -> Option<Self> {
+        Self::from_number(view.u32(kind)?)
     }
 }
 

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netlink::{self, Protocol, Request, Socket},
+    netlink::{self, Request, Socket},
     netns::Namespace,
+    nfnetlink,
 };
 
 /// How often a table is read again that changed while it was read.
@@ -29,9 +30,7 @@ pub struct Handle {
 impl Handle {
     /// Works on the calling thread's network namespace.
     pub fn open() -> Result<Self> {
-        Socket::open(Protocol::Netfilter)
-            .map(|socket| Self { socket })
-            .map_err(|error| Error::new("open a netfilter netlink socket", error))
+        nfnetlink::open().map(|socket| Self { socket })
     }
 
     /// Works on another network namespace.

@@ -94,6 +94,11 @@ impl<'a> View<'a> {
         attribute::find(self.0, kind)
     }
 
+    /// Goes on only if there is no attribute of a kind.
+    pub(in crate::nft) fn lacks(self, kind: u16) -> Option<()> {
+        self.find(kind).is_none().then_some(())
+    }
+
     pub(in crate::nft) fn nest(self, kind: u16) -> Option<Self> {
         self.find(kind).map(View)
     }

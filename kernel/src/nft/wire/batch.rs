@@ -1,7 +1,7 @@
 //! A transaction as the messages of one nfnetlink batch.
 
 use super::{
-    Attributes, HEADER_LEN, SUBSYSTEM,
+    Attributes,
     chain::{add_chain, delete_chain},
     element::{add_elements, delete_elements},
     rule::{add_raw_rule, add_rule, delete_rule, flush_chain, insert_raw_rule},
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     netlink::Request,
+    nfnetlink::{self, Subsystem},
     nft::{
         BaseChain, Chain, Command, Element, Invalid, Key, RawRule, Rule, Set, TableFamily,
         Transaction,
@@ -140,11 +141,9 @@ pub(in crate::nft) fn end() -> Request {
 }
 
 fn border(kind: u16) -> Request {
-    let mut body = vec![0; HEADER_LEN - 2];
-    body.extend(SUBSYSTEM.to_be_bytes());
     Request {
         kind,
         flags: 0,
-        body,
+        body: nfnetlink::header(0, Subsystem::Tables as u16).to_vec(),
     }
 }

@@ -1,8 +1,8 @@
 //! Chains.
 
-use super::{
-    Attributes, Message, NLM_F_CREATE, View, attributes_of, missing, required_text, userdata,
-};
+use netlink_packet_core::NLM_F_CREATE;
+
+use super::{Attributes, Message, View, attributes_of, missing, required_text, userdata};
 use crate::{
     netlink::{Reply, Request, Result},
     nft::{BaseChain, ChainKind, Hook, Invalid, Policy, TableFamily},

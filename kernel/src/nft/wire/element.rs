@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use netlink_packet_core::NLM_F_CREATE;
+
 use super::{
-    Attributes, Message, NLM_F_CREATE, View, attributes_of, encode_values,
+    Attributes, Message, View, attributes_of, encode_values,
     interval::{End, Raw, bounds, join_ranges},
     missing, userdata,
     value::{decode_values, decode_verdict, encode_verdict},

@@ -26,15 +26,8 @@ use super::{Change, Invalid, TableFamily};
 use crate::{
     Family,
     netlink::{Error, Reply, Request, Result},
+    nfnetlink::{self, Subsystem},
 };
-
-/// `NFNL_SUBSYS_NFTABLES`, in both places where nfnetlink wants it.
-const SUBSYSTEM: u16 = 10;
-/// Length of `struct nfgenmsg`, which precedes the attributes.
-const HEADER_LEN: usize = 4;
-
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
 
 /// `enum nf_tables_msg_types`.
 #[derive(Clone, Copy)]
@@ -62,7 +55,7 @@ enum Message {
 
 impl Message {
     const fn kind(self) -> u16 {
-        SUBSYSTEM << 8 | self as u16
+        Subsystem::Tables.kind(self as u8)
     }
 
     /// A request of this kind about objects of a family.
@@ -73,7 +66,7 @@ impl Message {
         attributes: Attributes,
     ) -> Result<Request, Invalid> {
         let attributes = attributes.finish()?;
-        let mut body = vec![family.map_or(0, TableFamily::number), 0, 0, 0];
+        let mut body = nfnetlink::header(family.map_or(0, TableFamily::number), 0).to_vec();
         body.extend_from_slice(&attributes);
         Ok(Request {
             kind: self.kind(),
@@ -89,9 +82,9 @@ fn attributes_of<'a>(
     message: Message,
     family: Option<TableFamily>,
 ) -> Option<View<'a>> {
-    let (header, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
-    let wanted = reply.kind == message.kind()
-        && family.is_none_or(|family| header.first() == Some(&family.number()));
+    let (number, attributes) = nfnetlink::split(&reply.body)?;
+    let wanted =
+        reply.kind == message.kind() && family.is_none_or(|family| family.number() == number);
     wanted.then(|| View::new(attributes))
 }
 
@@ -100,11 +93,12 @@ fn attributes_of<'a>(
 pub(super) fn family_of_table(reply: &Reply, table: &str) -> Option<Family> {
     /// The first attribute of all that is in a table, and of the table itself (`NFTA_*_TABLE`).
     const TABLE: u16 = 1;
-    let (header, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
-    let about_tables = reply.kind >> 8 == SUBSYSTEM && reply.kind != Message::NewGeneration.kind();
+    let (number, attributes) = nfnetlink::split(&reply.body)?;
+    let about_tables =
+        Subsystem::Tables.sent(reply.kind) && reply.kind != Message::NewGeneration.kind();
     let family = Family::ALL
         .into_iter()
-        .find(|family| header.first() == Some(&TableFamily::from(*family).number()))?;
+        .find(|family| family.number() == number)?;
     let named = View::new(attributes).text(TABLE)? == table;
     (about_tables && named).then_some(family)
 }
@@ -115,7 +109,7 @@ pub(super) fn decode_change(reply: &Reply) -> Option<Change> {
     /// `NFTA_RULE_CHAIN`, `NFTA_CHAIN_NAME`.
     const CHAIN_OF_RULE: u16 = 2;
     const CHAIN: u16 = 3;
-    let (_, attributes) = reply.body.split_at_checked(HEADER_LEN)?;
+    let (_, attributes) = nfnetlink::split(&reply.body)?;
     let view = View::new(attributes);
     let table = view.text(TABLE)?;
     let is = |messages: &[Message]| messages.iter().any(|it| it.kind() == reply.kind);
@@ -188,16 +182,16 @@ mod tests {
     proptest! {
         #[test]
         fn any_reply_can_be_decoded(
-            message in 0u16..20,
+            message in 0u8..20,
             attributes in attributes(),
             interval: bool,
             size in 0u32..2,
             cut in 0usize..8,
         ) {
-            let mut body = vec![TableFamily::Ip.number(), 0, 0, 0];
+            let mut body = nfnetlink::header(TableFamily::Ip.number(), 0).to_vec();
             body.extend(attributes);
             body.truncate(body.len().saturating_sub(cut));
-            let kind = SUBSYSTEM << 8 | message;
+            let kind = Subsystem::Tables.kind(message);
             let data = (size > 0).then_some(SetData::Verdict);
             let key = vec![DataType::Ipv4Addr];
             let set = Set { key, data, size, interval, dynamic: false, comment: None, elements: BTreeMap::new() };

@@ -1,11 +1,11 @@
 //! Rules.
 
-use super::{
-    Attributes, HEADER_LEN, Message, NLM_F_APPEND, NLM_F_CREATE, View, attributes_of, missing,
-    required_text, userdata,
-};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+
+use super::{Attributes, Message, View, attributes_of, missing, required_text, userdata};
 use crate::{
     netlink::{Reply, Request, Result, array_at},
+    nfnetlink,
     nft::{Expr, Invalid, ObservedRule, RawRule, Rule, TableFamily, expr, lower},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn add_raw_rule(
     chain: &str,
     rule: &RawRule,
 ) -> Result<Request, Invalid> {
-    let attributes = raw(table, chain, rule);
+    let attributes = raw(table, chain, rule)?;
     Message::NewRule.request(NLM_F_CREATE | NLM_F_APPEND, Some(family), attributes)
 }
 
@@ -54,19 +54,19 @@ pub(super) fn insert_raw_rule(
     chain: &str,
     rule: &RawRule,
 ) -> Result<Request, Invalid> {
-    let attributes = raw(table, chain, rule);
+    let attributes = raw(table, chain, rule)?;
     Message::NewRule.request(NLM_F_CREATE, Some(family), attributes)
 }
 
-fn raw(table: &str, chain: &str, rule: &RawRule) -> Attributes {
-    let attributes = with_expressions(table, chain, &rule.expressions);
-    let Some(protocol) = rule.protocol else {
-        return attributes;
-    };
-    let compatibility = Attributes::default()
-        .u32(COMPATIBILITY_PROTOCOL, protocol.into())
-        .u32(COMPATIBILITY_FLAGS, 0);
-    attributes.nest(COMPATIBILITY, compatibility)
+fn raw(table: &str, chain: &str, rule: &RawRule) -> Result<Attributes, Invalid> {
+    let mut attributes = with_expressions(table, chain, &rule.expressions);
+    if let Some(protocol) = rule.protocol {
+        let compatibility = Attributes::default()
+            .u32(COMPATIBILITY_PROTOCOL, protocol.into())
+            .u32(COMPATIBILITY_FLAGS, 0);
+        attributes = attributes.nest(COMPATIBILITY, compatibility);
+    }
+    userdata::commented(attributes, USER_DATA, rule.comment.as_deref())
 }
 
 fn with_expressions(table: &str, chain: &str, expressions: &[Expr]) -> Attributes {
@@ -137,8 +137,8 @@ pub(in crate::nft) fn decode_rule_body(
     table: &str,
     body: &[u8],
 ) -> Result<Option<(String, ObservedRule)>> {
-    match body.get(HEADER_LEN..) {
-        Some(attributes) => decode_attributes(table, View::new(attributes)),
+    match nfnetlink::split(body) {
+        Some((_, attributes)) => decode_attributes(table, View::new(attributes)),
         None => Err(missing("header")),
     }
 }

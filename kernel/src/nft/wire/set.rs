@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use netlink_packet_core::NLM_F_CREATE;
+
 use super::{
-    Attributes, Message, NLM_F_CREATE, View, attributes_of, missing, required_text, userdata,
-    values_len,
+    Attributes, Message, View, attributes_of, missing, required_text, userdata, values_len,
 };
 use crate::{
     netlink::{Reply, Request, Result},

@@ -1,6 +1,8 @@
 //! Tables, and the generation of the whole rule set.
 
-use super::{Attributes, Message, NLM_F_CREATE, attributes_of, missing, required_text, userdata};
+use netlink_packet_core::NLM_F_CREATE;
+
+use super::{Attributes, Message, attributes_of, missing, required_text, userdata};
 use crate::{
     netlink::{Reply, Request, Result},
     nft::{Invalid, TableFamily},

@@ -7,7 +7,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family, conntrack,
+    Family, conntrack, ipset,
     ipvs::{self, CannotOpen, Change, Protocol, VirtualAddress},
     nft::{self, ObservedSet, ObservedTable, Table},
     route::{self, Address, Change as RouteChange, IfIndex},
@@ -17,9 +17,10 @@ use super::{
     super::Failure,
     NotReady,
     kernel::{find, name},
+    sets,
 };
 use crate::plan::{
-    ipvs::{Record, Virtual, Virtuals, difference},
+    ipvs::{Former, Record, Virtual, Virtuals, difference},
     nftables::{Balancer, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS},
 };
 
@@ -34,17 +35,24 @@ struct Remains {
     bound: BTreeSet<IpAddr>,
     /// Those that are to go.
     ours: BTreeSet<IpAddr>,
+    /// The node's addresses on other interfaces.
+    node: BTreeSet<IpAddr>,
+    /// What a former kube-proxy's sets say.
+    former: Former,
 }
 
 /// Removes the virtual servers and addresses that our table names, and the table. Where there is none, a former
-/// kube-proxy's: those whose address is on the interface for the addresses of Services, and that. With `gently`, what TCP connections need is left for as long as they
-/// last. Answers whether nothing is left.
+/// kube-proxy's: those whose address is on the interface for the addresses of Services, and that, and those of
+/// the NodePorts that its sets name, and these, which no rule must look up any more. With `gently`, what TCP
+/// connections need is left for as long as they last. Answers whether nothing is left.
 ///
 /// # Errors
 /// If the kernel refuses; what is not there is no error.
 pub fn clean_up(gently: bool) -> Result<bool, Failure> {
     let mut remains = Remains::read()?;
-    if remains.tables.is_empty() && remains.interface.is_none() {
+    let no_interface = remains.interface.is_none();
+    if remains.tables.is_empty() && no_interface && remains.former == Former::default() {
+        sets::remove()?;
         return Ok(true);
     }
     let leaving = remains.remove_servers(gently)?;
@@ -52,6 +60,7 @@ pub fn clean_up(gently: bool) -> Result<bool, Failure> {
     remains.remove_addresses(&kept)?;
     remains.remove_tables(!leaving.is_empty())?;
     if leaving.is_empty() {
+        sets::remove()?;
         tracing::info!("removed everything of IPVS mode");
     }
     Ok(leaving.is_empty())
@@ -69,11 +78,14 @@ impl Remains {
             tables.extend(table.map(|table| (family, table)));
         }
         let interface = find(&mut route, &name()?)?;
-        let bound = match interface {
-            Some(interface) => route.addresses(Some(interface))?,
-            None => Vec::new(),
+        let (bound, others): (Vec<_>, Vec<_>) = route
+            .addresses(None)?
+            .into_iter()
+            .partition(|it| Some(it.interface) == interface);
+        let ips = |addresses: Vec<Address>| -> BTreeSet<IpAddr> {
+            addresses.into_iter().map(|it| it.address.ip()).collect()
         };
-        let bound: BTreeSet<_> = bound.into_iter().map(|it| it.address.ip()).collect();
+        let (bound, node) = (ips(bound), ips(others));
         let records = tables.iter().map(|(_, table)| Record::read(Some(table)));
         let records: Vec<_> = records.collect();
         let recorded = records.iter().flat_map(Record::addresses);
@@ -89,6 +101,8 @@ impl Remains {
             interface,
             bound,
             ours,
+            node,
+            former: sets::former(&mut ipset::Handle::open()?)?,
         })
     }
 
@@ -103,7 +117,9 @@ impl Remains {
         for server in ipvs.virtual_servers()? {
             let address = server.address;
             let recorded = self.records.iter().any(|record| record.has(&address));
-            let former = self.records.is_empty() && self.ours.contains(&address.socket.ip());
+            let its =
+                self.ours.contains(&address.socket.ip()) || self.former.has(&address, &self.node);
+            let former = self.records.is_empty() && its;
             if recorded || former {
                 let reals = ipvs.real_servers(&address)?;
                 let mut standing = Virtual::observed(server, reals);

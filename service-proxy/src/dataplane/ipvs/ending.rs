@@ -1,7 +1,7 @@
 //! Real servers that only wait for the end of their connections.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use kernel::ipvs::{ObservedReal, VirtualAddress, VirtualServer};
 use crate::plan::ipvs::{Plan, Virtual};
 
 /// How often they are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 
 /// Real servers that only wait for the end of their connections.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Ending {
     patience: Option<Duration>,
     /// Since when they do.
     since: BTreeMap<(VirtualAddress, SocketAddr), Instant>,
+    /// Those whose connections are not waited for: the kernel forgets them with the real server.
+    cut: BTreeSet<(VirtualAddress, SocketAddr)>,
     look_at: Option<Instant>,
 }
 
@@ -31,6 +33,7 @@ impl Ending {
         Self {
             patience,
             since: BTreeMap::new(),
+            cut: BTreeSet::new(),
             look_at: None,
         }
     }
@@ -52,19 +55,33 @@ impl Ending {
             }
         }
         self.look_at = (!since.is_empty()).then(|| now + LOOK);
+        self.cut.retain(|key| since.contains_key(key));
         self.since = since;
     }
 
-    /// A virtual server as it stands. Real servers that have waited for too long count as without connections.
+    /// Waits no longer for the connections of some: the next look, which is due at once, takes them away.
+    pub fn cut(&mut self, gone: impl Fn(&VirtualAddress, &SocketAddr) -> bool) {
+        let keys = self.since.keys();
+        let cut = keys.filter(|(address, socket)| gone(address, socket));
+        let before = self.cut.len();
+        self.cut.extend(cut.copied());
+        if self.cut.len() > before {
+            self.look_at = Some(Instant::now());
+        }
+    }
+
+    /// A virtual server as it stands. Real servers that have waited for too long, or are not waited for, count as
+    /// without connections.
     pub fn observed(&self, server: VirtualServer, reals: Vec<ObservedReal>) -> Virtual {
         let address = server.address;
         let mut observed = Virtual::observed(server, reals);
         for (socket, real) in &mut observed.reals {
-            let since = self.since.get(&(address, *socket));
-            let waited = since.map(Instant::elapsed);
-            real.idle |= waited
+            let key = (address, *socket);
+            let waited = self.since.get(&key).map(Instant::elapsed);
+            let too_long = waited
                 .zip(self.patience)
                 .is_some_and(|(waited, most)| waited >= most);
+            real.idle |= too_long || self.cut.contains(&key);
         }
         observed
     }

@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family, IfName,
+    Family, IfName, ipset,
     ipvs::{self, Change, ObservedReal, VirtualAddress, VirtualServer},
     nft::{self, ObservedTable, Transaction},
     route::{self, Address, Change as RouteChange, IfIndex, NewLink, NewLinkKind},
 };
 
+use super::sets;
 use crate::{
-    drift::{AddressDrift, Bound, CannotWatch, Drift},
+    drift::{AddressDrift, CannotWatch, Concerns, Drift},
+    plan::ipvs::Former,
     reconcile::Nftables,
 };
 
@@ -26,20 +28,25 @@ pub trait Kernel: Nftables {
     /// The real servers of a virtual one.
     fn real_servers(&mut self, address: &VirtualAddress) -> kernel::Result<Vec<ObservedReal>>;
 
-    /// Changes virtual servers; what is refused does not keep what follows from being done.
-    fn change(&mut self, changes: &[Change]) -> kernel::Result<()>;
+    /// Changes virtual servers; what is refused does not keep what follows from being done. Answers with how many
+    /// changes others were faster, so that what stands may differ from what was thought.
+    fn change(&mut self, changes: &[Change]) -> kernel::Result<usize>;
 
-    /// The node's addresses. The interface for those of Services is made if it is not there.
+    /// The NodePorts of which a former kube-proxy has left virtual servers.
+    fn former(&mut self) -> kernel::Result<Former>;
+
+    /// The node's addresses.
     fn addresses(&mut self) -> kernel::Result<Addresses>;
 
-    /// Gives the node addresses on that interface, and takes others from it.
+    /// Gives the node addresses on the interface for those of Services, which is made if it is not there, and
+    /// takes others from it.
     fn set_addresses(&mut self, add: &[IpAddr], remove: &[IpAddr]) -> kernel::Result<()>;
 
-    /// Watches for what others change, where that is announced. `bound` are the addresses that we have given.
+    /// Watches for what others change, where that is announced, and of addresses for what matters.
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
-    fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch>;
+    fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch>;
 }
 
 /// The node's addresses.
@@ -56,6 +63,7 @@ pub struct Addresses {
 pub struct Machine {
     nft: nft::Handle,
     ipvs: ipvs::Handle,
+    ipset: ipset::Handle,
     route: route::Handle,
 }
 
@@ -70,6 +78,7 @@ impl Machine {
         Ok(Self {
             nft: nft::Handle::open()?,
             ipvs,
+            ipset: ipset::Handle::open()?,
             route: route::Handle::open()?,
         })
     }
@@ -120,15 +129,19 @@ impl Kernel for Machine {
         self.ipvs.real_servers(address)
     }
 
-    fn change(&mut self, changes: &[Change]) -> kernel::Result<()> {
-        self.ipvs.apply(changes)
+    fn change(&mut self, changes: &[Change]) -> kernel::Result<usize> {
+        self.ipvs.converge(changes)
+    }
+
+    fn former(&mut self) -> kernel::Result<Former> {
+        sets::former(&mut self.ipset)
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {
-        let ours = self.interface()?;
+        let ours = find(&mut self.route, &name()?)?;
         let all = self.route.addresses(None)?;
         let (bound, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|it| it.interface == ours);
+            all.into_iter().partition(|it| Some(it.interface) == ours);
         let ips =
             |addresses: Vec<Address>| addresses.into_iter().map(|it| it.address.ip()).collect();
         Ok(Addresses {
@@ -152,8 +165,8 @@ impl Kernel for Machine {
         self.route.apply(&add.chain(remove).collect::<Vec<_>>())
     }
 
-    fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch> {
-        let addresses = AddressDrift::open(&name()?, bound)?;
+    fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch> {
+        let addresses = AddressDrift::open(&name()?, concerns)?;
         Drift::of_ipvs(&self.nft, addresses).map(Some)
     }
 }

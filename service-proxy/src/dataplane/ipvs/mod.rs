@@ -7,32 +7,36 @@
 mod clean_up;
 mod ending;
 mod kernel;
+mod look;
 mod mode;
 mod options;
+mod sets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::PoisonError,
-    time::{Duration, Instant},
+    sync::{MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use ::kernel::{Family, ipvs::VirtualServer, nft::Transaction};
 
-use self::ending::Ending;
+use self::ending::{Ending, LOOK};
 pub use self::{
     clean_up::clean_up,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
-    mode::{IpvsMode, NotReady, missing, open, prepare},
+    look::Look,
+    mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
+    sets::remove as remove_sets,
 };
 use super::Dataplane;
 use crate::{
-    drift::{Bound, CannotWatch, Drift},
-    model::{Catalogue, Here, ObjectName},
+    drift::{CannotWatch, Concerns, Drift},
+    model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
-        frontends,
-        ipvs::{Observed, Plan, Record, Settings, Step, Virtuals},
+        TrackedServices, frontends,
+        ipvs::{Concern, Former, Observed, Plan, Record, Settings, Step, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
     reconcile::Outcome,
@@ -47,28 +51,36 @@ pub struct Servers<K> {
     around: Surroundings,
     /// The node's addresses on other interfaces than ours, as they were seen last.
     addresses: BTreeSet<IpAddr>,
-    bound: Bound,
+    concerns: Concerns,
     /// The families of which all is known to be as the plan had it before the latest change.
     in_step: BTreeSet<Family>,
     ending: Ending,
+    /// Connections to endpoints that serve no longer are reset.
+    reset: bool,
+    /// Families where others were faster while all was compared, so that it is to be compared again.
+    overtaken: BTreeSet<Family>,
+    /// When.
+    again_at: Option<Instant>,
 }
 
 /// What stands in the kernel for both families.
+#[derive(Debug)]
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
+    former: Former,
 }
 
 // === impl Servers ===
 
 impl<K: Kernel> Servers<K> {
-    /// Works on a kernel for a node, with the rules that are the same for all Services. Real servers may wait for
-    /// the end of their connections for so long, or for ever.
+    /// Works on a kernel for a node, with the rules that are the same for all Services. Real servers that have gone
+    /// lose their connections as the farewell says.
     pub fn new(
         kernel: K,
         node: impl Into<String>,
         settings: &Settings,
-        patience: Option<Duration>,
+        farewell: Farewell,
         mut rules: impl FnMut(Family) -> NodeRules,
     ) -> Self {
         Self {
@@ -77,9 +89,12 @@ impl<K: Kernel> Servers<K> {
             plans: Family::ALL.map(|family| Plan::new(family, rules(family), settings.clone())),
             around: Surroundings::default(),
             addresses: BTreeSet::new(),
-            bound: Bound::default(),
+            concerns: Concerns::default(),
             in_step: BTreeSet::new(),
-            ending: Ending::new(patience),
+            ending: Ending::new(farewell.patience),
+            reset: farewell.reset,
+            overtaken: BTreeSet::new(),
+            again_at: None,
         }
     }
 
@@ -93,9 +108,9 @@ impl<K: Kernel> Servers<K> {
             }
         };
         self.addresses.clone_from(&standing.addresses.others);
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.clone_from(&standing.addresses.bound);
-        drop(bound);
+        let mut concern = lock(&self.concerns);
+        concern.bound.clone_from(&standing.addresses.bound);
+        drop(concern);
         for plan in &mut self.plans {
             let family = plan.family();
             if !families.contains(&family) {
@@ -104,12 +119,14 @@ impl<K: Kernel> Servers<K> {
             let adopt = !self.in_step.remove(&family);
             plan.settle(&self.around, &self.addresses);
             let compared = compare(&mut self.kernel, plan, &standing, &self.ending, adopt);
-            let done =
-                compared.and_then(|step| carry_out(&mut self.kernel, &step, &self.bound, outcome));
+            let done = compared
+                .and_then(|step| carry_out(&mut self.kernel, &step, &self.concerns, outcome));
+            self.overtaken.remove(&family);
             match done {
-                Ok(()) => {
+                Ok(overtaken) => {
                     plan.confirm();
                     self.in_step.insert(family);
+                    self.overtaken.extend((overtaken > 0).then_some(family));
                 }
                 Err(error) => outcome.failures.push(error.into()),
             }
@@ -119,8 +136,27 @@ impl<K: Kernel> Servers<K> {
     /// Takes note of how it went, and of what has only to end.
     fn note(&mut self, started: Instant, outcome: &mut Outcome) {
         self.ending.note(&self.plans);
+        self.again_at = (!self.overtaken.is_empty()).then(|| Instant::now() + LOOK);
+        let mut concern = lock(&self.concerns);
+        self.plans.iter().for_each(|plan| plan.tell(&mut concern));
+        drop(concern);
         for family in Family::ALL {
             outcome.attempted(family, started, self.in_step.contains(&family));
+        }
+    }
+
+    /// Waits no longer for connections to what serves some Services no longer. The kernel forgets them with the
+    /// real server (`expire_nodest_conn`), and the node itself answers the client's next packet by a reset.
+    fn cut(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) {
+        for family in Family::ALL {
+            let mut tracked = TrackedServices::new(Protocol::Tcp);
+            let existing = services.iter().filter_map(|it| catalogue.service(it));
+            for service in existing {
+                tracked.add(service, catalogue.slices_of(&service.name), family);
+            }
+            self.ending.cut(|address, real| {
+                address.family() == family && tracked.is_gone(address.socket, real)
+            });
         }
     }
 
@@ -141,16 +177,16 @@ impl<K: Kernel> Servers<K> {
     fn follow(&mut self, steps: Vec<(Family, Step)>, outcome: &mut Outcome) -> BTreeSet<Family> {
         let mut refused = BTreeSet::new();
         for (family, step) in steps {
-            let done = carry_out(&mut self.kernel, &step, &self.bound, outcome);
+            let done = carry_out(&mut self.kernel, &step, &self.concerns, outcome);
             let mut plans = self.plans.iter_mut();
             match plans.find(|plan| plan.family() == family) {
                 // What was refused before is not done because something else is.
-                Some(plan) if done.is_ok() => {
+                Some(plan) if matches!(done, Ok(0)) => {
                     if self.in_step.contains(&family) {
                         plan.confirm();
                     }
                 }
-                // What is refused is compared with all that stands; that can only be drift.
+                // What is refused, or done already, is compared with all that stands; that can only be drift.
                 _ => drop(refused.insert(family)),
             }
         }
@@ -194,6 +230,9 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
         }
         self.finish(steps, behind, &mut outcome);
         self.note(started, &mut outcome);
+        if self.reset {
+            self.cut(catalogue, services);
+        }
         outcome
     }
 
@@ -206,13 +245,13 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
     }
 
     fn look_at(&self) -> Option<Instant> {
-        self.ending.look_at()
+        self.ending.look_at().into_iter().chain(self.again_at).min()
     }
 
     fn look(&mut self) -> Outcome {
         let started = Instant::now();
         let mut outcome = Outcome::default();
-        let mut behind = BTreeSet::new();
+        let mut behind = std::mem::take(&mut self.overtaken);
         let mut steps = Vec::new();
         for plan in &mut self.plans {
             match leaving(&mut self.kernel, plan, &self.ending) {
@@ -229,7 +268,7 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
     }
 
     fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
-        self.kernel.watch_with(&self.bound)
+        self.kernel.watch_with(&self.concerns)
     }
 
     fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
@@ -257,6 +296,7 @@ impl Standing {
         Ok(Self {
             addresses: kernel.addresses()?,
             servers: kernel.virtual_servers()?,
+            former: kernel.former()?,
         })
     }
 }
@@ -269,6 +309,17 @@ fn compare<K: Kernel>(
     ending: &Ending,
     adopt: bool,
 ) -> ::kernel::Result<Step> {
+    let observed = observe(kernel, plan, standing, ending)?;
+    Ok(plan.compare(observed, adopt))
+}
+
+/// What stands of a plan's family, as far as it is ours.
+fn observe<K: Kernel>(
+    kernel: &mut K,
+    plan: &Plan,
+    standing: &Standing,
+    ending: &Ending,
+) -> ::kernel::Result<Observed> {
     let family = plan.family();
     let table = kernel.read(family, plan.table_name())?;
     let record = Record::read(table.as_ref());
@@ -276,18 +327,17 @@ fn compare<K: Kernel>(
     let mut virtuals = Virtuals::new();
     for server in &standing.servers {
         let address = server.address;
-        if address.family() == family && plan.is_ours(&address, &record, bound) {
+        if address.family() == family && plan.is_ours(&address, &record, &standing.former, bound) {
             let reals = kernel.real_servers(&address)?;
             virtuals.insert(address, ending.observed(server.clone(), reals));
         }
     }
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
-    let observed = Observed {
+    Ok(Observed {
         table,
         bound: bound.copied().collect(),
         virtuals,
-    };
-    Ok(plan.compare(observed, adopt))
+    })
 }
 
 /// The virtual servers that wait for the end of connections, as they stand.
@@ -300,23 +350,29 @@ fn leaving<K: Kernel>(kernel: &mut K, plan: &Plan, ending: &Ending) -> ::kernel:
     leaving.map(read).collect()
 }
 
-/// Does one after the other; the first refusal ends it, but among virtual servers.
+/// Does one after the other; the first refusal ends it, but among virtual servers. Answers with how many changes of
+/// these others were faster.
 fn carry_out<K: Kernel>(
     kernel: &mut K,
     step: &Step,
-    bound: &Bound,
+    concerns: &Concerns,
     outcome: &mut Outcome,
-) -> ::kernel::Result<()> {
+) -> ::kernel::Result<usize> {
     send(kernel, &step.first, outcome)?;
-    kernel.change(&step.servers)?;
+    let overtaken = kernel.change(&step.servers)?;
     outcome.sent.servers += step.servers.len();
-    let mut known = bound.lock().unwrap_or_else(PoisonError::into_inner);
-    known.extend(&step.bind);
-    known.retain(|ip| !step.unbind.contains(ip));
-    drop(known);
+    let mut concern = lock(concerns);
+    concern.bound.extend(&step.bind);
+    concern.bound.retain(|ip| !step.unbind.contains(ip));
+    drop(concern);
     kernel.set_addresses(&step.bind, &step.unbind)?;
     outcome.sent.addresses += step.bind.len() + step.unbind.len();
-    send(kernel, &step.last, outcome)
+    send(kernel, &step.last, outcome)?;
+    Ok(overtaken)
+}
+
+fn lock(concerns: &Concerns) -> MutexGuard<'_, Concern> {
+    concerns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn send<K: Kernel>(

@@ -27,8 +27,17 @@ pub struct IpvsMode {
     pub strict_arp: bool,
     /// How long connections are remembered.
     pub timeouts: Timeouts,
-    /// How long an endpoint that has gone may keep its connections; `None`: until they end.
+    /// What becomes of the connections of endpoints that have gone.
+    pub farewell: Farewell,
+}
+
+/// What becomes of the TCP connections of endpoints that have gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Farewell {
+    /// How long an endpoint may keep them; `None`: until they end.
     pub patience: Option<Duration>,
+    /// They are reset once it serves no longer.
+    pub reset: bool,
 }
 
 /// IPVS mode can't be had.
@@ -65,7 +74,7 @@ const NOBODY: SocketAddr = SocketAddr::new(
 
 impl IpvsMode {
     /// What of it is the same for all Services.
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         Settings {
             scheduler: self.scheduler.clone(),
             excluded: self.excluded.clone(),
@@ -81,7 +90,7 @@ impl Default for IpvsMode {
             excluded: Vec::new(),
             strict_arp: false,
             timeouts: Timeouts::default(),
-            patience: None,
+            farewell: Farewell::default(),
         }
     }
 }
@@ -116,7 +125,7 @@ pub fn open(
     }
     let machine = Machine::open(ipvs)?;
     let settings = mode.settings();
-    Ok(Servers::new(machine, node, &settings, mode.patience, rules))
+    Ok(Servers::new(machine, node, &settings, mode.farewell, rules))
 }
 
 /// Why there is no IPVS mode on this kernel; `None`: nothing speaks against it.

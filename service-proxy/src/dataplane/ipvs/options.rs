@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Farewell;
 use crate::{configuration::Span, dataplane::Mode};
 
 /// How IPVS mode works.
@@ -17,12 +18,16 @@ pub struct IpvsOptions {
 // === impl IpvsOptions ===
 
 impl IpvsOptions {
-    /// Puts what is given into the mode, if it is this one.
-    pub fn apply(&self, mode: &mut Mode) {
+    /// Puts what is given into the mode, if it is this one, and whether connections to endpoints that have gone
+    /// are reset.
+    pub fn apply(&self, mode: &mut Mode, reset: bool) {
         let Mode::Ipvs(mode) = mode else {
             return;
         };
         let patience = self.ipvs_drain_timeout.unwrap_or_default();
-        mode.patience = (patience > Span::ZERO).then(|| patience.duration());
+        mode.farewell = Farewell {
+            patience: (patience > Span::ZERO).then(|| patience.duration()),
+            reset,
+        };
     }
 }

@@ -129,7 +129,8 @@ pub fn difference(want: &Ruleset, have: &Observed) -> Changes {
     let martians = want.shared.iter().any(|rule| is_firewall(&rule.chain));
     let spared = martians || have.needs_firewall();
     let gone = have.chains.keys().filter(|chain| {
-        (is_ours(chain) && !want.chains.contains_key(chain)) || (is_firewall(chain) && !spared)
+        let obsolete = is_ours(chain) || is_of_ipvs(chain);
+        (obsolete && !want.chains.contains_key(chain)) || (is_firewall(chain) && !spared)
     });
     remove(gone.cloned().collect(), have, &mut changes);
     changes
@@ -142,9 +143,7 @@ pub fn clean_up(have: &Observed) -> Changes {
         ..Changes::default()
     };
     let gone = have.chains.keys().filter(|chain| {
-        is_ours(chain)
-            || name::OF_IPVS.contains(&chain.name.as_str())
-            || (is_firewall(chain) && !have.needs_firewall())
+        is_ours(chain) || is_of_ipvs(chain) || (is_firewall(chain) && !have.needs_firewall())
     });
     remove(gone.cloned().collect(), have, &mut changes);
     changes
@@ -249,6 +248,11 @@ fn is_ours(chain: &ChainId) -> bool {
             .any(|list| list.entry().table == chain.table && name.starts_with(list.tree_prefix()))
     };
     fixed || of_services() || of_tree()
+}
+
+/// Whether a chain is one that only kube-proxy's IPVS mode has.
+fn is_of_ipvs(chain: &ChainId) -> bool {
+    name::OF_IPVS.contains(&chain.name.as_str())
 }
 
 fn is_firewall(chain: &ChainId) -> bool {

@@ -9,10 +9,13 @@
 //! The table also names each virtual server that this program has made, and each address, so that others' are
 //! known from ours whenever this program starts.
 
+mod concern;
 mod difference;
+mod involved;
 mod machine;
 mod phases;
 mod record;
+mod sets;
 mod virtuals;
 
 use std::{
@@ -34,9 +37,12 @@ use super::{
 };
 use crate::model::ObjectName;
 
+pub use concern::Concern;
 pub use difference::{Difference, difference};
+pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
+pub use sets::{Former, SetName};
 pub use virtuals::{Real, Virtual, Virtuals};
 
 /// What of one family should stand in the kernel, kept by Service so that a change costs what it changes.
@@ -48,7 +54,9 @@ pub struct Plan {
     settings: Settings,
     /// The node's addresses on other interfaces than ours.
     node: BTreeSet<IpAddr>,
-    /// Those of them that NodePorts are served on.
+    /// Where NodePorts are served, by what is known of the node.
+    node_ports: NodePortAddresses,
+    /// The node's addresses that they are served on.
     served: BTreeSet<IpAddr>,
     /// The addresses on our interface.
     bound: BTreeSet<IpAddr>,
@@ -96,7 +104,7 @@ pub struct Delta {
 }
 
 /// What stands in the kernel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The table.
     pub table: Option<ObservedTable>,
@@ -129,6 +137,7 @@ impl Plan {
             rules,
             settings,
             node: BTreeSet::new(),
+            node_ports: NodePortAddresses::default(),
             served: BTreeSet::new(),
             bound: BTreeSet::new(),
             leaving: Virtuals::new(),
@@ -160,8 +169,9 @@ impl Plan {
         let node: BTreeSet<_> = node.iter().filter(of_family).copied().collect();
         let moved = self.node != node;
         self.node = node;
-        let node_ports = self.rules.node_ports.settled(family, around);
-        let served = self.node.iter().filter(|it| serves(&node_ports, **it));
+        self.node_ports = self.rules.node_ports.settled(family, around);
+        let served = self.node.iter();
+        let served = served.filter(|it| serves(&self.node_ports, **it));
         self.served = served.copied().collect();
         let rules = NodeRules {
             node_ports: NodePortAddresses::In(
@@ -240,11 +250,13 @@ impl Plan {
         &self,
         address: &VirtualAddress,
         record: &Record,
+        former: &Former,
         bound: &BTreeSet<IpAddr>,
     ) -> bool {
         let ip = address.socket.ip();
         let known = record.has(address)
             || bound.contains(&ip)
+            || former.has(address, &self.node)
             || self.leaving.contains_key(address)
             || self.unsure.contains(address);
         self.wanted(address).is_some() || known && !self.is_excluded(ip)
