@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::statvfs::{FsFlags, statvfs},
+};
 
 use crate::{Error, Result, below::below};
 
@@ -30,6 +33,12 @@ pub fn set(key: &str, value: &str) -> Result<bool> {
     fs::write(path, value)
         .map(|()| true)
         .map_err(|error| Error::new(attempted(), error))
+}
+
+/// Whether none can be set, as in a container that is not privileged: `/proc/sys` is mounted read-only.
+pub fn is_read_only() -> Result<bool> {
+    let found = statvfs("/proc/sys").map_err(|errno| Error::new("statvfs /proc/sys", errno))?;
+    Ok(found.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn path(key: &str) -> std::result::Result<PathBuf, Errno> {

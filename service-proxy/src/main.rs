@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use kernel::Family;
 use service_proxy::{
     configuration::{self, Configuration, Follow, LogFormat},
     daemon::{self, Orders},
@@ -62,8 +63,13 @@ fn run(mut options: Options) -> anyhow::Result<()> {
         settings.tuning.protect();
         // What could not be set has been told.
         settings.tuning.apply();
-        if let Mode::Ipvs(mode) = &settings.mode {
-            dataplane::ipvs::prepare(mode)?;
+        match &settings.mode {
+            Mode::Nftables => {}
+            Mode::Iptables(mode) => {
+                let rules = settings.rules(Family::V4);
+                dataplane::iptables::prepare(&mode.settings_now(Family::V4, rules))?;
+            }
+            Mode::Ipvs(mode) => dataplane::ipvs::prepare(mode)?,
         }
         return Ok(());
     }

@@ -4,6 +4,7 @@ keys=$cluster/keys
 pods=10.244.0.0/16,fd00:10:244::/56
 services=10.96.0.0/16,fd00:10:96::/112
 
+# Where much else runs, kubelets may be late by more than a minute; their pods are not to be given up for it.
 run etcd etcd --data-dir "$state/etcd" --unsafe-no-fsync &
 run kube-apiserver "$programs/kube-apiserver" \
     --etcd-servers=http://127.0.0.1:2379 \
@@ -20,6 +21,7 @@ run kube-controller-manager "$programs/kube-controller-manager" \
     --kubeconfig="$keys/controller-manager.conf" --leader-elect=false \
     --use-service-account-credentials --service-account-private-key-file="$keys/accounts.key" \
     --root-ca-file="$keys/ca.crt" \
+    --node-monitor-grace-period=10m \
     --allocate-node-cidrs --cluster-cidr=$pods --node-cidr-mask-size-ipv6=64 \
     --service-cluster-ip-range=$services &
 run kube-scheduler "$programs/kube-scheduler" --kubeconfig="$keys/scheduler.conf" --leader-elect=false &

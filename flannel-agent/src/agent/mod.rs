@@ -1,5 +1,6 @@
 //! The agent as a whole: from its options to the loops that never end.
 
+mod advertisements;
 mod changes;
 mod configuration;
 mod drift;
@@ -298,6 +299,7 @@ impl Dataplane {
             conf.packet_filter,
             options.rules(),
             conf.networks(),
+            advertisements::not_to_set(&site)?,
             options.resync(),
             metrics.clone(),
         )?;

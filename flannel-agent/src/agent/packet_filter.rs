@@ -4,7 +4,7 @@ use std::{convert::Infallible, fs, time::Duration};
 
 use ipnetwork::IpNetwork;
 use kernel::{
-    Family,
+    Family, IfName,
     iptables::{self, Backend, Iptables},
     netlink::{Drained, Monitor, Protocol},
     nft,
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::CannotWatch;
+use super::{CannotWatch, advertisements};
 use crate::{
     model::{self, ByFamily, Held, NetConf},
     plan::{self, OwnChain, Rules},
@@ -40,6 +40,8 @@ pub struct PacketFilter {
     by: model::PacketFilter,
     rules: Rules,
     networks: ByFamily<IpNetwork>,
+    /// The devices whose router advertisements are dropped.
+    unadvertised: Vec<IfName>,
     resync: Duration,
     changes: AsyncFd<Monitor>,
     switched: bool,
@@ -64,11 +66,13 @@ pub enum RulesError {
 // === impl PacketFilter ===
 
 impl PacketFilter {
-    /// Rules for these networks, looked at on changes and every `resync`.
+    /// Rules for these networks, looked at on changes and every `resync`. Router advertisements that come in by
+    /// the devices `unadvertised` are dropped.
     pub fn new(
         by: model::PacketFilter,
         rules: Rules,
         networks: ByFamily<IpNetwork>,
+        unadvertised: Vec<IfName>,
         resync: Duration,
         metrics: Metrics,
     ) -> Result<Self, CannotWatch> {
@@ -76,6 +80,7 @@ impl PacketFilter {
             by,
             rules,
             networks,
+            unadvertised,
             resync,
             changes: watch_changes()?,
             switched: false,
@@ -116,19 +121,38 @@ impl PacketFilter {
             let Some(held) = *held.borrow_and_update() else {
                 continue;
             };
-            match self.reconcile(&held).await {
-                Ok(()) => {
-                    if self.failures.clear() {
-                        tracing::info!("the packet filter is as it should be again");
-                    }
-                }
-                Err(error) => {
-                    let what = "masquerading and forwarding are not as they should be";
-                    self.failures
-                        .set([format!("{what}: {error}; trying again")]);
-                }
-            }
+            // First, as the other is only the first time what is no repair.
+            let dropped = self.drop_advertisements().err().map(|error| {
+                format!(
+                    "pods of other nodes can configure this node by IPv6 router advertisements, unless it forwards \
+                     IPv6: accept_ra can't be set in this container, and nftables refuses to drop them: {error}; set \
+                     it on the node; trying again"
+                )
+            });
+            let ruled = self.reconcile(&held).await.err().map(|error| {
+                format!(
+                    "masquerading and forwarding are not as they should be: {error}; trying again"
+                )
+            });
+            self.tell(dropped.into_iter().chain(ruled).collect());
         }
+    }
+
+    fn tell(&mut self, failures: Vec<String>) {
+        if !failures.is_empty() {
+            self.failures.set(failures);
+        } else if self.failures.clear() {
+            tracing::info!("the packet filter is as it should be again");
+        }
+    }
+
+    fn drop_advertisements(&self) -> kernel::Result<()> {
+        let sent = advertisements::drop_by_rule(&self.unadvertised)?;
+        self.metrics.rules_changed(sent, self.switched);
+        if sent > 0 {
+            tracing::info!("router advertisements from other nodes: {sent} changes in nftables");
+        }
+        Ok(())
     }
 
     async fn reconcile(&mut self, held: &Held) -> Result<(), RulesError> {
@@ -263,8 +287,9 @@ fn has_legacy_table(family: Family, table: &str) -> bool {
     names.lines().any(|name| name == table)
 }
 
-/// Removes all rules for masquerading and forwarding, whichever way they were made.
+/// Removes all rules, whichever way they were made.
 pub fn remove_rules() -> Result<(), RulesError> {
+    advertisements::remove(&mut nft::Handle::open()?)?;
     remove_nftables("that was asked for")?;
     remove_iptables()
 }

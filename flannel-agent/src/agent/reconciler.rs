@@ -240,7 +240,7 @@ impl Reconciler {
         snapshot: &Snapshot,
         notices: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let places = self.places(notices)?;
+        let places = self.places()?;
         let written = report::write_subnet_file(&self.subnet_file, &self.subnet_env(held))?;
         if written {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);

@@ -1,6 +1,7 @@
 //! Pure planning: what to lease, and what should stand in the kernel. No I/O, no clock; the same input
 //! gives the same output.
 
+mod advertisements;
 mod annotations;
 mod blackhole;
 mod claim;
@@ -24,6 +25,7 @@ mod tables;
 mod watched;
 mod wireguard;
 
+pub use advertisements::{ADVERTISEMENTS_TABLE, advertisements_table};
 pub use annotations::annotation_changes;
 pub use blackhole::blackhole_route;
 pub use claim::{Claimant, Full, History};

@@ -89,7 +89,12 @@ fn forwarding(cluster: IpNetwork) -> Chain {
     )
 }
 
-fn chain(kind: ChainKind, hook: Hook, priority: i32, rules: Vec<Vec<Statement>>) -> Chain {
+pub(super) fn chain(
+    kind: ChainKind,
+    hook: Hook,
+    priority: i32,
+    rules: Vec<Vec<Statement>>,
+) -> Chain {
     let rule = |statements| Rule {
         statements,
         comment: None,

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 /// Where etcd stores what the tests are about.
 pub const PREFIX: &str = "/coreos.com/network";
+const AGENT: &str = env!("CARGO_BIN_EXE_flannel-agent");
 const GATEWAY: &str = "192.168.64.254";
 const GATEWAY_V6: &str = "fd64::fe";
 
@@ -409,13 +410,29 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
+        self.start_by(agent_command(), arguments);
+    }
+
+    /// Starts an agent where it can't write to `/proc/sys`, as in a container that is not privileged, and waits until
+    /// it is ready.
+    pub fn start_ready_in_container(&mut self) {
+        let script = "mount --bind /proc/sys /proc/sys
+            mount -o remount,bind,ro /proc/sys
+            exec \"$0\" \"$@\"";
+        let mut command = bare(Command::new("unshare"));
+        command.args(["--mount", "--propagation=private", "sh", "-ec", script]);
+        command.arg(AGENT);
+        self.start_by(command, &[]);
+        self.wait_until_ready();
+    }
+
+    fn start_by(&mut self, mut command: Command, arguments: &[&str]) {
         self.forget_ready();
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
             .unwrap();
-        let mut command = agent_command();
         command
             .arg(format!("--etcd-endpoints=http://{GATEWAY}:2379"))
             .arg("--subnet-file")
@@ -558,7 +575,11 @@ fn copy_directory(from: &Path, to: &Path) {
 
 /// The program under test, without an environment that could reach it.
 pub fn agent_command() -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_flannel-agent")));
+    bare(Command::new(AGENT))
+}
+
+/// With no environment but PATH, and nothing to read.
+fn bare(mut command: Command) -> Command {
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod advertisements;
 mod backends;
 mod cleanup;
 mod configuration;

@@ -68,6 +68,8 @@ pub enum Value {
     Network(IpNetwork),
     /// An IP protocol number (6 TCP, 17 UDP, 132 SCTP).
     Protocol(u8),
+    /// A type of ICMPv6 messages (134 router advertisement): the operand of a match only.
+    Icmpv6Type(u8),
     /// A port.
     Port(u16),
     /// A packet mark.
@@ -132,7 +134,7 @@ impl DataType {
     pub(super) fn has(self, value: &Value) -> bool {
         match value {
             Value::Address(address) => self == Self::address(Family::of(address)),
-            Value::Network(_) | Value::Mac(_) => false,
+            Value::Network(_) | Value::Mac(_) | Value::Icmpv6Type(_) => false,
             Value::Protocol(_) => self == Self::InetProto,
             Value::Port(_) => self == Self::InetService,
             Value::Mark(_) => self == Self::Mark,

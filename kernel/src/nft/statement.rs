@@ -144,6 +144,8 @@ pub enum Field {
     EtherSource,
     /// `meta l4proto`.
     Protocol,
+    /// `icmpv6 type`, where [`Self::Protocol`] has been compared with that of ICMPv6 (58).
+    Icmpv6Type,
     /// `th sport`.
     SourcePort,
     /// `th dport`.

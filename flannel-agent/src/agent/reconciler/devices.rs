@@ -3,12 +3,11 @@
 use kernel::{
     Family,
     route::{Change, IfIndex, Link},
-    sysctl,
 };
-use nix::errno::Errno;
 
 use super::{Error, Reconciler};
 use crate::{
+    agent::advertisements,
     model::ByFamily,
     plan::{self, Device, Place, Watched},
     source,
@@ -18,7 +17,7 @@ use crate::{
 
 impl Reconciler {
     /// Where the entries of every family belong, once the devices are as they should be.
-    pub(super) fn places(&mut self, notices: &mut Vec<String>) -> Result<ByFamily<Place>, Error> {
+    pub(super) fn places(&mut self) -> Result<ByFamily<Place>, Error> {
         let underlay = self.site.underlay();
         let (name, underlay) = (underlay.name.clone(), underlay.interface);
         let overlays = self.site.overlays().clone();
@@ -32,7 +31,7 @@ impl Reconciler {
         let mut places = ByFamily::default();
         for (family, overlay) in overlays.iter() {
             let device = match &overlay.device {
-                Some(device) => Some(self.watched_device(device, notices)?),
+                Some(device) => Some(self.watched_device(device)?),
                 None => None,
             };
             let in_whole = |device: &Device| device.takes_whole_network();
@@ -48,13 +47,9 @@ impl Reconciler {
         Ok(places)
     }
 
-    fn watched_device(
-        &mut self,
-        device: &Device,
-        notices: &mut Vec<String>,
-    ) -> Result<IfIndex, Error> {
+    fn watched_device(&mut self, device: &Device) -> Result<IfIndex, Error> {
         self.watched.names.push(device.name.clone());
-        let interface = self.device(device, notices)?;
+        let interface = self.device(device)?;
         self.watched.devices.push(interface);
         Ok(interface)
     }
@@ -91,7 +86,7 @@ impl Reconciler {
     }
 
     /// Makes the device as it should be, and answers with its index.
-    fn device(&mut self, device: &Device, notices: &mut Vec<String>) -> Result<IfIndex, Error> {
+    fn device(&mut self, device: &Device) -> Result<IfIndex, Error> {
         let standing = self.kernel.link_by_name(&device.name)?;
         let changes = plan::link_changes(standing.as_ref(), device);
         let link = if changes.is_empty() {
@@ -105,22 +100,7 @@ impl Reconciler {
         let link = link
             .filter(is_right)
             .ok_or_else(|| Error::Device(device.name.clone()))?;
-        notices.extend(refuse_router_advertisements(device)?);
+        advertisements::ignore(&device.name)?;
         Ok(link.index)
-    }
-}
-
-/// A pod on another node must not be able to configure the device (`accept_ra`, spec 1.7). A kernel
-/// without IPv6 has no such setting. Answers with what is to be said where `/proc/sys` is read-only, as it is in
-/// a container that is not privileged.
-fn refuse_router_advertisements(device: &Device) -> kernel::Result<Option<String>> {
-    let key = format!("net/ipv6/conf/{}/accept_ra", device.name);
-    match sysctl::set(&key, "0") {
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) if error.errno() == Some(Errno::EROFS) => Ok(Some(format!(
-            "{error}; goes on without: IPv6 router advertisements from pods of other nodes can configure this node \
-             unless it forwards IPv6; set it on the node, outside the container"
-        ))),
-        other => other.map(|_| None),
     }
 }

@@ -34,6 +34,7 @@ fn equal(field: Field, value: &Value, negated: bool, family: Family) -> Option<V
             Family::of(address) == family
         }
         (Field::Protocol, Value::Protocol(_))
+        | (Field::Icmpv6Type, Value::Icmpv6Type(_))
         | (Field::SourcePort | Field::DestinationPort, Value::Port(_))
         | (Field::Mark, Value::Mark(_))
         | (Field::Random { .. }, Value::Number(_))

@@ -174,7 +174,7 @@ fn load(field: Field, family: Family, to: Register) -> Expr {
         Field::SourceAddress => payload(Header::Network, source),
         Field::DestinationAddress => payload(Header::Network, destination),
         Field::EtherSource => payload(Header::Link, ETHER_SOURCE),
-        Field::SourcePort => payload(Header::Transport, 0),
+        Field::Icmpv6Type | Field::SourcePort => payload(Header::Transport, 0),
         Field::DestinationPort => payload(Header::Transport, 2),
         Field::Protocol => Expr::Meta {
             key: MetaKey::Protocol,
@@ -281,7 +281,7 @@ impl Field {
         match self {
             Self::SourceAddress | Self::DestinationAddress => family.address_len(),
             Self::EtherSource => 6,
-            Self::Protocol => 1,
+            Self::Protocol | Self::Icmpv6Type => 1,
             Self::SourcePort | Self::DestinationPort => 2,
             Self::InputInterface | Self::OutputInterface => crate::IfName::MAX_LEN + 1,
             Self::Mark

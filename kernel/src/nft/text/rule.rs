@@ -171,6 +171,7 @@ impl fmt::Display for InFamily<'_, Field> {
             Field::DestinationAddress => write!(f, "{family} daddr"),
             Field::EtherSource => f.write_str("ether saddr"),
             Field::Protocol => f.write_str("meta l4proto"),
+            Field::Icmpv6Type => f.write_str("icmpv6 type"),
             Field::SourcePort => f.write_str("th sport"),
             Field::DestinationPort => f.write_str("th dport"),
             Field::Mark => f.write_str("meta mark"),

@@ -122,6 +122,7 @@ impl fmt::Display for Value {
                 132 => f.write_str("sctp"),
                 other => write!(f, "{other}"),
             },
+            Self::Icmpv6Type(number) => write!(f, "{number}"),
             Self::Port(port) => write!(f, "{port}"),
             Self::Mark(mark) => write!(f, "{mark:#010x}"),
             Self::Number(number) => write!(f, "{number}"),

@@ -61,7 +61,7 @@ impl Value {
             Self::Address(IpAddr::V4(address)) => address.octets().to_vec(),
             Self::Address(IpAddr::V6(address)) => address.octets().to_vec(),
             Self::Network(_) => return Err(Invalid::Network(self.clone())),
-            Self::Protocol(protocol) => vec![*protocol],
+            Self::Protocol(number) | Self::Icmpv6Type(number) => vec![*number],
             Self::Port(port) => port.to_be_bytes().to_vec(),
             Self::Mac(mac) => mac.0.to_vec(),
             Self::Mark(number) | Self::Number(number) => number.to_ne_bytes().to_vec(),

@@ -5,6 +5,7 @@ use kernel::{
     iptables::{self, Backend, Error, Iptables},
     sysctl,
 };
+use nix::errno::Errno;
 
 use super::{ROUTE_LOCALNET, accounting};
 use crate::plan::iptables::{Observed, Table, clean_up as remains};
@@ -43,15 +44,25 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
 }
 
 /// Ends the routing of loopback addresses, where a rule of ours or kube-proxy's guards it: nothing else is known
-/// to want it there.
+/// to want it there. Where `/proc/sys` is read-only, as in a container that is not privileged, it goes on, and so does
+/// the guard.
 ///
 /// # Errors
 /// If the kernel refuses to.
 pub fn stop_routing_loopback() -> kernel::Result<()> {
-    if routes_loopback(Family::V4) && is_guarded() {
-        sysctl::set(ROUTE_LOCALNET, "0")?;
+    if !(routes_loopback(Family::V4) && is_guarded()) {
+        return Ok(());
     }
-    Ok(())
+    match sysctl::set(ROUTE_LOCALNET, "0") {
+        Err(error) if error.errno() == Some(Errno::EROFS) => {
+            tracing::warn!(
+                "{error}: loopback addresses are routed still, and the rule in KUBE-FIREWALL that guards them stays; \
+                 set it on the node, then clean up again"
+            );
+            Ok(())
+        }
+        other => other.map(drop),
+    }
 }
 
 fn is_guarded() -> bool {

@@ -325,9 +325,7 @@ impl FamilyTables {
 
     /// Answers with how many rules were compared.
     fn compare(&mut self, way: &mut Way, outcome: &mut Outcome) -> Result<usize, Failure> {
-        if self.plan.settings().serves_loopback() {
-            sysctl::set(ROUTE_LOCALNET, "1")?;
-        }
+        prepare(self.plan.settings())?;
         let observed = way.read(&self.programs)?;
         let ruleset = self.plan.ruleset();
         let counts = Table::ALL.map(|table| (table, ruleset.rules(table)));
@@ -374,4 +372,16 @@ impl FamilyTables {
 pub fn read(family: Family, backend: Backend) -> Result<Observed, Failure> {
     let programs = Iptables::find(family, backend)?;
     Ok(Way::open(backend)?.read(&programs)?)
+}
+
+/// Sets what the mode needs of the machine, which takes a `/proc/sys` that can be written to, as a container has it
+/// only if it is privileged; what is set already is left.
+///
+/// # Errors
+/// If it can't be set.
+pub fn prepare(settings: &Settings) -> kernel::Result<()> {
+    if settings.serves_loopback() {
+        sysctl::set(ROUTE_LOCALNET, "1")?;
+    }
+    Ok(())
 }

@@ -54,6 +54,8 @@ pub struct Follower {
     position: Option<String>,
     /// Where something came that can't be understood.
     stumbled_at: Option<String>,
+    /// Whether it was listed once, so that it can be had.
+    was_listed: bool,
     /// Whether it was said that the resource can't be had.
     is_without: bool,
     /// Objects that can't be understood, and what was said about each.
@@ -90,6 +92,7 @@ impl Follower {
             streams: true,
             position: None,
             stumbled_at: None,
+            was_listed: false,
             is_without: false,
             complaints: BTreeMap::new(),
         }
@@ -139,7 +142,8 @@ impl Follower {
             self.position = None;
         }
         let none_to_be_had = failure.is_unknown() || failure.is_forbidden();
-        if none_to_be_had && !self.resource.is_needed() {
+        // An API server that has just started refuses everything until it knows the roles.
+        if none_to_be_had && !self.was_listed && !self.resource.is_needed() {
             self.do_without(failure);
             self.tell(Told::Complete(self.resource)).await?;
             return Ok(LOOK_AGAIN);
@@ -311,6 +315,7 @@ impl Follower {
         self.tell(Told::News(listed)).await?;
         self.tell(Told::Complete(self.resource)).await?;
         self.position = Some(version);
+        self.was_listed = true;
         self.recovered();
         Ok(())
     }
