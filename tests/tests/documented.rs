@@ -142,6 +142,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("nft -f", "docs/service-proxy.md: what nft does"),
     ("nft list ruleset", "docs/service-proxy.md: what nft does"),
     ("perf record", "docs/benchmarks.md"),
+    ("perf record -e cpu-clock", "docs/benchmarks.md"),
     ("perf record -a -g", "docs/benchmarks.md"),
     ("strace --seccomp-bpf -T", "docs/benchmarks.md"),
     (
