@@ -235,3 +235,24 @@ fn how_iptables_mode_works_changes_live() {
         assert!(filter().contains("-A KUBE-FIREWALL"), "{}", filter());
     }
 }
+
+#[test]
+fn what_guards_loopback_addresses_stays_where_they_can_not_be_closed() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&front(Family::V4, ""));
+        configure(&network, &says(mode));
+        let options = options(&network, mode);
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let mut proxy = Proxy::start_in(mode, &network, &options);
+        proxy.terminate();
+        let filter = || iptables(&network, mode, "-save", "");
+        assert!(filter().contains("KUBE-SVC"), "{}", filter());
+        let told = Proxy::clean_up_in_container(&network);
+        assert!(told.contains("route_localnet=0: Read-only"), "{told}");
+        assert!(filter().contains("-A KUBE-FIREWALL"), "{}", filter());
+        assert!(!filter().contains("KUBE-SVC"), "{}", filter());
+        assert!(Proxy::clean_up(&network).success());
+        assert!(!filter().contains("KUBE-"), "{}", filter());
+    }
+}

@@ -182,6 +182,21 @@ impl Proxy {
             .unwrap()
     }
 
+    /// The same where it can't write to `/proc/sys`, as in a container that is not privileged; answers with what it
+    /// tells.
+    pub fn clean_up_in_container(network: &Network) -> String {
+        let script = "mount --bind /proc/sys /proc/sys
+            mount -o remount,bind,ro /proc/sys
+            exec \"$0\" --cleanup";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation=private", "sh", "-ec", script]);
+        command.arg(program().get_program());
+        let node = network.namespace(Place::Node);
+        let output = node.run(|| command.output()).unwrap().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// What it has told.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
