@@ -5,11 +5,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::AddAssign,
     time::{Duration, Instant},
 };
 
 use kernel::{
-    Family,
+    Family, ipset,
     nft::{Command, Handle, ObservedTable, Transaction},
 };
 
@@ -131,6 +132,16 @@ pub struct Rewritten {
     pub removed: usize,
     /// Rules in chains of others that were added or deleted.
     pub jumps: usize,
+}
+
+// === impl Rewritten ===
+
+impl AddAssign for Rewritten {
+    fn add_assign(&mut self, more: Self) {
+        self.written += more.written;
+        self.removed += more.removed;
+        self.jumps += more.jumps;
+    }
 }
 
 // === impl Reconciler ===
@@ -324,6 +335,17 @@ impl Sent {
             ..*self
         };
         others == Self::default() && rewritten == Rewritten::default()
+    }
+
+    /// Counts changes of ipsets.
+    pub(crate) fn count_members(&mut self, changes: &[ipset::Change]) {
+        for change in changes {
+            match change {
+                ipset::Change::Add(..) => self.added += 1,
+                ipset::Change::Delete(..) => self.deleted += 1,
+                _ => self.others += 1,
+            }
+        }
     }
 
     /// Counts the commands of a transaction.

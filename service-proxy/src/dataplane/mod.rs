@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::{
     drift::{CannotWatch, Drift},
     model::{Catalogue, ObjectName},
-    plan::nftables::{NodeRules, Surroundings, TABLE},
+    plan::nftables::{IPVS_TABLE, NodeRules, Surroundings, TABLE},
     reconcile::{self, Nftables, Outcome, Reconciler},
 };
 
@@ -109,7 +109,7 @@ impl Mode {
         Ok(match self {
             Self::Nftables => Box::new(Reconciler::new(nft::Handle::open()?, node, rules)),
             Self::Iptables(mode) => Box::new(iptables::Tables::open(node, *mode, rules)?),
-            Self::Ipvs(mode) => Box::new(ipvs::open(mode, node, rules)?),
+            Self::Ipvs(mode) => ipvs::open(mode, node, rules)?,
         })
     }
 
@@ -133,7 +133,13 @@ impl Mode {
         }
         clean_up_iptables(&backends)?;
         match self {
-            Self::Ipvs(_) => ipvs::remove_sets().map(|_| Ok(true))?,
+            Self::Ipvs(mode) => {
+                match mode.filter {
+                    ipvs::Filter::Table => ipvs::remove_sets().map(drop)?,
+                    ipvs::Filter::Sets(_) => remove_table(IPVS_TABLE)?,
+                }
+                Ok(true)
+            }
             Self::Nftables | Self::Iptables(_) => ipvs::clean_up(true),
         }
     }
@@ -201,6 +207,10 @@ impl Failure {
             }
             Self::Ipvs(ipvs::NotReady::Scheduler { .. }) => {
                 "say rr, wrr, lc, wlc, sh, dh, mh, sed, nq, lblc, lblcr, fo or ovf, or install the module"
+            }
+            Self::Ipvs(ipvs::NotReady::Sets(_)) => {
+                "install the modules ip_set_hash_ip, ip_set_hash_ipport, ip_set_hash_ipportip, \
+                 ip_set_hash_ipportnet, ip_set_bitmap_port and xt_set, or say --ipvs-filter=nft"
             }
             Self::Ipvs(ipvs::NotReady::Kernel(_)) => {
                 "run it as root or with CAP_NET_ADMIN, with /proc/sys to be written"

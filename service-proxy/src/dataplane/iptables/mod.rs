@@ -117,6 +117,7 @@ impl IptablesMode {
             localhost_node_ports: self.localhost_node_ports,
             drop_invalid: !liberal && !self.tcp_be_liberal,
             accounting,
+            beside_ipvs: false,
         }
     }
 
@@ -352,11 +353,10 @@ impl FamilyTables {
                 written: changes.rules(*table),
             }));
         let (written, removed) = changes.counts();
-        let rewritten = outcome.sent.rewritten.get_or_insert_default();
-        *rewritten = Rewritten {
-            written: rewritten.written + written,
-            removed: rewritten.removed + removed,
-            jumps: rewritten.jumps + changes.insert.len() + changes.delete.len(),
+        *outcome.sent.rewritten.get_or_insert_default() += Rewritten {
+            written,
+            removed,
+            jumps: changes.insert.len() + changes.delete.len(),
         };
         Ok(())
     }
@@ -430,7 +430,11 @@ fn routes_loopback(family: Family) -> bool {
     family == Family::V4 && sysctl::get(ROUTE_LOCALNET).is_ok_and(|value| value != "0")
 }
 
-fn observe(programs: &Iptables) -> iptables::Result<Observed> {
+/// Reads the tables of a family by their programs; makes none.
+///
+/// # Errors
+/// If they can't be read.
+pub fn observe(programs: &Iptables) -> iptables::Result<Observed> {
     let mut saved = programs.save_tables(&Table::ALL.map(Table::name))?;
     let tables = Table::ALL.into_iter().filter_map(|table| {
         let observed = saved.remove(table.name())?;
