@@ -9,6 +9,7 @@
 #                            the same, but pods keep their network: for going back to flannel while they run
 #
 # Nothing is started or enabled: the end of the output says how. PREFIX=/some/root installs into another root.
+# What was broken off at any moment is finished by running it again.
 set -eu
 
 PREFIX=${PREFIX:-}
@@ -25,31 +26,41 @@ fail() {
     echo "install.sh: $*" >&2
     exit 1
 }
+usage='usage: install.sh BINARIES | install.sh --uninstall [--keep-kernel]'
 
 # Whether something is there, be it a link to nowhere.
 exists() { [ -e "$1" ] || [ -h "$1" ]; }
 
+# note PATH LIST: once.
+note() { grep -qxF "$1" "$STATE/$2" || echo "$1" >>"$STATE/$2"; }
+
 # Takes note of a file before it is made or replaced, and keeps what it replaces.
 keep() {
-    path=$1
-    grep -qxF "$path" "$STATE/files" && return
-    if exists "$PREFIX$path"; then
-        mkdir -p "$STATE/replaced$(dirname "$path")"
-        cp -pP "$PREFIX$path" "$STATE/replaced$path"
+    grep -qxF "$1" "$STATE/files" && return
+    if exists "$PREFIX$1"; then
+        mkdir -p "$STATE/replaced$(dirname "$1")"
+        copy "$PREFIX$1" "$STATE/replaced$1"
     fi
-    echo "$path" >>"$STATE/files"
+    note "$1" files
 }
 
-# Makes a directory and those above it, and takes note of those that are new.
+# copy SOURCE TARGET: as it is, by rename, so that nobody ever sees half a file.
+copy() {
+    rm -f "$2.tweed-new"
+    cp -pP "$1" "$2.tweed-new"
+    mv -f "$2.tweed-new" "$2"
+}
+
+# Makes a directory and those above it, and takes note of those that are new before they are there.
 directory() {
     [ -d "$PREFIX$1" ] && return
     directory "$(dirname "$1")"
+    note "$1" directories
     mkdir "$PREFIX$1"
-    echo "$1" >>"$STATE/directories"
     say "made $1"
 }
 
-# put MODE SOURCE PATH: by rename, so that nobody ever sees half a file.
+# put MODE SOURCE PATH: by rename as well.
 put() {
     directory "$(dirname "$3")"
     keep "$3"
@@ -65,23 +76,30 @@ install_all() {
         [ -x "$binaries/$program" ] || fail "$binaries/$program: no such program; build them by: make dist"
     done
     if [ ! -e "$STATE/files" ]; then
+        # What an uninstallation that was broken off at its very end has left.
+        rm -rf "$STATE"
         mkdir -p "$STATE"
+        touch "$STATE/kept" "$STATE/directories"
         # Those that are there already are somebody else's.
         for path in $KEPT; do
-            [ -e "$PREFIX$path" ] || echo "$path" >>"$STATE/kept"
+            [ -e "$PREFIX$path" ] || note "$path" kept
         done
-        touch "$STATE/kept" "$STATE/directories" "$STATE/files"
+        touch "$STATE/files"
     fi
+    # An uninstallation that was broken off is undone.
+    rm -f "$STATE/cleaned"
     for program in $PROGRAMS; do
         put 755 "$binaries/$program" "/usr/local/bin/$program"
     done
     directory /opt/cni/bin
-    names=$(mktemp -d)
-    "$binaries/cni-plugin" install "$names" >/dev/null
-    for name in "$names"/*; do
+    # Under which names, before it is under them.
+    rm -rf "$STATE/names"
+    mkdir "$STATE/names"
+    "$binaries/cni-plugin" install "$STATE/names" >/dev/null
+    for name in "$STATE/names"/*; do
         keep "/opt/cni/bin/${name##*/}"
     done
-    rm -rf "$names"
+    rm -rf "$STATE/names"
     directory /etc/cni/net.d
     keep /etc/cni/net.d/10-flannel.conflist
     "$binaries/cni-plugin" install "$PREFIX/opt/cni/bin" "$here/10-flannel.conflist" \
@@ -96,14 +114,17 @@ install_all() {
     echo "  systemctl daemon-reload && systemctl enable --now flannel-agent service-proxy"
 }
 
-# What the programs left in the kernel. Pods lose their network by this.
+# What the programs left in the kernel. Pods lose their network by this. Once: afterwards the programs may be others.
 clean_kernel() {
-    [ -z "$PREFIX" ] || return 0
+    [ -z "$PREFIX" ] && [ ! -e "$STATE/cleaned" ] || return 0
     if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
         systemctl disable --now flannel-agent service-proxy || say "no units to stop"
     fi
-    /usr/local/bin/service-proxy --cleanup
-    /usr/local/bin/flannel-agent --cleanup
+    for program in service-proxy flannel-agent; do
+        # One that an installation was broken off before has made nothing.
+        [ ! -x "/usr/local/bin/$program" ] || "/usr/local/bin/$program" --cleanup
+    done
+    touch "$STATE/cleaned"
 }
 
 # Removes what the plugins have kept of pods that are gone by now.
@@ -121,17 +142,15 @@ clean_reservations() {
 
 uninstall_all() {
     [ -e "$STATE/files" ] || fail "nothing is installed: there is no $STATE/files"
-    case "$1" in
-    '')
+    if [ "$1" != --keep-kernel ]; then
         clean_kernel
         clean_reservations
-        ;;
-    --keep-kernel) ;;
-    *) fail "$1: want --uninstall, or --uninstall --keep-kernel" ;;
-    esac
+    fi
     while read -r path; do
+        rm -f "$PREFIX$path.tweed-new"
         if exists "$STATE/replaced$path"; then
-            mv -f "$STATE/replaced$path" "$PREFIX$path"
+            # What is kept stays until all is done: the next run could not tell it from what was new.
+            copy "$STATE/replaced$path" "$PREFIX$path"
             say "put $path back"
         else
             rm -f "$PREFIX$path"
@@ -140,15 +159,22 @@ uninstall_all() {
     done <"$STATE/files"
     # The deepest first; one that somebody else uses by now stays.
     sort -r "$STATE/directories" | while read -r path; do
+        [ -d "$PREFIX$path" ] || continue
         if rmdir "$PREFIX$path" 2>/dev/null; then say "removed $path"; else say "$path is in use and stays"; fi
     done
+    # From here on nothing is installed.
+    rm "$STATE/files"
     rm -rf "$STATE"
     rmdir "$PREFIX/var/lib/tweed" || say "/var/lib/tweed is in use and stays"
     say "done"
 }
 
-case "${1:-}" in
---uninstall) uninstall_all "${2:-}" ;;
-'' | -*) fail "usage: install.sh BINARIES | install.sh --uninstall [--keep-kernel]" ;;
-*) install_all "$1" ;;
+case "$*" in
+--help | -h) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" ;;
+--uninstall | '--uninstall --keep-kernel') uninstall_all "${2:-}" ;;
+'' | -*) fail "$usage" ;;
+*)
+    [ $# -eq 1 ] || fail "$* is not one directory; $usage"
+    install_all "$1"
+    ;;
 esac

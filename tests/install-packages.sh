@@ -4,7 +4,7 @@ set -eu
 
 # gcc: the linker. protobuf-compiler: builds etcd's client. shellcheck: lints. The others are run by the lab and by
 # tests; curl is what `make demo KEEP=1` tells to try.
-packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl shellcheck curl jq procps ipvsadm ipset"
+packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl shellcheck curl jq procps ipvsadm ipset tcpdump libcap2-bin binutils"
 
 missing=
 for package in $packages; do

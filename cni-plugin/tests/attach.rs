@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use kernel::{
     Family,
-    route::{Address, AddressState, LinkKind},
+    route::{Address, AddressState, LinkKind, NewLinkKind},
     sysctl,
 };
 use lab::{Host, Netns, SUBNET_ENV, address, talk};
@@ -432,20 +432,7 @@ fn del_leaves_interfaces_of_others_alone() {
     let container = Netns::new();
     let bridge = json!({"name": "x", "cniVersion": "1.0.0", "bridge": "eth0"});
     // A bridge named eth0 in the container: not ours, though a DEL names it.
-    container.run(|| {
-        let mut handle = kernel::route::Handle::open().unwrap();
-        let link = kernel::route::NewLink {
-            name: "eth0".parse().unwrap(),
-            kind: kernel::route::NewLinkKind::Bridge,
-            mac: None,
-            mtu: None,
-            up: false,
-            master: None,
-        };
-        handle
-            .apply(&[kernel::route::Change::AddLink(link)])
-            .unwrap();
-    });
+    container.add_link("eth0", NewLinkKind::Bridge);
     let del = host.call("bridge", "DEL").netns(&container);
     del.conf(&bridge).make().silent_success();
     assert!(container.link("eth0").is_some());

@@ -17,12 +17,12 @@ use kernel::{
     conntrack,
     netns::Namespace,
     nft::{self, ObservedTable},
-    route::{Address, Change, LinkSettings, NewLink, NewLinkKind, VethPeer},
+    route::{Address, Change, LinkSettings},
 };
 use lab::{Host, Netns, Outcome, address};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::os::{fd::AsRawFd, unix::fs::symlink};
+use std::os::unix::fs::symlink;
 
 const BACKENDS: [&str; 2] = ["iptables", "nftables"];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -52,21 +52,7 @@ struct Server {
 impl Site {
     fn new() -> Self {
         let (host, client) = (Host::new(), Netns::new());
-        let namespace = Namespace::open(client.path()).unwrap();
-        let link = NewLink {
-            name: "uplink".parse().unwrap(),
-            kind: NewLinkKind::Veth(VethPeer {
-                name: "eth0".parse().unwrap(),
-                namespace: Some(namespace.as_raw_fd()),
-                mac: None,
-                mtu: None,
-            }),
-            mac: None,
-            mtu: None,
-            up: false,
-            master: None,
-        };
-        host.netns.handle().apply(&[Change::AddLink(link)]).unwrap();
+        host.netns.add_veth("uplink", &client, "eth0");
         for netns in [&host.netns, &client] {
             netns.run(|| kernel::sysctl::set("net/ipv6/conf/all/accept_dad", "0").unwrap());
         }

@@ -5,22 +5,14 @@
 
 mod lab;
 
-use kernel::route::{Change, Handle, LinkSettings, NewLink, NewLinkKind};
+use kernel::route::{Change, Handle, LinkSettings, NewLinkKind};
 use lab::{Host, Netns, address, talk};
 use serde_json::{Value, json};
 
 /// Whether this kernel's bridges know of VLANs; says so if not.
 fn knows_vlans() -> bool {
     let node = Netns::new();
-    let bridge = Change::AddLink(NewLink {
-        name: "br0".parse().unwrap(),
-        kind: NewLinkKind::Bridge,
-        mac: None,
-        mtu: None,
-        up: true,
-        master: None,
-    });
-    node.handle().apply(&[bridge]).unwrap();
+    node.add_link("br0", NewLinkKind::Bridge);
     let filtering = LinkSettings {
         vlan_filtering: Some(true),
         ..LinkSettings::default()

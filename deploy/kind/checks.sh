@@ -5,6 +5,7 @@
 #   checks.sh all         everything, once
 #   checks.sh go-on FILE  requests and pings from client1 until FILE is there; the first that fails ends it
 #   checks.sh gone NODE   whether nothing of the programs is left in a node's kernel
+#   checks.sh both-answer | one-answers | nobody-answers pod|node NAME ADDRESS [WHO]   one check of others
 #
 # The environment says where it is:
 #   RUN                   a program: RUN pod NAME COMMAND..., RUN node NAME COMMAND...
@@ -122,5 +123,8 @@ all)
     ;;
 go-on) go_on "$2" ;;
 gone) gone "$2" ;;
-*) fail "usage: checks.sh all | go-on FILE | gone NODE" ;;
+both-answer) both_answer "$2" "$3" "$4" ;;
+one-answers) one_answers "$2" "$3" "$4" "$5" ;;
+nobody-answers) nobody_answers "$2" "$3" "$4" ;;
+*) fail "usage: checks.sh all | go-on FILE | gone NODE | CHECK pod|node NAME ADDRESS [WHO]" ;;
 esac

@@ -7,6 +7,7 @@
 //! `unsafe` is allowed in this crate alone, and only in [`netlink`] and [`iptables`], where a socket option
 //! has no safe wrapper, and in [`memory`]; every use states its reason.
 
+mod below;
 mod error;
 mod family;
 mod genl;

@@ -18,7 +18,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, below::below};
 
 /// Where named namespaces are kept, as `ip netns` does.
 pub const NAMED: &str = "/run/netns";
@@ -58,9 +58,9 @@ impl Namespace {
 
     /// Makes a new namespace with loopback down, kept by a bind mount at `/run/netns/NAME`.
     pub fn create_named(name: &str) -> Result<Self> {
-        let path = Path::new(NAMED).join(name);
         let attempted = || format!("ip netns add {name}");
         let failed = |error: io::Error| Error::new(attempted(), error);
+        let path = below(NAMED, name).map_err(|errno| Error::new(attempted(), errno))?;
         fs::create_dir_all(NAMED).map_err(failed)?;
         File::create_new(&path).map_err(failed)?;
         let made = on_own_thread(|| {
@@ -88,8 +88,8 @@ impl Namespace {
 
     /// Removes a named namespace; the kernel ends it once no process, socket or file refers to it.
     pub fn delete_named(name: &str) -> Result<()> {
-        let path = Path::new(NAMED).join(name);
         let attempted = || format!("ip netns delete {name}");
+        let path = below(NAMED, name).map_err(|errno| Error::new(attempted(), errno))?;
         umount2(&path, MntFlags::MNT_DETACH)
             .or_else(|errno| {
                 if errno == nix::errno::Errno::EINVAL {

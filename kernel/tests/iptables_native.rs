@@ -7,7 +7,7 @@ mod namespace;
 use kernel::{
     Family,
     iptables::{Backend, Error, Iptables, NativeTables, Table},
-    nft::{Handle, ObservedRule},
+    nft::{Expr, Handle, ObservedRule},
 };
 use namespace::TestNamespace;
 
@@ -25,6 +25,9 @@ const MORE: &str = "*nat\n:CHAIN-A - [0:0]\n:CHAIN-B - [0:0]\n:CHAIN-C - [0:0]\n
     -A CHAIN-A -m udp -p udp -d 10.0.0.0/15 --dport 53 -m addrtype --src-type LOCAL -j CHAIN-B\n\
     -A CHAIN-A -m recent --name of-chain-a --rcheck --seconds 60 -j CHAIN-B\n\
     -A CHAIN-A -m mark --mark 0x5 -j CHAIN-B\n\
+    -A CHAIN-A -m tcp -p tcp -d 10.0.0.9 --dport 80 -m comment --comment \"behind all: kept\" -j CHAIN-B\n\
+    -A CHAIN-A -m comment --comment \"behind what is no match of its own\" -s 10.0.0.9 -j CHAIN-B\n\
+    -A CHAIN-A -m statistic --mode random --probability 0.25 -m comment --comment plain -j RETURN\n\
     -A CHAIN-C -j MASQUERADE\n\
     -A CHAIN-B -m sctp -p sctp -j DNAT --to-destination 10.1.2.3:80\n\
     -I PREROUTING -j CHAIN-A\n\
@@ -57,13 +60,31 @@ fn saved(node: &TestNamespace, family: Family) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The instructions of all rules, by table and chain.
+/// What people look at.
+fn listed(node: &TestNamespace, family: Family) -> String {
+    let program = match family {
+        Family::V4 => "iptables-nft",
+        Family::V6 => "ip6tables-nft",
+    };
+    TABLES
+        .map(|table| node.run(program, &["-t", table, "-nvL"], ""))
+        .concat()
+}
+
+/// The instructions of all rules, by table and chain, but for comments: they are kept in another place.
 fn instructions(node: &TestNamespace, family: Family) -> Vec<(String, ObservedRule)> {
     let mut handle = Handle::open_in(&node.namespace).unwrap();
     let read = TABLES.into_iter().flat_map(|table| {
         handle
             .rules(family, table, None, |chain, rule| {
-                let rule = ObservedRule { handle: 0, ..rule };
+                let is_comment =
+                    |it: &Expr| matches!(it, Expr::Extension { name, .. } if name == "comment");
+                let expressions = rule.expressions.into_iter();
+                let rule = ObservedRule {
+                    handle: 0,
+                    expressions: expressions.filter(|it| !is_comment(it)).collect(),
+                    comment: None,
+                };
                 (format!("{table} {chain}"), rule)
             })
             .unwrap()
@@ -103,6 +124,7 @@ fn the_programs_see_no_difference() {
         }
         assert_eq!(ours_read.len(), theirs_read.len());
         assert_eq!(saved(&ours, family), saved(&theirs, family));
+        assert_eq!(listed(&ours, family), listed(&theirs, family));
     }
 }
 

@@ -17,12 +17,8 @@ use nix::errno::Errno;
 
 fn new_link(text: &str, kind: NewLinkKind) -> Change {
     Change::AddLink(NewLink {
-        name: name(text),
-        kind,
-        mac: None,
-        mtu: None,
         up: true,
-        master: None,
+        ..NewLink::new(name(text), kind)
     })
 }
 
@@ -32,12 +28,7 @@ fn add(handle: &mut Handle, text: &str, kind: NewLinkKind) -> IfIndex {
 }
 
 fn add_veth(handle: &mut Handle, text: &str, peer: &str, to: Option<&TestNamespace>) -> IfIndex {
-    let peer = VethPeer {
-        name: name(peer),
-        namespace: to.map(|to| to.namespace.as_raw_fd()),
-        mac: None,
-        mtu: None,
-    };
+    let peer = VethPeer::new(name(peer), to.map(|to| to.namespace.as_raw_fd()));
     add(handle, text, NewLinkKind::Veth(peer))
 }
 

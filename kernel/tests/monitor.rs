@@ -24,12 +24,8 @@ fn is_readable(monitor: &impl AsFd) -> bool {
 
 fn add(handle: &mut Handle, text: &str, kind: NewLinkKind) -> IfIndex {
     let link = NewLink {
-        name: name(text),
-        kind,
-        mac: None,
-        mtu: None,
         up: true,
-        master: None,
+        ..NewLink::new(name(text), kind)
     };
     handle.apply(&[Change::AddLink(link)]).unwrap();
     handle.link_by_name(&name(text)).unwrap().unwrap().index

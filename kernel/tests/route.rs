@@ -19,12 +19,8 @@ use namespace::{TestNamespace, name};
 
 fn new_link(text: &str, kind: NewLinkKind) -> Change {
     Change::AddLink(NewLink {
-        name: name(text),
-        kind,
-        mac: None,
-        mtu: None,
         up: true,
-        master: None,
+        ..NewLink::new(name(text), kind)
     })
 }
 
@@ -66,10 +62,12 @@ fn veth_is_made_in_another_namespace_as_a_bridge_port_and_carries_tcp() {
     let bridge = index_of(&mut in_host, "br0");
     let mac: Mac = "0a:58:0a:00:00:02".parse().unwrap();
     let peer = VethPeer {
-        name: name("eth0"),
-        namespace: Some(std::os::fd::AsRawFd::as_raw_fd(&pod.namespace)),
         mac: Some(mac),
         mtu: Some(1450),
+        ..VethPeer::new(
+            name("eth0"),
+            Some(std::os::fd::AsRawFd::as_raw_fd(&pod.namespace)),
+        )
     };
     let veth = NewLink {
         name: name("veth0"),

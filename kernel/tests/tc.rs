@@ -14,12 +14,8 @@ use namespace::{TestNamespace, name};
 
 fn add(node: &TestNamespace, text: &str, kind: NewLinkKind) -> IfIndex {
     let link = NewLink {
-        name: name(text),
-        kind,
-        mac: None,
-        mtu: None,
         up: true,
-        master: None,
+        ..NewLink::new(name(text), kind)
     };
     let mut handle = node.handle();
     handle.apply(&[route::Change::AddLink(link)]).unwrap();
@@ -84,12 +80,7 @@ fn what_arrives_passes_the_bucket_of_the_ifb_device() {
         TestNamespace::new("mirred-pod"),
     );
     let ifb = add(&node, "ifb0", NewLinkKind::Ifb);
-    let peer = VethPeer {
-        name: name("eth0"),
-        namespace: Some(pod.namespace.as_raw_fd()),
-        mac: None,
-        mtu: None,
-    };
+    let peer = VethPeer::new(name("eth0"), Some(pod.namespace.as_raw_fd()));
     let veth = add(&node, "veth0", NewLinkKind::Veth(peer));
     let mut handle = Handle::open_in(&node.namespace).unwrap();
     assert_eq!(handle.ingress(veth).unwrap(), None);

@@ -31,12 +31,8 @@ fn keys_port_and_peers_read_back_as_they_were_set() {
     println!("wireguard: found");
     let mut route = node.handle();
     let link = NewLink {
-        name: name("wg0"),
-        kind: NewLinkKind::Wireguard,
-        mac: None,
-        mtu: None,
         up: true,
-        master: None,
+        ..NewLink::new(name("wg0"), NewLinkKind::Wireguard)
     };
     route.apply(&[Change::AddLink(link)]).unwrap();
     let interface = route.link_by_name(&name("wg0")).unwrap().unwrap().index;

@@ -1,6 +1,9 @@
 //! The daemon: follows the source, and lets the kernel follow.
 
+mod own;
+mod run;
 mod switch;
+mod sync;
 
 use std::{
     collections::BTreeSet,
@@ -8,11 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::{Family, conntrack, memory};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use kernel::{Family, conntrack};
+use tokio::sync::watch;
 
 use crate::{
     configuration::{self, Configuration, Detector, Follow, Settings},
@@ -22,22 +22,14 @@ use crate::{
     localhost::{Elsewhere, LoopbackPorts},
     model::{Catalogue, ObjectName},
     options::Options,
-    plan::{Gaps, HealthCheck, LocalGaps, loopback_ports, nftables::NodePortAddresses},
-    reconcile::Outcome,
-    report::{self, Events, Happening, Occasion, Progress, check_ports::CheckPorts, http},
-    source::{
-        Kube, Manifests, News, Source,
-        kube::{Access, Unusable},
-        manifests::StartError,
-    },
-    tuning,
+    plan::LocalGaps,
+    report::{self, Events, Occasion, Progress, check_ports::CheckPorts, http},
+    source::{News, kube::Unusable, manifests::StartError},
 };
 
-use self::switch::Deferred;
+pub use self::run::run;
 
-/// How soon after a failure the next attempt is made; each further one waits twice as long, up to the sync
-/// period.
-const RETRY: Duration = Duration::from_secs(1);
+use self::switch::Deferred;
 
 /// How soon after a look at all that stands in the kernel the next one may follow, whoever goes on to change it.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -297,52 +289,6 @@ impl Daemon {
         self.remove_others();
     }
 
-    /// Sets what of the machine is to be set.
-    fn tune(&self) {
-        if let Some(error) = self.settings.tuning.apply() {
-            self.events.tell(Happening::ReadOnly(error.to_string()));
-        }
-    }
-
-    /// Follows the addresses of the node with what is served by this program itself.
-    fn settle(&mut self) {
-        let around = self.dataplane.surroundings();
-        for family in Family::ALL {
-            let options = self.settings.rules(family).node_ports;
-            let addresses = options.settled(family, around);
-            if (&options, &addresses) == (&NodePortAddresses::Primary, &NodePortAddresses::All) {
-                report::no_primary_address(&self.node, family);
-            }
-            let mut own = around.addresses.iter();
-            let elsewhere = Elsewhere {
-                primary: own.find(|address| Family::of(address) == family).copied(),
-                addresses: addresses.clone(),
-            };
-            self.loopback_ports.set_elsewhere(family, elsewhere);
-            self.check_ports.set_addresses(family, addresses);
-        }
-    }
-
-    /// What of Services is served, or counted, by this program itself.
-    fn serve(&mut self, services: &BTreeSet<ObjectName>) {
-        for name in services {
-            let service = self.catalogue.service(name);
-            let slices = || self.catalogue.slices_of(name);
-            let check = service.and_then(|it| HealthCheck::of(it, slices(), &self.node));
-            self.check_ports.set(name, check);
-            self.loopback_ports
-                .set(name, service.map(loopback_ports).unwrap_or_default());
-            let gaps = Family::ALL.map(|family| {
-                let gaps = service.map(|it| Gaps::of(it, slices(), family, &self.node));
-                gaps.unwrap_or_default()
-            });
-            self.gaps.set(name, gaps);
-        }
-        for (family, gaps) in Family::ALL.into_iter().zip(self.gaps.total()) {
-            self.progress.metrics.set_no_local_endpoints(family, gaps);
-        }
-    }
-
     /// Somebody else has changed a table of ours.
     fn disturbed(&mut self) {
         self.look_at = self.look_at.min(self.looked_at + PAUSE);
@@ -359,86 +305,6 @@ impl Daemon {
     fn look(&mut self) {
         self.sync(Occasion::Ended, |dataplane, _| dataplane.look());
     }
-
-    fn sync(
-        &mut self,
-        occasion: Occasion,
-        work: impl FnOnce(&mut dyn Dataplane, &Catalogue) -> Outcome,
-    ) {
-        let occasion = if self.starting {
-            Occasion::First
-        } else {
-            occasion
-        };
-        self.progress.queued();
-        let started = Instant::now();
-        let outcome = work(&mut *self.dataplane, &self.catalogue);
-        let ended = Instant::now();
-        // Who reads the log and asks then is to be told the same.
-        self.progress.synced(occasion, &outcome);
-        report::synced(occasion, &outcome, &self.catalogue, ended - started);
-        if !outcome.failures.is_empty() {
-            self.look_at = ended + retry_after(self.failures, self.settings.sync_period);
-            self.failures = self.failures.saturating_add(1);
-            return;
-        }
-        // A change alone puts the next full comparison off only where it made one.
-        let partial = matches!(occasion, Occasion::Change(_) | Occasion::Ended);
-        if self.failures > 0 || !partial {
-            self.look_at = ended + self.settings.sync_period;
-        }
-        if self.starting {
-            // Not before: the kernel's module for tracked flows comes with the first rules that need it.
-            self.tune();
-            self.starting = false;
-        }
-        self.failures = 0;
-        report::forgot(&self.flows.forget_stale(&self.catalogue));
-        if !partial {
-            // The whole table, as it is and as it should be, needed more than all that stays.
-            memory::give_back();
-        }
-    }
-}
-
-/// Runs until a SIGTERM or SIGINT; what stands in the kernel stays there.
-///
-/// # Errors
-/// If it can't start.
-pub async fn run(mut orders: Orders) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    orders.settings.tuning.protect();
-    tuning::use_all_descriptors();
-    let (mut source, all, events) = open(&orders).await?;
-    events.tell(Happening::Started);
-    let mut file = orders.file.take();
-    let mut daemon = Daemon::new(orders, events)?;
-    daemon.learn(all);
-    loop {
-        // Not before: where somebody listens, the kernel announces every element of the first sync by itself.
-        if !daemon.watching && !daemon.starting {
-            daemon.drift = daemon.dataplane.watch()?;
-            daemon.watching = true;
-            // What has happened since the first sync.
-            daemon.look_at = Instant::now();
-        }
-        let known = source.is_complete() && !daemon.waiting;
-        let behind = known && daemon.is_behind();
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            text = changed(&mut file) => daemon.reload(text),
-            () = sleep_until(daemon.free_at), if behind => daemon.follow(),
-            () = disturbed(&mut daemon.drift) => daemon.disturbed(),
-            () = sleep_until(daemon.look_at), if known => daemon.resync(),
-            () = ended(daemon.dataplane.look_at()), if known => daemon.look(),
-            news = source.next() => daemon.learn(news),
-        }
-    }
-    tracing::info!("stopped; what it has put into the kernel stays and goes on to work");
-    Ok(())
 }
 
 /// What to do where a mode can't be had at the start.
@@ -451,78 +317,8 @@ fn needs(failure: &Failure) -> &'static str {
     }
 }
 
-/// Waits until the configuration's file has changed, for ever if there is none.
-async fn changed(file: &mut Option<Follow>) -> Result<String, String> {
-    match file {
-        Some(file) => file.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until somebody else has changed what is ours, for ever where that is not announced.
-async fn disturbed(drift: &mut Option<Drift>) {
-    match drift {
-        Some(drift) => drift.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until it is time to look for connections that have ended, for ever if nothing waits for any.
-async fn ended(look_at: Option<Instant>) {
-    match look_at {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(time: Instant) {
-    tokio::time::sleep_until(time.into()).await;
-}
-
-/// Opens the source; answers with what it has at once, and where Events are told.
-async fn open(orders: &Orders) -> Result<(Source, Vec<News>, Events), Error> {
-    match &orders.source {
-        SourceSettings::Manifests(path) => {
-            let (manifests, all) = Manifests::open(path)?;
-            let all = all.into_iter().map(News::Change).collect();
-            Ok((Source::Manifests(manifests), all, Events::default()))
-        }
-        SourceSettings::Kube { kubeconfig, master } => {
-            let access = Access::new(kubeconfig.clone(), master.clone()).await?;
-            tracing::info!(
-                "follows API server {} for node {}",
-                access.server(),
-                orders.node
-            );
-            let events = Events::start(access.client().clone(), &orders.node);
-            let kube = Kube::follow(access, &orders.node);
-            Ok((Source::Kube(kube), Vec::new(), events))
-        }
-    }
-}
-
 /// A configuration with the mode that it comes to.
 fn effective(mut configuration: Configuration, mode: &Mode) -> Configuration {
     mode.name().clone_into(&mut configuration.mode);
     configuration
-}
-
-/// How long to wait after so many failures in a row before.
-fn retry_after(failures: u32, sync_period: Duration) -> Duration {
-    RETRY.saturating_mul(1 << failures.min(16)).min(sync_period)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_less_and_less_often() {
-        let minute = Duration::from_secs(60);
-        let waits: Vec<_> = (0..8)
-            .map(|failures| retry_after(failures, minute).as_secs())
-            .collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(retry_after(u32::MAX, minute), minute);
-    }
 }

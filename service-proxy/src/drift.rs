@@ -22,7 +22,7 @@ use crate::{
     report,
 };
 
-pub use addresses::{AddressDrift, Bound};
+pub use addresses::{AddressDrift, Concerns};
 
 /// Tells when somebody else changes a table of ours, or addresses.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod drift;
 pub mod flows;
+mod generation;
 pub mod inspect;
 mod listener;
 pub mod localhost;

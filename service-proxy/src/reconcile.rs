@@ -3,26 +3,29 @@
 //! A change of Services sends only their elements. At the start, after any failure, when a set is too small
 //! and whenever asked to, the whole table is read, compared, and the differences are sent.
 
+mod outcome;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::AddAssign,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use kernel::{
-    Family, ipset,
+    Family,
     nft::{Command, Handle, ObservedTable, Transaction},
 };
 
 use crate::{
-    dataplane::Failure,
     drift::{CannotWatch, Drift},
+    generation::Generation,
     model::{Catalogue, Here, ObjectName},
     plan::{
         frontends,
-        nftables::{Contest, NodeRules, Plan, Surroundings},
+        nftables::{NodeRules, Plan, Surroundings},
     },
 };
+
+pub use outcome::{Attempt, Outcome, Rewritten, RuleCount, Sent};
 
 /// What nftables can do: the kernel, or in tests of plans a fake.
 pub trait Nftables {
@@ -59,89 +62,7 @@ pub struct Reconciler<K> {
 #[derive(Debug)]
 struct Counted<K> {
     kernel: K,
-    /// What the generation is if nobody else has changed anything since everything was compared.
-    generation: Option<u32>,
-}
-
-/// What came of an attempt.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// What was sent.
-    pub sent: Sent,
-    /// What went wrong, family by family; it is put right by the next [`Reconciler::resync`].
-    pub failures: Vec<Failure>,
-    /// Addresses that several Services have, where that is new.
-    pub contests: Vec<Contest>,
-    /// How it went, family by family.
-    pub attempts: Vec<Attempt>,
-    /// The families in which what is needed no longer could not be removed.
-    pub left_over: Vec<Family>,
-    /// The families in which a change of some chains of iptables was refused, so that everything was compared.
-    pub refused: Vec<Family>,
-    /// How many rules there are, by family and table of iptables.
-    pub rules: Vec<RuleCount>,
-}
-
-/// The rules in a table of iptables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleCount {
-    /// The family.
-    pub family: Family,
-    /// The name of the table.
-    pub table: &'static str,
-    /// Those that stand for Services.
-    pub total: usize,
-    /// Those that were written now.
-    pub written: usize,
-}
-
-/// How it went in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// The family.
-    pub family: Family,
-    /// How long it took.
-    pub took: Duration,
-    /// Whether the kernel has everything now.
-    pub succeeded: bool,
-}
-
-/// How much was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Elements that were added, those that replace others included.
-    pub added: usize,
-    /// Elements that were deleted, those that others replace included.
-    pub deleted: usize,
-    /// Other commands: about tables, chains, sets, rules.
-    pub others: usize,
-    /// Chains of iptables, where that is what is kept.
-    pub rewritten: Option<Rewritten>,
-    /// Changes of IPVS's virtual and real servers.
-    pub servers: usize,
-    /// Addresses that the node was given, or that were taken from it.
-    pub addresses: usize,
-}
-
-/// How many chains of iptables were changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rewritten {
-    /// Those that were made or filled anew.
-    pub written: usize,
-    /// Those that were removed.
-    pub removed: usize,
-    /// Rules in chains of others that were added or deleted.
-    pub jumps: usize,
-}
-
-// === impl Rewritten ===
-
-impl AddAssign for Rewritten {
-    fn add_assign(&mut self, more: Self) {
-        self.written += more.written;
-        self.removed += more.removed;
-        self.jumps += more.jumps;
-    }
+    generation: Generation,
 }
 
 // === impl Reconciler ===
@@ -156,7 +77,7 @@ impl<K: Nftables> Reconciler<K> {
         Self {
             kernel: Counted {
                 kernel,
-                generation: None,
+                generation: Generation::default(),
             },
             node: node.into(),
             plans: Family::ALL.map(|family| Plan::new(family, rules(family))),
@@ -232,7 +153,7 @@ impl<K: Nftables> Reconciler<K> {
             .find(|plan| plan.family() == family)
             .is_some_and(|plan| plan.set_rules(rules, &self.around));
         if changed {
-            self.kernel.forget();
+            self.kernel.generation.forget();
         }
         changed
     }
@@ -264,43 +185,19 @@ impl<K: Nftables> Reconciler<K> {
 impl<K: Nftables> Counted<K> {
     fn apply(&mut self, transaction: &Transaction) -> kernel::Result<()> {
         let applied = self.kernel.apply(transaction);
-        let next = |generation: u32| generation.wrapping_add(1).max(1);
-        self.generation = match applied {
-            Ok(()) => self.generation.map(next),
-            Err(_) => None,
-        };
+        match applied {
+            Ok(()) => self.generation.passed(1),
+            Err(_) => self.generation.forget(),
+        }
         applied
     }
 
-    /// Whether nobody else has changed anything. Not where that can't be said.
     fn is_as_left(&mut self) -> bool {
-        let generation = self.kernel.generation();
-        generation.is_ok_and(|generation| self.generation == Some(generation))
+        self.generation.is_still(self.kernel.generation())
     }
 
-    /// Everything is to be read the next time.
-    fn forget(&mut self) {
-        self.generation = None;
-    }
-
-    /// To be called before everything is read. What others change between this and that is read, and is
-    /// taken for a change once more.
     fn count_from_now(&mut self) {
-        // Without a generation, everything is read the next time too.
-        self.generation = self.kernel.generation().ok();
-    }
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    /// Takes note of how it went in a family.
-    pub(crate) fn attempted(&mut self, family: Family, started: Instant, succeeded: bool) {
-        self.attempts.push(Attempt {
-            family,
-            took: started.elapsed(),
-            succeeded,
-        });
+        self.generation.count_from(self.kernel.generation());
     }
 }
 
@@ -321,46 +218,6 @@ impl Nftables for Handle {
 
     fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
         Drift::open(self).map(Some)
-    }
-}
-
-// === impl Sent ===
-
-impl Sent {
-    /// Whether nothing was sent.
-    pub fn is_empty(&self) -> bool {
-        let rewritten = self.rewritten.unwrap_or_default();
-        let others = Self {
-            rewritten: None,
-            ..*self
-        };
-        others == Self::default() && rewritten == Rewritten::default()
-    }
-
-    /// Counts changes of ipsets.
-    pub(crate) fn count_members(&mut self, changes: &[ipset::Change]) {
-        for change in changes {
-            match change {
-                ipset::Change::Add(..) => self.added += 1,
-                ipset::Change::Delete(..) => self.deleted += 1,
-                _ => self.others += 1,
-            }
-        }
-    }
-
-    /// Counts the commands of a transaction.
-    pub(crate) fn count(&mut self, transaction: &Transaction) {
-        for command in &transaction.commands {
-            match command {
-                Command::AddElements(_, elements) => self.added += elements.len(),
-                Command::DeleteElements(_, keys) => self.deleted += keys.len(),
-                Command::AddSet(_, set) => {
-                    self.others += 1;
-                    self.added += set.elements.len();
-                }
-                _ => self.others += 1,
-            }
-        }
     }
 }
 

@@ -30,7 +30,7 @@ use service_proxy::{
         Dataplane,
         ipvs::{Addresses, Farewell, Kernel, Servers},
     },
-    drift::{Bound, CannotWatch, Drift},
+    drift::{CannotWatch, Concerns, Drift},
     model::{
         Catalogue, Change, Endpoint, EndpointSlice, ObjectKey, Protocol, Service, ServicePort,
         SlicePort,
@@ -51,6 +51,8 @@ struct State {
     nft: nft::Fake,
     ipvs: ipvs::Fake,
     bound: BTreeSet<IpAddr>,
+    /// How many virtual servers the next listing does not tell of.
+    hidden: usize,
     /// How many more requests are refused.
     refusals: usize,
     /// What was sent, in its order.
@@ -68,6 +70,10 @@ enum Step {
     RemoveTable(Family),
     /// Somebody removes the first virtual server.
     RemoveServer,
+    /// Somebody removes the first real server of each.
+    RemoveReals,
+    /// The next listing of virtual servers does not tell of so many.
+    Hide(usize),
     /// Somebody takes all addresses away.
     RemoveAddresses,
     /// All connections end.
@@ -142,6 +148,20 @@ impl Machine {
         }
     }
 
+    fn hide(&self, count: usize) {
+        self.0.borrow_mut().hidden = count;
+    }
+
+    fn remove_reals(&self) {
+        let ipvs = &mut self.0.borrow_mut().ipvs;
+        for server in ipvs.virtual_servers() {
+            if let Some(real) = ipvs.real_servers(&server.address).unwrap().first() {
+                let change = ServerChange::DeleteReal(server.address, real.server.socket);
+                ipvs.apply(&[change]).unwrap();
+            }
+        }
+    }
+
     fn tables(&self) -> Vec<String> {
         let nft = &self.0.borrow().nft;
         let tables = Family::ALL
@@ -185,18 +205,21 @@ impl Nftables for Machine {
 
 impl Kernel for Machine {
     fn virtual_servers(&mut self) -> kernel::Result<Vec<VirtualServer>> {
-        Ok(self.0.borrow().ipvs.virtual_servers())
+        let mut state = self.0.borrow_mut();
+        let hidden = std::mem::take(&mut state.hidden);
+        let servers = state.ipvs.virtual_servers().into_iter();
+        Ok(servers.skip(hidden).collect())
     }
 
     fn real_servers(&mut self, address: &VirtualAddress) -> kernel::Result<Vec<ObservedReal>> {
         self.0.borrow().ipvs.real_servers(address)
     }
 
-    fn change(&mut self, changes: &[ServerChange]) -> kernel::Result<()> {
+    fn change(&mut self, changes: &[ServerChange]) -> kernel::Result<usize> {
         self.refuses()?;
         let mut state = self.0.borrow_mut();
         state.log.extend(changes.iter().map(ToString::to_string));
-        state.ipvs.apply(changes)
+        state.ipvs.converge(changes)
     }
 
     fn former(&mut self) -> kernel::Result<Former> {
@@ -228,7 +251,7 @@ impl Kernel for Machine {
         Ok(())
     }
 
-    fn watch_with(&self, _: &Bound) -> Result<Option<Drift>, CannotWatch> {
+    fn watch_with(&self, _: &Concerns) -> Result<Option<Drift>, CannotWatch> {
         Ok(None)
     }
 }
@@ -304,6 +327,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..4_usize).prop_map(Step::Refuse),
         1 => prop_oneof![Just(Family::V4), Just(Family::V6)].prop_map(Step::RemoveTable),
         1 => Just(Step::RemoveServer),
+        1 => Just(Step::RemoveReals),
+        1 => Just(Step::Hide(1)),
         1 => Just(Step::RemoveAddresses),
         1 => Just(Step::Calm),
         2 => Just(Step::Busy),
@@ -339,6 +364,8 @@ proptest! {
                     drop(cluster.servers.resync());
                 }
                 Step::RemoveServer => cluster.machine.remove_server(),
+                Step::RemoveReals => cluster.machine.remove_reals(),
+                Step::Hide(count) => cluster.machine.hide(count),
                 Step::RemoveAddresses => cluster.machine.0.borrow_mut().bound.clear(),
                 Step::Calm => cluster.machine.set_connections(0),
                 Step::Busy => cluster.machine.set_connections(1),
@@ -348,6 +375,7 @@ proptest! {
             }
         }
         cluster.machine.0.borrow_mut().refusals = 0;
+        cluster.machine.hide(0);
         cluster.servers.resync();
         cluster.assert_settled();
     }
@@ -506,6 +534,26 @@ fn udp_does_not_drain_and_patience_ends() {
     assert_eq!(weights(&cluster.machine, WEB), [1, 0]);
     drop(cluster.servers.look());
     assert_eq!(weights(&cluster.machine, WEB), [1]);
+}
+
+/// A listing that is not complete, and others who are faster, are no failures: all is compared again soon.
+#[test]
+fn others_may_be_faster() {
+    let mut cluster = Cluster::new();
+    drop(cluster.change(web(Protocol::Tcp, 3)));
+    cluster.machine.hide(1);
+    let outcome = cluster.servers.resync();
+    assert!(outcome.failures.is_empty(), "{outcome:?}");
+    assert!(cluster.servers.look_at().is_some());
+    cluster.assert_settled();
+
+    cluster.machine.remove_reals();
+    let outcome = cluster.change(web(Protocol::Tcp, 0));
+    assert!(outcome.failures.is_empty(), "{outcome:?}");
+    cluster.machine.remove_server();
+    let outcome = cluster.change(vec![Change::Service(name("web"), None)]);
+    assert!(outcome.failures.is_empty(), "{outcome:?}");
+    cluster.assert_settled();
 }
 
 /// An endpoint that serves on its way out keeps its connections, one that has gone loses them at once.

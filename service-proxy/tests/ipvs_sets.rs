@@ -28,7 +28,7 @@ use service_proxy::{
         Dataplane, Failure,
         ipvs::{Addresses, Farewell, Guarding, Kernel, Servers},
     },
-    drift::{Bound, CannotWatch, Drift},
+    drift::{CannotWatch, Concerns, Drift},
     model::{
         Catalogue, Change, Endpoint, EndpointSlice, ObjectKey, Protocol, Service, ServicePort,
         SlicePort, TrafficPolicy,
@@ -135,10 +135,10 @@ impl Kernel for Machine {
         self.0.borrow().ipvs.real_servers(address)
     }
 
-    fn change(&mut self, changes: &[ServerChange]) -> kernel::Result<()> {
+    fn change(&mut self, changes: &[ServerChange]) -> kernel::Result<usize> {
         let mut state = self.0.borrow_mut();
         state.log.extend(changes.iter().map(ToString::to_string));
-        state.ipvs.apply(changes)
+        state.ipvs.converge(changes)
     }
 
     fn former(&mut self) -> kernel::Result<Former> {
@@ -161,7 +161,7 @@ impl Kernel for Machine {
         Ok(())
     }
 
-    fn watch_with(&self, _: &Bound) -> Result<Option<Drift>, CannotWatch> {
+    fn watch_with(&self, _: &Concerns) -> Result<Option<Drift>, CannotWatch> {
         Ok(None)
     }
 }

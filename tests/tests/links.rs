@@ -2,23 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
-fn pages() -> Vec<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut pages = vec![
-        workspace.join("README.md"),
-        workspace.join("deploy/README.md"),
-    ];
-    for entry in fs::read_dir(workspace.join("docs")).unwrap() {
-        pages.push(entry.unwrap().path());
-    }
-    pages
-}
+use reference::commands::pages;
 
 /// What stands in the brackets of `[text](target)`, but for other sites.
 fn links(text: &str) -> Vec<&str> {
@@ -43,11 +29,9 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn links_lead_somewhere() {
     let mut lost = Vec::new();
     let mut followed = 0;
-    for page in pages()
-        .iter()
-        .filter(|it| it.extension().is_some_and(|it| it == "md"))
-    {
-        let text = fs::read_to_string(page).unwrap();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (page, text) in pages() {
+        let page = workspace.join(page);
         for link in links(&text) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() {

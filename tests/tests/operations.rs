@@ -13,17 +13,13 @@ use std::{
 };
 
 use lab::{Host, Lab, Plan, Programs, demo, wait_until};
+use reference::commands::{self, Block, Kind};
 
 /// Metrics by name as Prometheus has it, with type and labels.
 type Metrics = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// The pages whose commands are run.
-const PAGES: [&str; 4] = [
-    "metrics.md",
-    "troubleshooting.md",
-    "security.md",
-    "upgrade.md",
-];
+/// The node whose proxy is in iptables mode.
+const IPTABLES_NODE: &str = "node2";
 /// What a kernel without nfacct has no metrics of.
 const OF_NFACCT: &str = "kubeproxy_iptables_";
 
@@ -167,13 +163,17 @@ fn expressions(value: &serde_json::Value) -> Vec<String> {
     }
 }
 
-/// The blocks of a page that are marked as `sh test`.
-fn commands(page: &str) -> Vec<String> {
-    let path = workspace().join("docs").join(page);
-    let text = fs::read_to_string(path).unwrap();
-    text.split("\n```sh test\n")
-        .skip(1)
-        .map(|rest| rest.split_once("\n```").unwrap().0.to_owned())
+/// The blocks that are for a node, and the one that each is run on.
+fn commands() -> Vec<(Block, &'static str)> {
+    let node = |block: &Block| match block.kind()? {
+        Kind::Node => Some("node1"),
+        Kind::IptablesNode => Some(IPTABLES_NODE),
+        _ => None,
+    };
+    let blocks = commands::blocks().into_iter();
+    blocks
+        .filter_map(|block| Some((node(&block)?, block)))
+        .map(|(node, block)| (block, node))
         .collect()
 }
 
@@ -227,23 +227,26 @@ fn the_operators_pages_are_true_of_a_running_cluster() {
         .unwrap()
         .write(&lab.plan().manifests())
         .unwrap();
-    lab.kill_proxy("node2").unwrap();
-    lab.start_proxy_with("node2", &["--proxy-mode=iptables"])
+    lab.kill_proxy(IPTABLES_NODE).unwrap();
+    lab.start_proxy_with(IPTABLES_NODE, &["--proxy-mode=iptables"])
         .unwrap();
     metrics_are_those_of_the_page(&lab);
     let mut failed = Vec::new();
-    let mut blocks = 0;
-    for page in PAGES {
-        for block in commands(page) {
-            blocks += 1;
-            match run(&lab, "node1", &block) {
-                Ok(told) => println!("{page}:\n{block}\n---\n{told}\n"),
-                Err(told) => failed.push(format!("{page}:\n{block}\n---\n{told}")),
-            }
+    let blocks = commands();
+    for (
+        Block {
+            page, line, text, ..
+        },
+        node,
+    ) in &blocks
+    {
+        match run(&lab, node, text) {
+            Ok(told) => println!("{page}:{line}:\n{text}---\n{told}\n"),
+            Err(told) => failed.push(format!("{page}:{line}:\n{text}---\n{told}")),
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
-    assert!(blocks > 5, "{blocks}");
+    assert!(blocks.len() > 15, "{}", blocks.len());
 }
 
 /// The agent's, and those of proxies in both modes, for whom Services change until every metric is there.
@@ -259,7 +262,7 @@ fn metrics_are_those_of_the_page(lab: &Lab) {
         address = address % 250 + 1;
         change_endpoints(lab, address)?;
         there = scrape(lab.node("node1")?, 10254);
-        for node in ["node1", "node2"] {
+        for node in ["node1", IPTABLES_NODE] {
             there.extend(scrape(lab.node(node)?, 10249));
         }
         let missing = missing(&there);
@@ -305,6 +308,27 @@ fn the_manifests_rights_are_enough_for_every_kind_of_tables() {
             .unwrap_or_else(|error| panic!("{error}: {}", lab.proxy_log(node).unwrap()));
         }
     }
+}
+
+#[test]
+fn panels_of_the_dashboard_have_places_of_their_own() {
+    let text = fs::read_to_string(workspace().join("deploy/monitoring/dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let [x, y, width, height] =
+            ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+        // Grafana's grid has 24 columns.
+        assert!(x + width <= 24, "{panel}");
+        for row in y..y + height {
+            assert!(
+                (x..x + width).all(|column| places.insert((column, row))),
+                "{panel}"
+            );
+        }
+    }
+    assert!(ids.len() > 10);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Who holds a reserved address: the content of a host-local address file.
 
-use super::{Attachment, ValidAttachments};
+use kernel::IfName;
+
+use super::{Attachment, ValidAttachments, is_valid_name};
 
 /// Between container id and interface name, also on Linux (host-local's `LineBreak`).
 const LINE_BREAK: &str = "\r\n";
@@ -43,22 +45,25 @@ impl Owner {
         )
     }
 
-    /// A file name for it that is different from every other owner's; `None` where the file names what no
-    /// runtime calls a container or an interface, such as a path.
+    /// A file name for it that is different from every other owner's; `None` where the file names what can't
+    /// be a container or an interface, such as a path: no attachment is looked up by that.
     pub fn key(&self) -> Option<String> {
-        let key = match &self.if_name {
-            // No container id has this character in it.
-            Some(if_name) => format!("{}@{if_name}", self.container_id),
-            None => self.container_id.clone(),
-        };
-        let is_file_name = !key.starts_with('.') && !key.contains(['/', '\0']);
-        is_file_name.then_some(key)
+        if !is_valid_name(&self.container_id) {
+            return None;
+        }
+        match &self.if_name {
+            Some(if_name) => {
+                let if_name: IfName = if_name.parse().ok()?;
+                Some(key(&self.container_id, &if_name))
+            }
+            None => Some(self.container_id.clone()),
+        }
     }
 
     /// The key of an attachment as owner, and that of its container without an interface.
     pub fn keys_of(attachment: &Attachment) -> [String; 2] {
         let id = &attachment.container_id;
-        [format!("{id}@{}", attachment.if_name), id.clone()]
+        [key(id, &attachment.if_name), id.clone()]
     }
 
     /// Whether it is this very attachment.
@@ -84,6 +89,11 @@ impl Owner {
     pub fn may_be(&self, attachment: &Attachment) -> bool {
         self.container_id == attachment.container_id && self.if_name.is_none()
     }
+}
+
+/// No container id has this character in it.
+fn key(container_id: &str, if_name: &IfName) -> String {
+    format!("{container_id}@{if_name}")
 }
 
 #[cfg(test)]
@@ -120,7 +130,18 @@ mod tests {
         let key = |content| Owner::parse(content).unwrap().key();
         assert_eq!(key("c1\r\neth0").as_deref(), Some("c1@eth0"));
         assert_eq!(key("c1").as_deref(), Some("c1"));
-        for content in ["/etc/x", "../../x", "..", ".stamp", "c1\r\n/../x", "c\0x"] {
+        for content in [
+            "/etc/x",
+            "../../x",
+            "..",
+            ".stamp",
+            "c1\r\n/../x",
+            "c\0x",
+            "c1@eth0",
+            "c1\r\n..",
+            "c1\r\neth0@x/y",
+            "a b",
+        ] {
             assert_eq!(key(content), None, "{content:?}");
         }
     }

@@ -1,6 +1,8 @@
 //! The host's end of a container's veth pair: its name, and the alias that says whose it is.
 
-use crate::model::Attachment;
+use kernel::IfName;
+
+use crate::model::{Attachment, is_valid_name};
 
 /// What an alias of ours begins with.
 const ALIAS_PREFIX: &str = "tweed:";
@@ -50,7 +52,10 @@ impl Identity {
     pub fn parse(alias: &str) -> Option<Self> {
         let mut parts = alias.strip_prefix(ALIAS_PREFIX)?.split('/');
         let [network, container_id, if_name] = [parts.next()?, parts.next()?, parts.next()?];
-        parts.next().is_none().then(|| Self {
+        let valid = is_valid_name(network)
+            && is_valid_name(container_id)
+            && if_name.parse::<IfName>().is_ok();
+        (valid && parts.next().is_none()).then(|| Self {
             network: network.to_owned(),
             container_id: container_id.to_owned(),
             if_name: if_name.to_owned(),
@@ -99,7 +104,17 @@ mod tests {
         let alias = identity.alias().unwrap();
         assert_eq!(alias, "tweed:cbr0/c1/eth0");
         assert_eq!(Identity::parse(&alias), Some(identity.clone()));
-        for other in ["", "cbr0/c1/eth0", "tweed:cbr0/c1", "tweed:cbr0/c1/eth0/x"] {
+        for other in [
+            "",
+            "cbr0/c1/eth0",
+            "tweed:cbr0/c1",
+            "tweed:cbr0/c1/eth0/x",
+            "tweed:../c1/eth0",
+            "tweed:cbr0/c\"1/eth0",
+            "tweed:cbr0/c1/..",
+            "tweed:cbr0/c1/a b",
+            "tweed:cbr0//eth0",
+        ] {
             assert_eq!(Identity::parse(other), None, "{other}");
         }
         let container_id = "c".repeat(250);

@@ -125,12 +125,9 @@ fn limit_egress(
     bucket: Tbf,
 ) -> Result<Link, Error> {
     let device = NewLink {
-        name: name.clone(),
-        kind: NewLinkKind::Ifb,
-        mac: None,
         mtu: Some(port.mtu),
         up: true,
-        master: None,
+        ..NewLink::new(name.clone(), NewLinkKind::Ifb)
     };
     // One that is left over from an ADD that failed is as good.
     match links.apply(&[Change::AddLink(device)]) {

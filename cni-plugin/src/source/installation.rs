@@ -95,9 +95,15 @@ fn plugin_types(text: &[u8]) -> Result<Vec<String>, String> {
     }
     let plugins = list["plugins"].as_array().filter(|it| !it.is_empty());
     let plugins = plugins.ok_or("no \"plugins\": not a network configuration list")?;
-    let plugin_type = |plugin: &Value| plugin["type"].as_str().map(str::to_owned);
-    let types: Option<Vec<_>> = plugins.iter().map(plugin_type).collect();
-    types.ok_or_else(|| "a plugin without \"type\"".into())
+    let types = plugins.iter().map(|plugin| {
+        let name = plugin["type"].as_str().ok_or("a plugin without \"type\"")?;
+        // Runtimes look for no path either.
+        match name.contains('/') {
+            true => Err(format!("{name:?} can't be a plugin's name")),
+            false => Ok(name.to_owned()),
+        }
+    });
+    types.collect()
 }
 
 /// Copies a file, and has it on the disk when it is done.
@@ -178,6 +184,10 @@ mod tests {
             (r#"{"plugins":[{"type":"source"}]}"#, "no \"name\""),
             (r#"{"name":"a","type":"source"}"#, "no \"plugins\""),
             (r#"{"name":"a","plugins":[{}]}"#, "without \"type\""),
+            (
+                r#"{"name":"a","plugins":[{"type":"../../bin/sh"}]}"#,
+                "\"../../bin/sh\" can't be a plugin's name",
+            ),
             (
                 r#"{"name":"a","plugins":[{"type":"none"}]}"#,
                 "a plugin \"none\", which is not in",

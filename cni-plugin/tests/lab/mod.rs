@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::symlink,
+    os::{fd::AsRawFd, unix::fs::symlink},
     path::PathBuf,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -16,7 +16,7 @@ use std::{
 
 use kernel::{
     netns::{NAMED, Namespace},
-    route::{Handle, Link},
+    route::{Change, Handle, Link, NewLink, NewLinkKind, VethPeer},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -86,6 +86,22 @@ impl Netns {
         let mut names: Vec<String> = links.iter().map(|link| link.name.to_string()).collect();
         names.sort();
         names
+    }
+
+    /// Makes an interface that is up.
+    pub fn add_link(&self, name: &str, kind: NewLinkKind) {
+        let link = NewLink {
+            up: true,
+            ..NewLink::new(name.parse().unwrap(), kind)
+        };
+        self.handle().apply(&[Change::AddLink(link)]).unwrap();
+    }
+
+    /// Makes a pair: this end is up, the other one is down in `other`.
+    pub fn add_veth(&self, name: &str, other: &Self, peer: &str) {
+        let descriptor = other.namespace.as_raw_fd();
+        let peer = VethPeer::new(peer.parse().unwrap(), Some(descriptor));
+        self.add_link(name, NewLinkKind::Veth(peer));
     }
 
     /// Takes the name away; the namespace lives on as long as this value.

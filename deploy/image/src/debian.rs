@@ -1,6 +1,7 @@
 //! Debian packages as parts of the image: of each, what a program needs to run, and its copyright.
 
 use std::{
+    fs,
     io::{self, Read},
     path::{Component, Path, PathBuf},
     process::{Command, Stdio},
@@ -9,7 +10,10 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tar::EntryType;
 
-use crate::root_fs::{Node, RootFs};
+use crate::{
+    root_fs::{Node, RootFs},
+    sbom::sha256,
+};
 
 /// What of a package goes into the image: programs, libraries, names of protocols, and the copyright that its
 /// licence asks to pass on.
@@ -30,13 +34,20 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// What processors it is for, as Debian names them.
+    pub architecture: String,
+    /// The SHA-256 of its file, in hexadecimal digits, as Debian's index has it.
+    pub sha256: String,
 }
 
 /// Puts a package's files into a tree.
 pub fn unpack(file: &Path, tree: &mut RootFs) -> anyhow::Result<Package> {
+    let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
     let package = Package {
         name: field(file, "Package")?,
         version: field(file, "Version")?,
+        architecture: field(file, "Architecture")?,
+        sha256: sha256(&bytes),
     };
     let mut child = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")

@@ -1,6 +1,7 @@
 //! Writes the container image of the three programs as an OCI archive. No container engine is needed, and the
 //! same input gives the same bytes. `build.sh` beside this builds the programs and fetches the packages.
 
+mod crates;
 mod debian;
 mod notices;
 mod oci;
@@ -8,7 +9,7 @@ mod root_fs;
 mod sbom;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -20,6 +21,7 @@ use crate::{
     debian::Package,
     oci::{About, Layer},
     root_fs::{Node, RootFs},
+    sbom::Subject,
 };
 
 /// Where the software bill of materials is in the image.
@@ -125,17 +127,24 @@ fn programs(options: &Options, packages: &[Package]) -> anyhow::Result<RootFs> {
             },
         );
     };
-    for name in sbom::PROGRAMS {
+    let mut programs = BTreeMap::new();
+    for name in crates::PROGRAMS {
         let path = options.binaries.join(name);
         let contents = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        programs.insert(name, contents.clone());
         insert(format!("usr/bin/{name}"), true, contents);
     }
     let licence = options.workspace.join("LICENSE");
     let licence = fs::read(&licence).with_context(|| format!("read {}", licence.display()))?;
     insert("usr/share/doc/tweed/copyright".into(), false, licence);
-    let manifest = options.workspace.join("Cargo.toml");
-    let crates = sbom::crates(&manifest)?;
-    let sbom = sbom::document(&crates, packages, env!("CARGO_PKG_VERSION"));
+    let subject = Subject {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: &options.revision,
+        created: options.created,
+        programs,
+    };
+    let crates = crates::of_programs(&options.workspace)?;
+    let sbom = sbom::document(&subject, &crates, packages)?;
     insert(SBOM.into(), false, serde_json::to_vec_pretty(&sbom)?);
     insert(NOTICES.into(), false, notices::document(&crates)?.into());
     Ok(files)

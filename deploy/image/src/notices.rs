@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, io, path::Path};
 use anyhow::Context;
 use cargo_metadata::Package;
 
+use crate::crates::Crate;
+
 /// How the names of files begin that a crate keeps its licence in.
 const NAMES: [&str; 5] = ["LICEN", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
 /// The document, in a fixed order.
-pub fn document(crates: &[Package]) -> anyhow::Result<String> {
+pub fn document(crates: &[Crate]) -> anyhow::Result<String> {
     let mut by_text: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for package in crates.iter().filter(|it| it.source.is_some()) {
+    for package in of_others(crates) {
         let texts = texts(package).with_context(|| format!("licence of {}", package.name))?;
         for text in texts {
             let holders = by_text.entry(text).or_default();
@@ -31,6 +33,11 @@ pub fn document(crates: &[Package]) -> anyhow::Result<String> {
         )?;
     }
     Ok(document)
+}
+
+fn of_others(crates: &[Crate]) -> impl Iterator<Item = &Package> {
+    let packages = crates.iter().map(|it| &it.package);
+    packages.filter(|it| it.source.is_some())
 }
 
 /// The texts that come with a crate; of one that brings none, those of the licences that it names.
@@ -78,14 +85,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::sbom;
+    use crate::crates;
 
     #[test]
     fn every_crate_has_a_text() {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
-        let crates = sbom::crates(&manifest).unwrap();
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let crates = crates::of_programs(&workspace).unwrap();
         let document = document(&crates).unwrap();
-        for package in crates.iter().filter(|it| it.source.is_some()) {
+        for package in of_others(&crates) {
             let line = format!("{} {}", package.name, package.version);
             assert!(document.lines().any(|it| it == line), "{line}");
         }

@@ -50,9 +50,11 @@ impl Keeper {
         mut snapshots: watch::Receiver<Option<Snapshot>>,
         sender: &watch::Sender<Option<Held>>,
     ) -> Infallible {
-        let mut held = self.acquire(&previous).await;
+        // All leases are read but once at a start, by who follows them.
+        let known = first(&mut snapshots).await;
+        let mut revision = known.revision;
+        let mut held = self.acquire(&previous, Some(known)).await;
         let mut due = Instant::now() + self.renew_after;
-        let mut revision = 0;
         let mut contested = Backoff::default();
         loop {
             sender.send_replace(Some(held));
@@ -83,22 +85,37 @@ impl Keeper {
         }
     }
 
-    /// Gets a first lease, however long it takes.
-    pub async fn acquire(&self, previous: &ByFamily<IpNetwork>) -> Held {
+    /// Gets a first lease, however long it takes. `known` are all leases, as far as they are known already: a
+    /// claim that others were faster than is made again with what is read then.
+    pub async fn acquire(
+        &self,
+        previous: &ByFamily<IpNetwork>,
+        mut known: Option<Snapshot>,
+    ) -> Held {
         let history = History {
             previous: *previous,
             ..History::default()
         };
-        self.take(history, true).await
+        self.take_by(history, true, &mut known).await
     }
 
     /// Gets a lease, however long it takes. If the one held so far still stands as it was written, it is
     /// written again only if it `must` be.
-    async fn take(&self, mut history: History, must: bool) -> Held {
+    async fn take(&self, history: History, must: bool) -> Held {
+        self.take_by(history, must, &mut None).await
+    }
+
+    /// The same, with what is `known` already.
+    async fn take_by(
+        &self,
+        mut history: History,
+        must: bool,
+        known: &mut Option<Snapshot>,
+    ) -> Held {
         let mut backoff = Backoff::default();
         let mut notices = Notices::default();
         loop {
-            match self.attempt(&mut history, must).await {
+            match self.attempt(&mut history, must, known.take()).await {
                 Ok(Attempt::Held(held)) => {
                     if notices.clear() {
                         tracing::info!("lease {} is held", held.key);
@@ -119,8 +136,16 @@ impl Keeper {
     }
 
     /// Notes in the history when the lease turns out to be lost, so that this is said once.
-    async fn attempt(&self, history: &mut History, must: bool) -> Result<Attempt, Error> {
-        let snapshot = self.registry.leases().await?;
+    async fn attempt(
+        &self,
+        history: &mut History,
+        must: bool,
+        known: Option<Snapshot>,
+    ) -> Result<Attempt, Error> {
+        let snapshot = match known {
+            Some(snapshot) => snapshot,
+            None => self.registry.leases().await?,
+        };
         if let Some(held) = history.written.filter(|held| !must && snapshot.has(held)) {
             return Ok(Attempt::Held(held));
         }
@@ -231,6 +256,17 @@ const fn keeps(held: Held) -> History {
         lost: None,
         previous: *held.key.subnets(),
     }
+}
+
+/// The first snapshot that there is.
+async fn first(snapshots: &mut watch::Receiver<Option<Snapshot>>) -> Snapshot {
+    // The sender lives as long as the agent.
+    while snapshots.changed().await.is_ok() {
+        if let Some(snapshot) = snapshots.borrow_and_update().as_ref() {
+            return snapshot.clone();
+        }
+    }
+    std::future::pending().await
 }
 
 /// Comes back when a snapshot does not have the lease as it was written, or is older than one before it:

@@ -1,22 +1,13 @@
 //! Bringing the kernel and `subnet.env` in line with the leases.
 
+mod devices;
+mod entries;
 mod status;
 mod touched;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
-    net::IpAddr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{convert::Infallible, path::PathBuf, time::Duration};
 
-use kernel::{
-    Family,
-    route::{Change, Handle, IfIndex, Link, NextHop, Route},
-    sysctl,
-};
-use nix::errno::Errno;
+use kernel::route::Handle;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
@@ -24,11 +15,10 @@ use tokio::{
 
 use super::{Drift, Site, changes::PeerChanges};
 use crate::{
-    model::{Attributes, ByFamily, Held, NetConf, Snapshot, SubnetEnv},
+    model::{Attributes, Held, NetConf, Snapshot, SubnetEnv},
     options::Options,
-    plan::{self, Device, Peers, Place, Standing, Tables, Tunnels, Watched},
+    plan::{self, Watched},
     report::{self, CannotWrite, Health, Metrics, Notices, StatusRequest},
-    source,
 };
 
 /// How often the kernel is looked at when nothing has happened.
@@ -250,7 +240,7 @@ impl Reconciler {
         snapshot: &Snapshot,
         notices: &mut Vec<String>,
     ) -> Result<(), Error> {
-        let places = self.places()?;
+        let places = self.places(notices)?;
         let written = report::write_subnet_file(&self.subnet_file, &self.subnet_env(held))?;
         if written {
             tracing::info!("{} written for {}", self.subnet_file.display(), held.key);
@@ -269,221 +259,6 @@ impl Reconciler {
         outcome.and_then(|()| self.clean(notices))
     }
 
-    /// Where the entries of every family belong, once the devices are as they should be.
-    fn places(&mut self) -> Result<ByFamily<Place>, Error> {
-        let underlay = self.site.underlay();
-        let (name, underlay) = (underlay.name.clone(), underlay.interface);
-        let overlays = self.site.overlays().clone();
-        self.watched = Watched {
-            names: vec![name],
-            devices: Vec::new(),
-            link: self.site.routes_directly().then_some(underlay),
-            networks: overlays.iter().map(|(_, it)| it.network).collect(),
-            standing: ByFamily::default(),
-        };
-        let mut places = ByFamily::default();
-        for (family, overlay) in overlays.iter() {
-            let device = match &overlay.device {
-                Some(device) => Some(self.watched_device(device)?),
-                None => None,
-            };
-            let in_whole = |device: &Device| device.takes_whole_network();
-            let place = Place {
-                family,
-                device,
-                underlay,
-                network: overlay.network,
-                whole_network: overlay.device.as_ref().is_some_and(in_whole),
-            };
-            places.insert(family, place);
-        }
-        Ok(places)
-    }
-
-    fn watched_device(&mut self, device: &Device) -> Result<IfIndex, Error> {
-        self.watched.names.push(device.name.clone());
-        let interface = self.device(device)?;
-        self.watched.devices.push(interface);
-        Ok(interface)
-    }
-
-    /// Removes, once, the devices and routes that an earlier configuration has left behind.
-    fn clean(&mut self, notices: &mut Vec<String>) -> Result<(), Error> {
-        if self.cleaned {
-            return Ok(());
-        }
-        let host = source::read_links(&mut self.kernel)?;
-        let networks = self.site.overlays();
-        let networks = networks.iter().map(|(family, it)| (family, it.network));
-        let outdated = plan::outdated_devices(
-            &host,
-            self.site.node(),
-            &networks.collect(),
-            &self.watched.names,
-        );
-        for link in outdated {
-            tracing::info!(
-                "{} is left from an earlier configuration: removing it",
-                link.name
-            );
-            self.kernel.apply(&[Change::DeleteLink(link.index)])?;
-        }
-        for family in Family::ALL {
-            if self.site.overlays().get(family).is_none() {
-                let routes = self.routes(family)?;
-                self.apply(&plan::leftover_routes(&routes), notices)?;
-            }
-        }
-        self.cleaned = true;
-        Ok(())
-    }
-
-    /// Makes the device as it should be, and answers with its index.
-    fn device(&mut self, device: &Device) -> Result<IfIndex, Error> {
-        let standing = self.kernel.link_by_name(&device.name)?;
-        let changes = plan::link_changes(standing.as_ref(), device);
-        let link = if changes.is_empty() {
-            standing
-        } else {
-            self.count(&changes);
-            self.kernel.apply(&changes)?;
-            self.kernel.link_by_name(&device.name)?
-        };
-        let is_right = |link: &Link| plan::link_changes(Some(link), device).is_empty();
-        let link = link
-            .filter(is_right)
-            .ok_or_else(|| Error::Device(device.name.clone()))?;
-        refuse_router_advertisements(device)?;
-        Ok(link.index)
-    }
-
-    /// Brings in line what is in WireGuard devices, of which one may carry several families.
-    fn tunnels(&mut self, places: &[(&Place, Peers)]) -> Result<(), Error> {
-        let mut devices = BTreeMap::<IfIndex, (Family, Tunnels)>::new();
-        for (place, peers) in places {
-            if let Some(device) = place.device.filter(|_| place.whole_network) {
-                let empty = || (place.family, Tunnels::default());
-                devices.entry(device).or_insert_with(empty).1.add(peers);
-            }
-        }
-        for (device, (family, tunnels)) in &devices {
-            if self.site.reconcile_tunnels(*device, *family, tunnels)? {
-                tracing::info!("reconciled: WireGuard to {} nodes", tunnels.0.len());
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings in line what leads to other nodes.
-    fn tables(
-        &mut self,
-        place: &Place,
-        held: &Held,
-        mut peers: Peers,
-        notices: &mut Vec<String>,
-    ) -> Result<(), Error> {
-        let Some(subnet) = held.key.subnet(place.family) else {
-            return Ok(());
-        };
-        if self.site.routes_directly() {
-            peers.route_directly(&self.on_link(peers.addresses(), place.underlay)?);
-        }
-        self.peer_changes.note(place.family, &peers.by_subnet);
-        let mut want = plan::wanted(place, subnet, &peers.by_subnet);
-        if self.blackhole {
-            want.routes.push(plan::blackhole_route(subnet));
-        }
-        let have = self.standing(place)?;
-        let diff = plan::diff(&have, &want, place);
-        notices.append(&mut peers.skipped);
-        notices.extend(diff.conflicts.iter().map(|route| {
-            format!("route {route} is not this agent's and stays, though a lease has its destination; remove it")
-        }));
-        let programmed = peers.by_subnet.len().saturating_sub(diff.conflicts.len());
-        self.apply(&diff.changes, notices)?;
-        self.metrics.programmed(place.family, programmed);
-        let standing = Standing::new(*place, subnet, peers, want, &have.routes);
-        self.watched.standing.insert(place.family, standing);
-        Ok(())
-    }
-
-    /// Those of the addresses that packets from here reach on the underlay's own link.
-    fn on_link(
-        &mut self,
-        addresses: BTreeSet<IpAddr>,
-        underlay: IfIndex,
-    ) -> Result<BTreeSet<IpAddr>, Error> {
-        let mut on_link = BTreeSet::new();
-        for address in addresses {
-            let way = self.kernel.lookup(address)?;
-            if way.is_some_and(|it| it.interface == underlay && it.gateway.is_none() && !it.local) {
-                on_link.insert(address);
-            }
-        }
-        Ok(on_link)
-    }
-
-    fn standing(&mut self, place: &Place) -> Result<Tables, Error> {
-        let routes = self.routes(place.family)?;
-        let Some(interface) = place.device else {
-            return Ok(Tables {
-                routes,
-                ..Tables::default()
-            });
-        };
-        let mut addresses = self.kernel.addresses(Some(interface))?;
-        addresses.retain(|address| Family::of_network(&address.address) == place.family);
-        Ok(Tables {
-            addresses,
-            neighbours: self.kernel.neighbours(place.family, interface)?,
-            fdb: self.kernel.fdb(interface)?,
-            routes,
-        })
-    }
-
-    /// The routes of a family. A kernel without IPv6 answers with those of IPv4.
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, Error> {
-        let mut routes = self.kernel.routes(family)?;
-        routes.retain(|route| Family::of_network(&route.destination) == family);
-        Ok(routes)
-    }
-
-    /// Carries out all changes, whichever are refused. What is to be removed may be gone already, and a
-    /// node that is not on the link does not hold up the others.
-    fn apply(&mut self, changes: &[Change], notices: &mut Vec<String>) -> Result<(), Error> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.count(changes);
-        let outcomes = self.kernel.apply_each(changes)?;
-        let (off_link, mut refusals): (Vec<_>, Vec<_>) = outcomes
-            .into_iter()
-            .zip(changes)
-            .filter_map(|(outcome, change)| outcome.err().map(|error| (error, change)))
-            .filter(|(error, change)| !(error.is_not_found() && removes(change)))
-            .partition(|(error, change)| is_off_link(error, change));
-        if let Some((first, _)) = off_link.first() {
-            notices.push(format!(
-                "nodes that are not on this node's link can't be reached: {} of them, the first: {first}",
-                off_link.len()
-            ));
-        }
-        if refusals.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Refused {
-            refused: refusals.len(),
-            all: changes.len(),
-            first: refusals.swap_remove(0).0,
-        })
-    }
-
-    fn count(&self, changes: &[Change]) {
-        for change in changes {
-            self.metrics.changed(change, self.repairs);
-        }
-    }
-
     fn subnet_env(&self, held: &Held) -> SubnetEnv {
         let overlays = || self.site.overlays().iter();
         SubnetEnv {
@@ -495,35 +270,5 @@ impl Reconciler {
             mtu: overlays().map(|(_, it)| it.mtu).min().unwrap_or_default(),
             ip_masq: self.ip_masq,
         }
-    }
-}
-
-const fn removes(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::DeleteAddress(_)
-            | Change::DeleteRoute(_)
-            | Change::DeleteNeighbour(_)
-            | Change::DeleteFdb(_)
-    )
-}
-
-/// Whether a route is refused for its gateway.
-fn is_off_link(error: &kernel::Error, change: &Change) -> bool {
-    let has_gateway = |route: &Route| matches!(route.next_hop, NextHop::Gateway { .. });
-    matches!(change, Change::ReplaceRoute(route) if has_gateway(route))
-        && matches!(
-            error.errno(),
-            Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH)
-        )
-}
-
-/// A pod on another node must not be able to configure the device (`accept_ra`, spec 1.7). A kernel
-/// without IPv6 has no such setting.
-fn refuse_router_advertisements(device: &Device) -> kernel::Result<()> {
-    let key = format!("net/ipv6/conf/{}/accept_ra", device.name);
-    match sysctl::set(&key, "0") {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other.map(drop),
     }
 }

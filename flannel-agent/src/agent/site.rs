@@ -201,6 +201,22 @@ impl Site {
         }
     }
 
+    /// Has nodes of a WireGuard device be as they are `now`, which were as `before`; answers whether there was
+    /// something to change.
+    pub fn change_tunnels(
+        &mut self,
+        interface: IfIndex,
+        before: &Tunnels,
+        now: &Tunnels,
+    ) -> kernel::Result<bool> {
+        match (&mut self.wireguard, &self.conf.backend) {
+            (Some(wireguard), Backend::Wireguard(conf)) => {
+                wireguard.change(interface, conf, before, now)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Goes on with what has become of the interface and of the configuration; answers whether that is
     /// something else than before. Ethernet addresses stay as they are.
     ///

@@ -80,6 +80,25 @@ impl Wireguard {
         Ok(settings.is_some())
     }
 
+    /// Has nodes of a device be as they are `now`, which were as `before`, and leaves the others alone; answers
+    /// whether there was something to change.
+    pub fn change(
+        &mut self,
+        interface: IfIndex,
+        conf: &WireguardConf,
+        before: &Tunnels,
+        now: &Tunnels,
+    ) -> kernel::Result<bool> {
+        let Some(settings) = plan::tunnel_changes(conf, before, now) else {
+            return Ok(false);
+        };
+        self.kernel.set(interface, &settings)?;
+        let told = self.told.entry(interface).or_default();
+        told.retain(|key, _| !before.0.contains_key(key));
+        told.extend(now.endpoints());
+        Ok(true)
+    }
+
     fn remove_devices(&self) -> kernel::Result<()> {
         let mut kernel = route::Handle::open()?;
         for name in &self.devices {

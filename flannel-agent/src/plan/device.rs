@@ -131,6 +131,7 @@ mod tests {
     use kernel::route::IfIndex;
 
     use super::*;
+    use crate::plan::sample;
 
     fn vxlan() -> Vxlan {
         Vxlan {
@@ -154,17 +155,10 @@ mod tests {
 
     fn link(device: &Device) -> Link {
         Link {
-            index: IfIndex(7),
-            name: device.name.clone(),
             mac: device.mac,
             mtu: device.mtu,
-            up: true,
-            carrier: true,
-            loopback: false,
-            master: None,
             parent: Some(IfIndex(2)),
-            kind: LinkKind::Vxlan(vxlan()),
-            hairpin: None,
+            ..sample::link(7, device.name.as_str(), LinkKind::Vxlan(vxlan()))
         }
     }
 

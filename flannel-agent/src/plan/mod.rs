@@ -17,6 +17,8 @@ mod overlay;
 mod peers;
 mod remains;
 mod rules;
+#[cfg(test)]
+mod sample;
 mod standing;
 mod tables;
 mod watched;
@@ -45,4 +47,4 @@ pub use standing::{ChangedPeers, Standing};
 pub use tables::{PROTOCOL, Place, TableDiff, Tables, diff, leftover_routes, wanted};
 pub use watched::Watched;
 use wireguard::endpoint;
-pub use wireguard::{Tunnel, Tunnels, wireguard_settings};
+pub use wireguard::{Tunnel, Tunnels, tunnel_changes, tunnels, wireguard_settings};

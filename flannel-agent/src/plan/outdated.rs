@@ -80,9 +80,8 @@ fn has_no_foreign_address(host: &Host, link: &Link, network: Option<&IpNetwork>)
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use kernel::route::{IfIndex, Vxlan};
-
     use super::*;
+    use crate::plan::sample::{link, vxlan};
 
     const NODE: &str = "machine/192.168.64.1";
 
@@ -90,24 +89,8 @@ mod tests {
     fn host(address: &str, change: impl FnOnce(&mut Link)) -> Host {
         let vni = 7.try_into().unwrap();
         let mut link = Link {
-            index: IfIndex(3),
-            name: "flannel.7".parse().unwrap(),
             mac: Some(vtep_mac(NODE, Family::V4, vni)),
-            mtu: 1450,
-            up: true,
-            carrier: true,
-            loopback: false,
-            master: None,
-            parent: None,
-            kind: LinkKind::Vxlan(Vxlan {
-                vni,
-                parent: None,
-                local: None,
-                port: 8472,
-                learning: false,
-                gbp: false,
-            }),
-            hairpin: None,
+            ..link(3, "flannel.7", vxlan(7))
         };
         change(&mut link);
         Host {

@@ -70,6 +70,14 @@ impl Peer {
             self.way = Way::Direct;
         }
     }
+
+    /// Whom its tunnel of WireGuard leads to, if it has one.
+    pub const fn tunnel(&self) -> Option<(PublicKey, SocketAddr)> {
+        match self.way {
+            Way::Wireguard(key, endpoint) => Some((key, endpoint)),
+            _ => None,
+        }
+    }
 }
 
 /// The peers of a node that holds a lease `held` and says `own` in it.

@@ -79,51 +79,21 @@ fn addresses(host: &Host, link: IfIndex) -> impl Iterator<Item = &Address> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use kernel::route::{NextHop, Protocol, Vxlan};
+    use kernel::route::{NextHop, Protocol};
 
     use super::*;
-    use crate::plan::PROTOCOL;
-
-    fn link(index: u32, name: &str, kind: LinkKind) -> Link {
-        Link {
-            index: IfIndex(index),
-            name: name.parse().unwrap(),
-            mac: None,
-            mtu: 1450,
-            up: true,
-            carrier: true,
-            loopback: false,
-            master: None,
-            parent: None,
-            kind,
-            hairpin: None,
-        }
-    }
-
-    fn vxlan(vni: u32) -> LinkKind {
-        LinkKind::Vxlan(Vxlan {
-            vni: vni.try_into().unwrap(),
-            parent: None,
-            local: None,
-            port: 8472,
-            learning: false,
-            gbp: false,
-        })
-    }
+    use crate::plan::{
+        PROTOCOL,
+        sample::{self, link, vxlan},
+    };
 
     fn address(index: u32, text: &str) -> Address {
         Address::global(IfIndex(index), text.parse().unwrap())
     }
 
     fn route(protocol: Protocol) -> Route {
-        Route {
-            destination: "10.5.34.0/24".parse().unwrap(),
-            next_hop: NextHop::Link(IfIndex(1)),
-            protocol,
-            table: Route::MAIN,
-            metric: 0,
-            source: None,
-        }
+        let next_hop = NextHop::Link(IfIndex(1));
+        sample::route("10.5.34.0/24", next_hop, protocol)
     }
 
     fn names<'a>(links: &[&'a Link]) -> Vec<&'a str> {

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use kernel::{
     Mac,
     route::{Address, Change, FdbEntry, Neighbour, Route},
+    wireguard::PublicKey,
 };
 
 use super::{Peer, Peers, Place, Tables, Way, diff};
@@ -79,6 +80,20 @@ impl Standing {
         self.peers.len()
     }
 
+    /// The peers by their subnets.
+    pub const fn by_subnet(&self) -> &BTreeMap<IpNetwork, Peer> {
+        &self.peers
+    }
+
+    /// Whom tunnels of WireGuard lead to for subnets that change, before and after.
+    pub fn keys(&self, changed: &ChangedPeers) -> BTreeSet<PublicKey> {
+        let before = changed.keys().filter_map(|it| self.peers.get(it));
+        let all = before.chain(changed.values().flatten());
+        all.filter_map(|it| it.tunnel())
+            .map(|(key, _)| key)
+            .collect()
+    }
+
     /// Whether there is a peer with a subnet.
     pub fn has(&self, subnet: IpNetwork) -> bool {
         self.peers.contains_key(&subnet)
@@ -87,10 +102,9 @@ impl Standing {
     /// Whether changes of peers can be told from what stands: nothing else has a say in their entries.
     pub fn can_tell(&self, changed: &ChangedPeers) -> bool {
         let mut gateways = BTreeSet::new();
-        !self.place.whole_network
-            && changed
-                .keys()
-                .all(|it| self.is_alone(it) && gateways.insert(it.network()))
+        changed
+            .keys()
+            .all(|it| self.is_alone(it) && gateways.insert(it.network()))
     }
 
     fn is_alone(&self, subnet: &IpNetwork) -> bool {

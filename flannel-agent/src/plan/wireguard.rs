@@ -8,10 +8,11 @@ use std::{
 use ipnetwork::IpNetwork;
 use kernel::{
     Family,
+    route::IfIndex,
     wireguard::{self, Device, PeerSettings, PublicKey, SecretKey, Settings},
 };
 
-use super::{Peers, Way};
+use super::{Peer, Place};
 use crate::model::{Attributes, ByFamily, WireguardConf, WireguardEndpoint, WireguardMode};
 
 /// A node behind a device.
@@ -27,13 +28,29 @@ pub struct Tunnel {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tunnels(pub BTreeMap<PublicKey, Tunnel>);
 
+/// Who is behind each device of a WireGuard network, of those whose keys are wanted. A device may carry several
+/// families; the first one comes with it.
+pub fn tunnels<'a>(
+    all: impl Iterator<Item = (&'a Place, &'a BTreeMap<IpNetwork, Peer>)>,
+    is_wanted: impl Fn(&PublicKey) -> bool,
+) -> BTreeMap<IfIndex, (Family, Tunnels)> {
+    let mut devices = BTreeMap::new();
+    for (place, peers) in all {
+        if let Some(device) = place.device.filter(|_| place.whole_network) {
+            let empty = || (place.family, Tunnels::default());
+            let (_, tunnels) = devices.entry(device).or_insert_with(empty);
+            tunnels.add(peers, &is_wanted);
+        }
+    }
+    devices
+}
+
 // === impl Tunnels ===
 
 impl Tunnels {
-    /// Adds the nodes of a family that the device carries.
-    pub fn add(&mut self, peers: &Peers) {
-        for (subnet, peer) in &peers.by_subnet {
-            let Way::Wireguard(key, endpoint) = peer.way else {
+    fn add(&mut self, peers: &BTreeMap<IpNetwork, Peer>, is_wanted: impl Fn(&PublicKey) -> bool) {
+        for (subnet, peer) in peers {
+            let Some((key, endpoint)) = peer.tunnel().filter(|(key, _)| is_wanted(key)) else {
                 continue;
             };
             let tunnel = self.0.entry(key).or_insert_with(|| Tunnel {
@@ -50,6 +67,24 @@ impl Tunnels {
         tunnels
             .map(|(key, tunnel)| (*key, tunnel.endpoint))
             .collect()
+    }
+}
+
+// === impl Tunnel ===
+
+impl Tunnel {
+    /// How a node stands in the kernel that was told all of it.
+    fn standing(&self, public_key: PublicKey, conf: &WireguardConf) -> wireguard::Peer {
+        wireguard::Peer {
+            public_key,
+            preshared_key: conf.psk,
+            endpoint: Some(self.endpoint),
+            keepalive: conf.keepalive,
+            last_handshake: None,
+            received: 0,
+            sent: 0,
+            allowed_ips: self.networks.iter().copied().collect(),
+        }
     }
 }
 
@@ -81,6 +116,25 @@ pub fn wireguard_settings(
         ..Settings::default()
     };
     (settings != Settings::default()).then_some(settings)
+}
+
+/// The changes for nodes of a device that are no longer as they were `before`; `None` if there are none. It is
+/// not looked at what the kernel has, and nobody else is touched.
+pub fn tunnel_changes(conf: &WireguardConf, before: &Tunnels, now: &Tunnels) -> Option<Settings> {
+    let gone = before.0.keys().filter(|key| !now.0.contains_key(key));
+    let removals = gone.map(|key| PeerSettings {
+        remove: true,
+        ..PeerSettings::new(*key)
+    });
+    let changes = now.0.iter().filter_map(|(key, tunnel)| {
+        let standing = before.0.get(key).map(|it| it.standing(*key, conf));
+        peer_settings(*key, standing.as_ref(), conf, tunnel, false)
+    });
+    let peers: Vec<_> = removals.chain(changes).collect();
+    (!peers.is_empty()).then(|| Settings {
+        peers,
+        ..Settings::default()
+    })
 }
 
 /// The key of a node, and where to find it.
@@ -312,6 +366,16 @@ mod tests {
         wireguard_settings(have, KEY, PORT, &conf, want, &BTreeMap::new())
     }
 
+    /// What differs between two states of a device, and what is the same left out.
+    fn touched(before: &Tunnels, after: &Tunnels) -> [Tunnels; 2] {
+        let of = |one: &Tunnels, other: &Tunnels| {
+            let all = one.0.iter();
+            let changed = all.filter(|(key, tunnel)| other.0.get(*key) != Some(*tunnel));
+            Tunnels(changed.map(|(key, it)| (*key, it.clone())).collect())
+        };
+        [of(before, after), of(after, before)]
+    }
+
     fn bring_in_line(device: &mut Device, want: &Tunnels) {
         if let Some(settings) = settings(device, want) {
             apply(device, &settings);
@@ -383,7 +447,16 @@ mod tests {
                 self::tunnels(&nodes)
             };
             let mut device = Device::default();
-            for want in [tunnels(before), tunnels(after)] {
+            let [before, after] = [tunnels(before), tunnels(after)];
+            bring_in_line(&mut device, &before);
+            let mut other = device.clone();
+            let [gone, new] = touched(&before, &after);
+            let changes = tunnel_changes(&conf(WireguardMode::Separate), &gone, &new);
+            let all = settings(&device, &after);
+            prop_assert_eq!(changes.is_some(), all.is_some());
+            apply(&mut other, &changes.unwrap_or_default());
+            prop_assert_eq!(settings(&other, &after), None);
+            for want in [before, after] {
                 bring_in_line(&mut device, &want);
                 let standing = device.peers.iter().map(|peer| {
                     let networks = peer.allowed_ips.iter().copied().collect();

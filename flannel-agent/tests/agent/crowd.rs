@@ -41,13 +41,20 @@ fn forty_agents_start_at_once() {
         Vec::<String>::new()
     );
     // Nobody asked for the end of a lease.
-    let metrics = lab.etcd.metrics();
-    let asked = |method: &str| {
-        let started = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
-        let line = metrics.lines().find(|line| line.starts_with(&started));
-        line.is_some_and(|line| !line.ends_with(" 0"))
-    };
-    assert!(asked("LeaseGrant") && !asked("LeaseTimeToLive"));
+    assert!(lab.etcd.calls("LeaseGrant") > 0);
+    assert_eq!(lab.etcd.calls("LeaseTimeToLive"), 0);
+}
+
+#[test]
+fn a_start_reads_all_leases_once() {
+    let lab = Lab::new("readonce", CONF);
+    let mut nodes = [lab.node(1), lab.node(2)];
+    for node in &mut nodes {
+        let before = lab.etcd.calls("Range");
+        node.start_ready(&[]);
+        // The configuration, and again where its watch begins; the leases; their owners.
+        assert_eq!(lab.etcd.calls("Range") - before, 4);
+    }
 }
 
 #[test]

@@ -215,6 +215,14 @@ impl Etcd {
         self.namespace.run(get).unwrap()
     }
 
+    /// How often a method was called so far.
+    pub fn calls(&self, method: &str) -> u64 {
+        let started = format!("grpc_server_started_total{{grpc_method=\"{method}\"");
+        let metrics = self.metrics();
+        let line = metrics.lines().find(|line| line.starts_with(&started));
+        line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    }
+
     /// Forgets all history.
     pub fn compact(&self) {
         self.with(|mut client| async move {
@@ -272,12 +280,8 @@ impl Lab {
         let hub = TestNamespace::new(test, "hub");
         let mut kernel = hub.kernel();
         let bridge = NewLink {
-            name: "br0".parse().unwrap(),
-            kind: NewLinkKind::Bridge,
-            mac: None,
-            mtu: None,
             up: true,
-            master: None,
+            ..NewLink::new("br0".parse().unwrap(), NewLinkKind::Bridge)
         };
         kernel.apply(&[Change::AddLink(bridge)]).unwrap();
         let bridge = index(&mut kernel, "br0");
@@ -326,19 +330,14 @@ impl Lab {
 
     fn node_with(&self, number: u8, network: &str, gateway: &str, bridge: Option<IfIndex>) -> Node {
         let host = TestNamespace::new(&self.test, &format!("n{number}"));
-        let peer = VethPeer {
-            name: "eth0".parse().unwrap(),
-            namespace: Some(host.namespace.as_raw_fd()),
-            mac: None,
-            mtu: None,
-        };
+        let peer = VethPeer::new("eth0".parse().unwrap(), Some(host.namespace.as_raw_fd()));
         let uplink = NewLink {
-            name: format!("veth{number}").parse().unwrap(),
-            kind: NewLinkKind::Veth(peer),
-            mac: None,
-            mtu: None,
             up: true,
             master: bridge,
+            ..NewLink::new(
+                format!("veth{number}").parse().unwrap(),
+                NewLinkKind::Veth(peer),
+            )
         };
         let mut hub = self.hub.kernel();
         hub.apply(&[Change::AddLink(uplink)]).unwrap();
@@ -384,19 +383,10 @@ impl Node {
     pub fn pod(&self, pod: &str, gateway: &str) -> TestNamespace {
         let made = TestNamespace::new(&self.test, &format!("pod{}", self.number));
         let mut kernel = self.host.kernel();
-        let peer = VethPeer {
-            name: "eth0".parse().unwrap(),
-            namespace: Some(made.namespace.as_raw_fd()),
-            mac: None,
-            mtu: None,
-        };
+        let peer = VethPeer::new("eth0".parse().unwrap(), Some(made.namespace.as_raw_fd()));
         let link = NewLink {
-            name: "pod0".parse().unwrap(),
-            kind: NewLinkKind::Veth(peer),
-            mac: None,
-            mtu: None,
             up: true,
-            master: None,
+            ..NewLink::new("pod0".parse().unwrap(), NewLinkKind::Veth(peer))
         };
         kernel.apply(&[Change::AddLink(link)]).unwrap();
         let pod0 = index(&mut kernel, "pod0");

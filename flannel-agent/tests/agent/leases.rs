@@ -69,7 +69,10 @@ async fn keeper(conf: &str, node: u8) -> Keeper {
 }
 
 async fn acquire(conf: &str, node: u8) -> Held {
-    keeper(conf, node).await.acquire(&ByFamily::default()).await
+    keeper(conf, node)
+        .await
+        .acquire(&ByFamily::default(), None)
+        .await
 }
 
 fn granted_ttl(etcd: &Etcd, kv: &KeyValue) -> i64 {
@@ -86,7 +89,7 @@ fn race(test: &str, conf: &str) -> (TestNamespace, Etcd) {
         let mut nodes = JoinSet::new();
         for node in 1..=12 {
             let keeper = keeper(conf, node).await;
-            nodes.spawn(async move { keeper.acquire(&ByFamily::default()).await });
+            nodes.spawn(async move { keeper.acquire(&ByFamily::default(), None).await });
         }
         nodes.join_all().await
     });
@@ -243,7 +246,7 @@ fn a_full_network_is_waited_for() {
     let held = host.block_on(async || {
         let keeper = keeper(FOUR, 9).await;
         let none = ByFamily::default();
-        let acquiring = keeper.acquire(&none);
+        let acquiring = keeper.acquire(&none, None);
         tokio::pin!(acquiring);
         let waited = tokio::time::timeout(Duration::from_millis(300), &mut acquiring).await;
         assert!(waited.is_err(), "{waited:?}");
@@ -294,7 +297,7 @@ fn a_node_gets_its_lease_back_under_another_address() {
     let second = host.block_on(async || {
         let mut keeper = keeper(SMALL, 8).await;
         keeper.claimant.owner = owner(7);
-        keeper.acquire(&ByFamily::default()).await
+        keeper.acquire(&ByFamily::default(), None).await
     });
     let leases = etcd.leases();
     assert_eq!((first.key, leases.len()), (second.key, 1));
@@ -309,7 +312,7 @@ fn nodes_with_one_public_address_leave_each_other_alone() {
         host.block_on(async || {
             let mut keeper = keeper(SMALL, 7).await;
             keeper.claimant.owner = owner(by);
-            keeper.acquire(&ByFamily::default()).await
+            keeper.acquire(&ByFamily::default(), None).await
         })
     };
     let (first, second) = (acquire(1), acquire(2));

@@ -74,7 +74,7 @@ fn metrics_count_leases_repairs_and_failures() {
 }
 
 /// A command that looks at the node's agent: its exit code and what it prints.
-fn look(node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
+pub fn look(node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = agent_command();
     command
         .args(arguments)

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use crate::{
     backends::{Site, near},
     lab::{Lab, Node, TestNamespace, eventually, index},
+    seeing::look,
 };
 
 const PSK: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
@@ -167,6 +168,82 @@ fn wireguard_carries_both_families_by_a_device_each() {
 
     assert_eq!(one.node.stop(Signal::SIGTERM).code(), Some(0));
     assert!(!has_device(&one.node, "flannel-wg") && !has_device(&one.node, "flannel-wg-v6"));
+}
+
+/// The nodes behind a device: where they are, and their subnets.
+fn behind(node: &Node, name: &str) -> Vec<String> {
+    let mut peers: Vec<_> = device(node, name)
+        .peers
+        .iter()
+        .map(|peer| {
+            let mut networks: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+            networks.sort();
+            let endpoint = peer.endpoint.map(|it| it.to_string());
+            format!("{} {}", endpoint.unwrap_or_default(), networks.join(" "))
+        })
+        .collect();
+    peers.sort();
+    peers
+}
+
+#[test]
+fn wireguards_nodes_come_change_and_go_one_by_one() {
+    let Some(lab) = lab("wgpeers", "wireguard", "") else {
+        return;
+    };
+    let mut node = lab.node(1);
+    node.start_ready(&[]);
+    let put = |subnet: u8, key: &str, address: u8| {
+        let data = |port| format!(r#"{{"PublicKey":"{key}","Port":{port}}}"#);
+        let value = format!(
+            r#"{{"PublicIP":"192.168.64.{address}","PublicIPv6":"fd64::{address}","BackendType":"wireguard","BackendData":{},"BackendV6Data":{}}}"#,
+            data(51820),
+            data(51821)
+        );
+        let name = format!("subnets/10.5.{subnet}.0-24&fc00:0:0:{subnet}::-64");
+        lab.etcd.put_leased(&name, &value);
+    };
+    let other = PSK.replace('x', "y");
+    put(71, PSK, 71);
+    put(72, &other, 72);
+    // Another address; the second node's subnet is the first one's.
+    put(71, PSK, 73);
+    put(72, PSK, 73);
+    put(74, &other, 74);
+    let stand = |node: &Node| {
+        let expected = |network: &str, port| {
+            let place = |node| match network {
+                "v4" => format!("192.168.64.{node}:{port}"),
+                _ => format!("[fd64::{node}]:{port}"),
+            };
+            let subnet = |octet| match network {
+                "v4" => format!("10.5.{octet}.0/24"),
+                _ => format!("fc00:0:0:{octet}::/64"),
+            };
+            vec![
+                format!("{} {} {}", place(73), subnet(71), subnet(72)),
+                format!("{} {}", place(74), subnet(74)),
+            ]
+        };
+        behind(node, "flannel-wg") == expected("v4", 51820)
+            && behind(node, "flannel-wg-v6") == expected("v6", 51821)
+    };
+    eventually("all leases stand", || stand(&node));
+    // It answers between two looks.
+    look(&node, &["status"]);
+    let before = node.count_in_log("reconciled: WireGuard");
+    node.stop(Signal::SIGKILL);
+    node.start_ready(&[]);
+    assert!(stand(&node));
+    assert_eq!(node.count_in_log("reconciled: WireGuard"), before);
+    for subnet in [72, 74] {
+        let name = format!("subnets/10.5.{subnet}.0-24&fc00:0:0:{subnet}::-64");
+        lab.etcd.delete(&name);
+    }
+    eventually("they are gone", || {
+        behind(&node, "flannel-wg") == ["192.168.64.73:51820 10.5.71.0/24"]
+    });
+    println!("WireGuard: nodes come, change and go");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{fs, io, net::IpAddr};
 
-use crate::{Error, Result};
+use crate::{Error, Result, below::below};
 
 /// Where the lists are, of the calling thread's network namespace (`xt_recent`).
 const DIRECTORY: &str = "/proc/thread-self/net/xt_recent";
@@ -13,11 +13,12 @@ const DIRECTORY: &str = "/proc/thread-self/net/xt_recent";
 /// # Errors
 /// If the kernel can't be asked.
 pub fn recent(list: &str) -> Result<Vec<IpAddr>> {
-    let path = format!("{DIRECTORY}/{list}");
-    match fs::read_to_string(&path) {
+    let attempted = || format!("read {DIRECTORY}/{list}");
+    let path = below(DIRECTORY, list).map_err(|errno| Error::new(attempted(), errno))?;
+    match fs::read_to_string(path) {
         Ok(text) => Ok(text.lines().filter_map(client).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::new(format!("read {path}"), error)),
+        Err(error) => Err(Error::new(attempted(), error)),
     }
 }
 

@@ -7,7 +7,9 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::{Change, ObservedReal, RealServer, VirtualAddress, VirtualServer};
+use super::{
+    Change, ObservedReal, RealServer, VirtualAddress, VirtualServer, overtaken::Remainder,
+};
 use crate::{Error, Family, Result, netlink};
 
 /// Virtual servers in memory. Takes changes as the kernel does, and refuses what it refuses.
@@ -58,17 +60,22 @@ impl Fake {
     /// # Errors
     /// As [`Handle::apply`](super::Handle::apply), with the error numbers of the kernel.
     pub fn apply(&mut self, changes: &[Change]) -> Result<()> {
-        let mut first = Ok(());
-        for change in changes {
-            match self.carry_out(change) {
-                Ok(()) => self.applied.push(change.clone()),
-                Err(errno) => {
-                    let error = Error::new(change.to_string(), refusal(errno));
-                    first = first.and(Err(error));
-                }
-            }
+        let outcomes = self.try_all(changes);
+        for (change, outcome) in changes.iter().zip(outcomes) {
+            outcome.map_err(|error| Error::new(change.to_string(), error))?;
         }
-        first
+        Ok(())
+    }
+
+    /// The same where others may have been faster.
+    ///
+    /// # Errors
+    /// As [`Handle::converge`](super::Handle::converge).
+    pub fn converge(&mut self, changes: &[Change]) -> Result<usize> {
+        let outcomes = self.try_all(changes);
+        let remainder = Remainder::of(changes, outcomes)?;
+        self.apply(&remainder.instead)?;
+        Ok(remainder.overtaken)
     }
 
     /// The changes that were carried out since this was called last.
@@ -88,6 +95,18 @@ impl Fake {
         if let Some(real) = reals.and_then(|reals| reals.get_mut(&real)) {
             (real.active, real.inactive) = (active, inactive);
         }
+    }
+
+    fn try_all(&mut self, changes: &[Change]) -> Vec<netlink::Result<()>> {
+        let mut outcomes = Vec::new();
+        for change in changes {
+            let outcome = self.carry_out(change);
+            if outcome.is_ok() {
+                self.applied.push(change.clone());
+            }
+            outcomes.push(outcome.map_err(refusal));
+        }
+        outcomes
     }
 
     fn carry_out(&mut self, change: &Change) -> Refused {

@@ -6,6 +6,7 @@ use super::{
         change, get_reals, get_timeouts, get_virtuals, parse_real, parse_timeouts, parse_virtual,
         set_timeouts,
     },
+    overtaken::Remainder,
 };
 use crate::{
     Error, Result,
@@ -95,18 +96,34 @@ impl Handle {
 
     /// Carries out changes in their order; fails with the first refusal, when all have been tried.
     pub fn apply(&mut self, changes: &[Change]) -> Result<()> {
-        let requests: Vec<_> = changes
-            .iter()
-            .map(|it| self.channel.request(change(it)))
-            .collect();
-        let outcomes = self.channel.socket.batch(&requests).map_err(|error| {
-            let attempted = format!("make {} changes of virtual servers", changes.len());
-            Error::new(attempted, error)
-        })?;
+        let outcomes = self.batch(changes)?;
         for (change, outcome) in changes.iter().zip(outcomes) {
             outcome.map_err(|error| Error::new(change.to_string(), error))?;
         }
         Ok(())
+    }
+
+    /// The same where others may have been faster, or a listing did not tell of all: what is there already is set
+    /// as it should be, and what is gone already is no failure. Answers with how many changes it was so.
+    ///
+    /// # Errors
+    /// The first other refusal.
+    pub fn converge(&mut self, changes: &[Change]) -> Result<usize> {
+        let outcomes = self.batch(changes)?;
+        let remainder = Remainder::of(changes, outcomes)?;
+        self.apply(&remainder.instead)?;
+        Ok(remainder.overtaken)
+    }
+
+    fn batch(&mut self, changes: &[Change]) -> Result<Vec<netlink::Result<()>>> {
+        let requests: Vec<_> = changes
+            .iter()
+            .map(|it| self.channel.request(change(it)))
+            .collect();
+        self.channel.socket.batch(&requests).map_err(|error| {
+            let attempted = format!("make {} changes of virtual servers", changes.len());
+            Error::new(attempted, error)
+        })
     }
 
     /// How many changes were sent so far.

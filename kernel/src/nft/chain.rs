@@ -75,6 +75,8 @@ pub struct RawRule {
     pub expressions: Vec<Expr>,
     /// The IP protocol that it is for, which extensions of iptables want to know (`NFTA_RULE_COMPAT`).
     pub protocol: Option<u8>,
+    /// `comment "..."`, as that of a [`Rule`]: the kernel keeps it, and does not look at it.
+    pub comment: Option<String>,
     /// What people call it: that is all that is printed of it.
     pub text: String,
 }

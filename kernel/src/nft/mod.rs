@@ -33,7 +33,7 @@ pub use expr::{
 pub use fake::Fake;
 pub use handle::Handle;
 pub use invalid::Invalid;
-use lower::check_comment;
+pub(crate) use lower::check_comment;
 pub use lower::lower;
 pub use monitor::{Change, Monitor};
 pub use observed::{ObservedChain, ObservedRule, ObservedSet, ObservedTable};

@@ -194,6 +194,37 @@ pub struct LinkSettings {
 /// The UDP port of VXLAN where none is named: the kernel's, not the one that IANA gave later.
 pub(super) const VXLAN_PORT: u16 = 8472;
 
+// === impl NewLink ===
+
+impl NewLink {
+    /// An interface that is down, with the addresses and the MTU that the kernel chooses.
+    pub const fn new(name: IfName, kind: NewLinkKind) -> Self {
+        Self {
+            name,
+            kind,
+            mac: None,
+            mtu: None,
+            up: false,
+            master: None,
+        }
+    }
+}
+
+// === impl VethPeer ===
+
+impl VethPeer {
+    /// An end with the address and the MTU that the kernel chooses, in a namespace that is an open file
+    /// descriptor of this process, or beside the first one.
+    pub const fn new(name: IfName, namespace: Option<RawFd>) -> Self {
+        Self {
+            name,
+            namespace,
+            mac: None,
+            mtu: None,
+        }
+    }
+}
+
 // === impl IfIndex ===
 
 impl fmt::Display for IfIndex {

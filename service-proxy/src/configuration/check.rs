@@ -177,9 +177,11 @@ impl Checker {
         };
         let (key, text) = named;
         let rule = format!(
-            "must be the name of an interface, or how it begins, as detectLocalMode is {mode}"
+            "must be the name of an interface, or how it begins, as detectLocalMode is {mode}, without quotes, \\, * and +"
         );
-        self.require(text.parse::<IfName>().is_ok(), key, quoted(text), &rule);
+        // Rules of iptables are text, in which these mean something else.
+        let valid = text.parse::<IfName>().is_ok() && !text.contains(['"', '\'', '\\', '*', '+']);
+        self.require(valid, key, quoted(text), &rule);
     }
 
     fn ipvs(&mut self, configuration: &Configuration) {
@@ -267,6 +269,118 @@ mod tests {
 
     type Spoil = fn(&mut Configuration);
 
+    /// What is done to the usual configuration, and the keys of what is wrong then.
+    const CASES: &[(Spoil, &[&str])] = &[
+        (|c| c.mode = "userspace".into(), &["mode"]),
+        (|c| c.oom_score_adj = Some(-1001), &["oomScoreAdj"]),
+        (
+            |c| c.iptables.masquerade_bit = Some(32),
+            &["iptables.masqueradeBit"],
+        ),
+        (
+            |c| c.nftables.masquerade_bit = Some(-1),
+            &["nftables.masqueradeBit"],
+        ),
+        (
+            |c| c.nftables.sync_period = Span::seconds(-1),
+            &["nftables.syncPeriod", "nftables.syncPeriod"],
+        ),
+        (
+            |c| c.nftables.min_sync_period = Span::seconds(31),
+            &["nftables.syncPeriod"],
+        ),
+        (
+            |c| c.iptables.min_sync_period = Span::seconds(-1),
+            &["iptables.minSyncPeriod"],
+        ),
+        (
+            |c| c.conntrack.max_per_core = Some(-1),
+            &["conntrack.maxPerCore"],
+        ),
+        (
+            |c| c.conntrack.udp_timeout = Span::seconds(-1),
+            &["conntrack.udpTimeout"],
+        ),
+        (
+            |c| c.client_connection.burst = -1,
+            &["clientConnection.burst"],
+        ),
+        (|c| c.bind_address = "here".into(), &["bindAddress"]),
+        (
+            |c| c.healthz_bind_address = "0.0.0.0:0".into(),
+            &["healthzBindAddress"],
+        ),
+        (
+            |c| c.metrics_bind_address = "localhost:1".into(),
+            &["metricsBindAddress"],
+        ),
+        (|c| c.healthz_bind_address = String::new(), &[]),
+        (
+            |c| c.cluster_cidr = "10.0.0.0/8,10.1.0.0/16".into(),
+            &["clusterCIDR"],
+        ),
+        (
+            |c| c.cluster_cidr = "10.0.0.0/8,fd00::/64,10.1.0.0/16".into(),
+            &["clusterCIDR"],
+        ),
+        (|c| c.cluster_cidr = "10.0.0.1".into(), &["clusterCIDR"]),
+        (|c| c.cluster_cidr = "10.0.0.0/8,fd00::/64".into(), &[]),
+        (
+            |c| c.node_port_addresses = vec!["10.0.0.0/8".into(), "x".into()],
+            &["nodePortAddresses[1]"],
+        ),
+        (
+            |c| c.node_port_addresses = vec!["primary".into(), "10.0.0.0/8".into()],
+            &["nodePortAddresses"],
+        ),
+        (|c| c.node_port_addresses = vec!["primary".into()], &[]),
+        (
+            |c| c.detect_local_mode = "Guess".into(),
+            &["detectLocalMode"],
+        ),
+        (
+            |c| c.detect_local_mode = "BridgeInterface".into(),
+            &["detectLocal.bridgeInterface"],
+        ),
+        (
+            |c| c.detect_local_mode = "InterfaceNamePrefix".into(),
+            &["detectLocal.interfaceNamePrefix"],
+        ),
+        (
+            |c| {
+                c.detect_local_mode = "BridgeInterface".into();
+                c.detect_local.bridge_interface = "cni\\".into();
+            },
+            &["detectLocal.bridgeInterface"],
+        ),
+        (
+            |c| {
+                c.detect_local_mode = "InterfaceNamePrefix".into();
+                c.detect_local.interface_name_prefix = "veth+".into();
+            },
+            &["detectLocal.interfaceNamePrefix"],
+        ),
+        (
+            |c| c.config_sync_period = Span::seconds(-1),
+            &["configSyncPeriod"],
+        ),
+        (|c| c.ipvs.exclude_cidrs = vec!["x".into()], &[]),
+        (
+            |c| {
+                c.mode = "ipvs".into();
+                c.ipvs.exclude_cidrs = vec!["x".into()];
+            },
+            &["ipvs.excludeCIDRs[0]"],
+        ),
+        (
+            |c| {
+                c.mode = "x".into();
+                c.oom_score_adj = Some(2000);
+            },
+            &["mode", "oomScoreAdj"],
+        ),
+    ];
+
     #[test]
     fn the_usual_configuration_is_right() {
         assert_eq!(check(&Configuration::usual()), []);
@@ -274,103 +388,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_names_its_key() {
-        let cases: &[(Spoil, &[&str])] = &[
-            (|c| c.mode = "userspace".into(), &["mode"]),
-            (|c| c.oom_score_adj = Some(-1001), &["oomScoreAdj"]),
-            (
-                |c| c.iptables.masquerade_bit = Some(32),
-                &["iptables.masqueradeBit"],
-            ),
-            (
-                |c| c.nftables.masquerade_bit = Some(-1),
-                &["nftables.masqueradeBit"],
-            ),
-            (
-                |c| c.nftables.sync_period = Span::seconds(-1),
-                &["nftables.syncPeriod", "nftables.syncPeriod"],
-            ),
-            (
-                |c| c.nftables.min_sync_period = Span::seconds(31),
-                &["nftables.syncPeriod"],
-            ),
-            (
-                |c| c.iptables.min_sync_period = Span::seconds(-1),
-                &["iptables.minSyncPeriod"],
-            ),
-            (
-                |c| c.conntrack.max_per_core = Some(-1),
-                &["conntrack.maxPerCore"],
-            ),
-            (
-                |c| c.conntrack.udp_timeout = Span::seconds(-1),
-                &["conntrack.udpTimeout"],
-            ),
-            (
-                |c| c.client_connection.burst = -1,
-                &["clientConnection.burst"],
-            ),
-            (|c| c.bind_address = "here".into(), &["bindAddress"]),
-            (
-                |c| c.healthz_bind_address = "0.0.0.0:0".into(),
-                &["healthzBindAddress"],
-            ),
-            (
-                |c| c.metrics_bind_address = "localhost:1".into(),
-                &["metricsBindAddress"],
-            ),
-            (|c| c.healthz_bind_address = String::new(), &[]),
-            (
-                |c| c.cluster_cidr = "10.0.0.0/8,10.1.0.0/16".into(),
-                &["clusterCIDR"],
-            ),
-            (
-                |c| c.cluster_cidr = "10.0.0.0/8,fd00::/64,10.1.0.0/16".into(),
-                &["clusterCIDR"],
-            ),
-            (|c| c.cluster_cidr = "10.0.0.1".into(), &["clusterCIDR"]),
-            (|c| c.cluster_cidr = "10.0.0.0/8,fd00::/64".into(), &[]),
-            (
-                |c| c.node_port_addresses = vec!["10.0.0.0/8".into(), "x".into()],
-                &["nodePortAddresses[1]"],
-            ),
-            (
-                |c| c.node_port_addresses = vec!["primary".into(), "10.0.0.0/8".into()],
-                &["nodePortAddresses"],
-            ),
-            (|c| c.node_port_addresses = vec!["primary".into()], &[]),
-            (
-                |c| c.detect_local_mode = "Guess".into(),
-                &["detectLocalMode"],
-            ),
-            (
-                |c| c.detect_local_mode = "BridgeInterface".into(),
-                &["detectLocal.bridgeInterface"],
-            ),
-            (
-                |c| c.detect_local_mode = "InterfaceNamePrefix".into(),
-                &["detectLocal.interfaceNamePrefix"],
-            ),
-            (
-                |c| c.config_sync_period = Span::seconds(-1),
-                &["configSyncPeriod"],
-            ),
-            (|c| c.ipvs.exclude_cidrs = vec!["x".into()], &[]),
-            (
-                |c| {
-                    c.mode = "ipvs".into();
-                    c.ipvs.exclude_cidrs = vec!["x".into()];
-                },
-                &["ipvs.excludeCIDRs[0]"],
-            ),
-            (
-                |c| {
-                    c.mode = "x".into();
-                    c.oom_score_adj = Some(2000);
-                },
-                &["mode", "oomScoreAdj"],
-            ),
-        ];
-        for (spoil, expected) in cases {
+        for (spoil, expected) in CASES {
             let mut configuration = Configuration::usual();
             spoil(&mut configuration);
             let problems = check(&configuration);

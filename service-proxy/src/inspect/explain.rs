@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use kernel::{
     Family,
-    nft::{self, ObservedSet, ObservedTable},
+    nft,
     route,
 };
 use serde::Serialize;
 
-use super::{Error, iptables, plan, source::Objects};
-use crate::dataplane::Mode;
+use super::{Error, iptables, ipvs, plan, source::Objects};
+use crate::dataplane::{Mode, ipvs::INTERFACE};
 use crate::plan::{
     Frontend,
     explain::{Explanation, Packet, Surroundings, View},
@@ -25,15 +25,15 @@ pub struct Found {
     pub explanation: Explanation,
     /// The endpoint that the sender keeps (session affinity); `None`: it has none, or that can't be used any more.
     pub session: Option<SocketAddr>,
-    /// The elements, or rules of iptables, that it meets.
+    /// The elements, rules of iptables or virtual servers that it meets.
     pub kernel: Vec<Object>,
 }
 
-/// An element of a set or map in the kernel, or a rule of iptables.
+/// An element of a set or map in the kernel, a rule of iptables, a virtual or real server, or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
-    /// The command that would add it, in the language of nft or iptables.
+    /// The command that would add it, in the language of nft, iptables, ipvsadm or ip.
     pub command: String,
     /// Whether it is there.
     pub present: bool,
@@ -42,7 +42,7 @@ pub struct Object {
 /// Explains a packet by the objects and by what the kernel says of its addresses.
 pub fn explain(objects: &Objects, packet: &Packet) -> Result<Found, Error> {
     let family = Family::of(&packet.source);
-    let surroundings = surroundings(packet)?;
+    let surroundings = surroundings(packet, &objects.mode)?;
     let view = View {
         catalogue: &objects.catalogue,
         here: objects.here(),
@@ -58,33 +58,31 @@ pub fn explain(objects: &Objects, packet: &Packet) -> Result<Found, Error> {
             kernel: Vec::new(),
         });
     };
-    if let Mode::Iptables(mode) = objects.mode {
-        let (session, kernel) = iptables::met(objects, mode, frontend, packet)?;
-        return Ok(Found {
-            explanation,
-            session,
-            kernel,
-        });
-    }
-    let observed = nft::Handle::open()?.read(family, TABLE)?;
-    let session = observed.as_ref().and_then(|table| {
-        let (address, port) = kept(table, frontend, packet.source)?;
-        let kept = SocketAddr::new(address, port);
+    let (kept, kernel) = match &objects.mode {
+        Mode::Nftables => met(objects, frontend, packet)?,
+        Mode::Iptables(mode) => iptables::met(objects, *mode, frontend, packet)?,
+        Mode::Ipvs(mode) => ipvs::met(objects, mode, frontend, packet)?,
+    };
+    let serves = |kept: &SocketAddr| {
         let mut fates = explanation.endpoints.iter();
-        fates
-            .any(|fate| fate.address == kept && fate.out.is_none())
-            .then_some(kept)
-    });
+        fates.any(|fate| fate.address == *kept && fate.out.is_none())
+    };
     Ok(Found {
-        session,
-        kernel: met(objects, family, frontend, observed.as_ref()),
+        session: kept.filter(serves),
+        kernel,
         explanation,
     })
 }
 
-fn surroundings(packet: &Packet) -> kernel::Result<Surroundings> {
+fn surroundings(packet: &Packet, mode: &Mode) -> kernel::Result<Surroundings> {
     let mut handle = route::Handle::open()?;
-    let own = handle.addresses(None)?;
+    let mut own = handle.addresses(None)?;
+    // In IPVS mode the node has the addresses of Services too, and they are none where NodePorts are served.
+    if let (Mode::Ipvs(_), Ok(name)) = (mode, INTERFACE.parse())
+        && let Some(link) = handle.link_by_name(&name)?
+    {
+        own.retain(|it| it.interface != link.index);
+    }
     let on_node = |address: IpAddr| own.iter().any(|it| it.address.ip() == address);
     // A sender that there is no way to is none that a packet can be answered to.
     let way = handle.lookup(packet.source).ok().flatten();
@@ -99,27 +97,25 @@ fn surroundings(packet: &Packet) -> kernel::Result<Surroundings> {
     })
 }
 
-/// The elements that should stand for a frontend, each with whether it does.
+/// The endpoint that a sender keeps, and the elements that should stand for a frontend, each with whether it does.
 fn met(
     objects: &Objects,
-    family: Family,
     frontend: &Frontend,
-    observed: Option<&ObservedTable>,
-) -> Vec<Object> {
+    packet: &Packet,
+) -> Result<(Option<SocketAddr>, Vec<Object>), Error> {
+    let family = Family::of(&packet.source);
+    let observed = nft::Handle::open()?.read(family, TABLE)?;
+    let observed = observed.as_ref();
+    let kept = observed.and_then(|table| kept(table, frontend, packet.source));
     let mut plan = plan(objects, family);
     if let Some(observed) = observed {
         plan.adopt(observed);
     }
     let object = |involved: Involved| Object {
-        present: observed.is_some_and(|table| is_present(table, &involved)),
+        present: observed.is_some_and(|table| involved.stands(table)),
         command: involved.command,
     };
-    plan.involved(frontend).into_iter().map(object).collect()
-}
-
-fn is_present(table: &ObservedTable, involved: &Involved) -> bool {
-    match table.sets.get(involved.set) {
-        Some(ObservedSet::Known(set)) => set.elements.get(&involved.key) == Some(&involved.element),
-        _ => false,
-    }
+    let objects = plan.involved(frontend).into_iter().map(object).collect();
+    let kept = kept.map(|(address, port)| SocketAddr::new(address, port));
+    Ok((kept, objects))
 }

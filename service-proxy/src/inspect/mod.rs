@@ -2,6 +2,7 @@
 
 mod explain;
 mod iptables;
+mod ipvs;
 mod list;
 mod source;
 mod text;
@@ -41,8 +42,8 @@ pub enum Inspection {
         #[arg(long)]
         json: bool,
     },
-    /// Prints what would have to be changed in the kernel, as nft or iptables-restore would take it, and changes nothing; ends
-    /// with 1 if that is something.
+    /// Prints what would have to be changed in the kernel, as nft, iptables-restore, ipvsadm or ip would take it, and changes
+    /// nothing; ends with 1 if that is something.
     Diff {
         /// Where Services come from, and how they are served.
         #[command(flatten)]
@@ -92,18 +93,12 @@ pub enum Error {
     /// The kernel can't be looked at.
     #[error("{0}; it takes CAP_NET_ADMIN to look at it")]
     Kernel(#[from] kernel::Error),
-    /// The tables of iptables can't be looked at.
+    /// What a mode keeps can't be looked at.
     #[error("{0}; {advice}", advice = .0.advice())]
-    Iptables(#[from] Failure),
+    Dataplane(#[from] Failure),
     /// Sender and destination are of different families.
     #[error("{0} can't send to {1}: one is IPv4 and the other IPv6")]
     Families(IpAddr, IpAddr),
-    /// There are no words for IPVS mode.
-    #[error(
-        "mode: ipvs: {0} knows the tables of nftables mode alone; ipvsadm -Ln, ip address show dev kube-ipvs0 and \
-         nft list table ip tweed-ipvs show what stands"
-    )]
-    Ipvs(&'static str),
     /// What was found can't be printed.
     #[error("print: {0}")]
     Print(#[from] io::Error),
@@ -134,10 +129,10 @@ impl Inspection {
             }
             Self::Diff { options } => {
                 let objects = Objects::read(options)?;
-                match objects.mode {
+                match &objects.mode {
                     Mode::Nftables => diff(&objects, out),
-                    Mode::Iptables(mode) => iptables::diff(&objects, mode, out),
-                    Mode::Ipvs(_) => Err(Error::Ipvs("diff")),
+                    Mode::Iptables(mode) => iptables::diff(&objects, *mode, out),
+                    Mode::Ipvs(mode) => ipvs::diff(&objects, mode, out),
                 }
             }
             Self::Explain(explain) => {
@@ -162,9 +157,6 @@ impl Explain {
             protocol,
         };
         let objects = Objects::read(&self.options)?;
-        if let Mode::Ipvs(_) = objects.mode {
-            return Err(Error::Ipvs("explain"));
-        }
         let found = explain::explain(&objects, &packet)?;
         if self.json {
             writeln!(out, "{}", serde_json::json!(found))?;

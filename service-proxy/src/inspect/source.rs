@@ -6,7 +6,7 @@ use kernel::Family;
 
 use crate::{
     daemon::SourceSettings,
-    dataplane::Mode,
+    dataplane::{Mode, ipvs},
     model::Catalogue,
     options::{self, Options},
     plan::nftables::{NodeRules, Surroundings},
@@ -65,7 +65,14 @@ impl Objects {
     /// # Errors
     /// If it can't be read.
     pub fn read(options: &Options) -> Result<Self, Error> {
-        let loaded = options.load()?;
+        let mut options = options.clone();
+        let mut loaded = options.load()?;
+        // As the daemon does it.
+        let fall_back = loaded.configuration.mode == "ipvs" && options.strict != Some(true);
+        if fall_back && ipvs::missing().is_some() {
+            options.instead_of_ipvs = Some("iptables");
+            loaded = options.load()?;
+        }
         let (settings, _) = options.settings(&loaded.configuration)?;
         let node = settings.node()?;
         let catalogue = match options.source(&settings) {

@@ -210,7 +210,7 @@ fn chains(tables: &Tables) -> Tables {
     tables
 }
 
-/// Beyond a thousand endpoints, only those have a chain that need one; it stays so.
+/// Beyond a thousand endpoints, only those have a chain that need one, and comments come last; it stays so.
 #[test]
 fn a_large_cluster_has_few_chains() {
     let service = Service {
@@ -257,5 +257,7 @@ fn a_large_cluster_has_few_chains() {
             .map(|(_, rules)| rules.len())
             .sum();
         assert_eq!(rules, usize::from(endpoints));
+        let entry = &ruleset.chains[&Table::Nat.chain("KUBE-SERVICES")][0];
+        assert_eq!(entry.starts_with("-m comment"), chains > 1, "{entry}");
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use kernel::Family;
+use kernel::{Family, accounting::Handle as Accounting};
 
 use crate::{
     MANY, all_pods, assert_served, eventually,
@@ -265,6 +265,34 @@ fn rules_and_failures_are_counted() {
             );
             assert!(metrics.lines().any(|it| it == line), "{line}: {metrics}");
         }
+    }
+}
+
+/// Objects that no rule counts in can be removed by others; what counts in them comes all the same.
+#[test]
+fn accounting_objects_that_are_removed_come_back() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        let proxy = start(mode, &network, &[]);
+        let object = "localhost_nps_accepted_pkts";
+        let on_node = |work: fn(&mut Accounting, &str) -> kernel::Result<bool>| {
+            let run = || work(&mut Accounting::open().unwrap(), object).unwrap();
+            network.namespace(Place::Node).run(run).unwrap()
+        };
+        let counted = |kernel: &mut Accounting, object: &str| Ok(kernel.packets(object)?.is_some());
+        assert!(on_node(Accounting::remove));
+        eventually("the object", || on_node(counted));
+
+        on_node(Accounting::remove);
+        let service = front(Family::V4, "");
+        network.write(&service);
+        let home = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), service.node_port.unwrap());
+        eventually("the NodePort", || {
+            network.ask(Place::Node, Transport::Tcp, home).is_ok()
+        });
+        assert!(on_node(counted));
+        assert!(!proxy.log().contains("everything is compared"));
     }
 }
 

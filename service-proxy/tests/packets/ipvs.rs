@@ -15,6 +15,8 @@ use kernel::{
 
 use crate::{
     MANY, assert_served, eventually,
+    external::{NODE_PORT, front},
+    http,
     iptables::{self, BOTH},
     manifest::{self, Listed, Service},
     network::{CLUSTER_CIDR, Network, PODS, Place},
@@ -373,6 +375,136 @@ fn a_killed_proxy_takes_over_what_stands() {
     assert_served(&network, Place::Client, other.socket(), false);
     eventually("the address to go", || {
         !is_bound(&network, service.cluster_ip)
+    });
+}
+
+/// Runs a line that `diff` has printed, on the node.
+fn obey(network: &Network, line: &str) {
+    let words: Vec<_> = line.split_whitespace().collect();
+    if !["ipvsadm", "ip"].contains(&words[0]) {
+        network.nft(line);
+        return;
+    }
+    let run = || Command::new(words[0]).args(&words[1..]).status();
+    let ended = network.namespace(Place::Node).run(run).unwrap().unwrap();
+    assert!(ended.success(), "{line}");
+}
+
+/// What is missing is told and left as it is, in words that put it right.
+#[test]
+fn differences_are_commands_and_explanations_name_servers() {
+    let Some(network) = network() else { return };
+    let service = web(Family::V4);
+    network.write(&service);
+    let to = service.socket();
+    let inspect = |arguments: &[&str]| {
+        let options = ["--cluster-cidr", CLUSTER_CIDR];
+        let output = Proxy::inspect_in(Mode::Ipvs, &network, &[arguments, &options].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.is_empty(), "{said}");
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let nothing = (Some(0), String::new());
+    let mut proxy = start(&network, &[]);
+    proxy.terminate();
+    assert_eq!(inspect(&["diff"]), nothing);
+    let udp = format!("-u {to}");
+    let pod = socket(Place::Pod1, Family::V4);
+    let ip = service.cluster_ip;
+    network.nft(&format!(
+        "delete element ip tweed-ipvs cluster-ips {{ {ip} }}"
+    ));
+    for damage in [
+        format!("ipvsadm -d -t {to} -r {pod}"),
+        format!("ipvsadm -D {udp}"),
+        format!("ip address delete {ip}/32 dev {INTERFACE}"),
+    ] {
+        obey(&network, &damage);
+    }
+    let (code, told) = inspect(&["diff"]);
+    assert_eq!(code, Some(1));
+    let reals = PODS.map(|it| format!("ipvsadm -a {udp} -r {} -m -w 1", socket(it, Family::V4)));
+    let mut expected = vec![
+        format!("add element ip tweed-ipvs cluster-ips {{ {ip} }}"),
+        format!("ipvsadm -a -t {to} -r {pod} -m -w 1"),
+        format!("ipvsadm -A {udp} -s rr"),
+    ];
+    expected.extend(reals);
+    expected.push(format!("ip address add {ip}/32 dev {INTERFACE}"));
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(inspect(&["diff"]).1, told);
+
+    let (_, told) = inspect(&["explain", "192.0.2.2", &to.to_string()]);
+    let kernel: BTreeSet<_> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("kernel      "))
+        .collect();
+    let other = socket(Place::Pod2, Family::V4);
+    for line in [
+        format!("ipvsadm -A -t {to} -s rr"),
+        format!("MISSING: ipvsadm -a -t {to} -r {pod} -m -w 1"),
+        format!("ipvsadm -a -t {to} -r {other} -m -w 1"),
+        format!("MISSING: ip address add {ip}/32 dev {INTERFACE}"),
+    ] {
+        assert!(kernel.contains(line.as_str()), "{line}:\n{told}");
+    }
+    expected.iter().for_each(|line| obey(&network, line));
+    assert_eq!(inspect(&["diff"]), nothing);
+    assert_served(&network, Place::Client, to, false);
+
+    // A kernel with nothing at all.
+    assert!(Proxy::clean_up(&network).success());
+    let (code, told) = inspect(&["diff"]);
+    assert_eq!(code, Some(1));
+    let made = format!("ip link add {INTERFACE} type dummy");
+    assert!(told.lines().any(|line| line == made), "{told}");
+}
+
+/// How often the proxy has made the kernel follow, or looked whether it does, family by family.
+fn syncs(network: &Network) -> u32 {
+    let metrics = SocketAddr::from(([127, 0, 0, 1], 10249));
+    let told = http::get(network, Place::Node, metrics, "/metrics").unwrap();
+    let name = "kubeproxy_sync_proxy_rules_duration_seconds_count";
+    let counts = told.body.lines().filter(|line| line.starts_with(name));
+    counts
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
+        .sum()
+}
+
+/// What pods bring along does not have everything read; an address for NodePorts does, and is served.
+#[test]
+fn addresses_of_pods_are_no_news() {
+    let Some(network) = network() else { return };
+    network.write(&Service {
+        spec: "\x20 type: NodePort\n".into(),
+        ..front(Family::V4, "")
+    });
+    let _proxy = start(&network, &["--sync-period", "1h"]);
+    // The first sync, and what has happened since it.
+    eventually("the start", || syncs(&network) >= 4);
+    let before = syncs(&network);
+    let address = |verb, address, interface| {
+        obey(
+            &network,
+            &format!("ip address {verb} {address} dev {interface}"),
+        );
+    };
+    let gateway = format!("{}/32", Place::Pod1.gateway(Family::V4));
+    for verb in ["add", "delete"] {
+        address(verb, "fe80::77/64", "pod2");
+        address(verb, &gateway, "pod2");
+        address(verb, "127.0.0.77/8", "lo");
+    }
+    // Twice as long as the proxy pauses between two looks.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert_eq!(syncs(&network), before);
+    address("add", "192.0.2.77/24", "outside");
+    let served = SocketAddr::from(([192, 0, 2, 77], NODE_PORT));
+    eventually("the NodePort there", || {
+        !reals(&network, Protocol::Tcp, served).is_empty()
     });
 }
 

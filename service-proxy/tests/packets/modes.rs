@@ -40,13 +40,7 @@ const OF_NFTABLES: [&str; 23] = [
     "tuning::",
 ];
 
-/// What there is not in IPVS mode: `diff` and `explain` refuse it.
-const NOT_OF_IPVS: [&str; 2] = [
-    "inspect::a_session_is_singled_out",
-    "inspect::explanations_are_what_packets_do",
-];
-
-fn every_row_holds(mode: &str, left_out: &[&str]) {
+fn every_row_holds(mode: &str) {
     if Mode::of_run() != Mode::Nftables {
         return;
     }
@@ -58,7 +52,7 @@ fn every_row_holds(mode: &str, left_out: &[&str]) {
     if env::var_os("RUST_TEST_THREADS").is_none() {
         command.args(["--test-threads", "2"]);
     }
-    for name in OF_NFTABLES.iter().chain(left_out) {
+    for name in OF_NFTABLES {
         command.args(["--skip", name]);
     }
     let mut suite = command.spawn().unwrap();
@@ -80,19 +74,19 @@ fn every_row_holds(mode: &str, left_out: &[&str]) {
 
 #[test]
 fn every_row_holds_with_iptables_in_nf_tables() {
-    every_row_holds("iptables-nft", &[]);
+    every_row_holds("iptables-nft");
 }
 
 #[test]
 fn every_row_holds_with_legacy_iptables() {
-    every_row_holds("iptables-legacy", &[]);
+    every_row_holds("iptables-legacy");
 }
 
 /// Rows that are for everybody hold where the kernel has IPVS.
 #[test]
 fn every_row_holds_with_ipvs() {
     if has_ipvs(&Network::new()) {
-        every_row_holds("ipvs", &NOT_OF_IPVS);
+        every_row_holds("ipvs");
     } else {
         println!("skipped: IPVS is not in this kernel");
     }

@@ -119,6 +119,8 @@ impl Place {
 impl Network {
     /// Makes all of it, with servers in the pods.
     pub fn new() -> Self {
+        // The servers of all tests, and what others connect to them with, are of one process.
+        service_proxy::tuning::use_all_descriptors();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let named = |place: Place| {

@@ -1,6 +1,7 @@
 //! Holds the tables in `docs/` against the programs. No list of keys is kept for that: [`keys`] asks the parser's own
-//! types, [`documented`] reads the tables.
+//! types, [`documented`] reads the tables. [`commands`] has what the pages have people type.
 
+pub mod commands;
 mod document;
 mod keys;
 

@@ -229,6 +229,8 @@ fn server_command(program: &OsStr, directory: &Path, etcd_port: u16, port: u16) 
             SERVICE_NETWORKS.join(",")
         ))
         .arg("--authorization-mode=AlwaysAllow")
+        // As kubeadm has it: containers that set the machine up are privileged.
+        .arg("--allow-privileged=true")
         .arg("--disable-admission-plugins=ServiceAccount")
         .arg("--service-account-issuer=https://lab.invalid");
     for (option, file) in [

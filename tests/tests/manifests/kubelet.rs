@@ -22,6 +22,8 @@ done
 shift
 # A tmpfs is the container's own /tmp and holds its ConfigMaps; all else is as the image: not to be written to.
 mount -o remount,bind,ro /
+# As a container runtime has it, unless the container is privileged.
+[ -z "$rights" ] || { mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys; }
 [ -z "$rights" ] || set -- setpriv --no-new-privs --inh-caps=-all --bounding-set="$rights" "$@"
 exec "$@"
 "#;

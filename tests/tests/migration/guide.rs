@@ -1,17 +1,13 @@
-//! The commands of the guide.
+//! The commands of the guides.
 
-use std::path::Path;
+use reference::commands::{Kind, blocks};
 
-/// The blocks of commands below a heading, in their order.
-pub fn commands(heading: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/migration.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let blocks = section.split("```sh\n").skip(1);
-    let blocks: Vec<_> = blocks
-        .map(|it| it.split("```").next().unwrap().to_owned())
-        .collect();
-    assert!(blocks.len() > 2, "{heading}: {blocks:?}");
-    blocks
+/// The blocks of commands below a heading of a page, in their order.
+pub fn commands(page: &str, heading: &str) -> Vec<String> {
+    let steps = blocks()
+        .into_iter()
+        .filter(|it| it.page == page && it.heading == heading && it.kind() == Some(Kind::Step));
+    let steps: Vec<_> = steps.map(|it| it.text).collect();
+    assert!(!steps.is_empty(), "{page}, {heading}");
+    steps
 }

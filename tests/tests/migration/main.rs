@@ -2,7 +2,8 @@
 //! `docs/migration.md`, and no connection is lost.
 //!
 //! `TWEED_PEERS` names a directory with `flanneld`, `kube-proxy`, `flannel`, `bridge`, `host-local` and `portmap`. For
-//! those that are not there, scripts leave the state that they would leave.
+//! those that are not there, scripts leave the state that they would leave. `TWEED_OLDER` names one with an older release of
+//! ours, which is installed first; without it a release is upgraded to itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,6 +19,7 @@ use lab::{Lab, Plan, Programs};
 
 use crate::{guide::commands, peers::Mode, site::Site, talk::Talk};
 
+const GUIDE: &str = "docs/migration.md";
 const OUTSIDE: &str = "10.8.65.1";
 const SERVICE: &str = "10.97.97.97:80";
 
@@ -109,7 +111,7 @@ fn there_and_back(theirs: Mode, ours: Mode) {
 
     // One after the other, so that for a time both are in one cluster.
     for node in [0, 1] {
-        let steps = commands("A machine with systemd, to Tweed");
+        let steps = commands(GUIDE, "A machine with systemd, to Tweed");
         for step in steps.iter().filter(|step| ours.takes(step)) {
             site.run(node, step);
             traffic.goes_on();
@@ -121,11 +123,12 @@ fn there_and_back(theirs: Mode, ours: Mode) {
         leases,
         "nodes keep their subnets and addresses"
     );
+    upgrade(&site, &traffic);
     // Made by ours beside those of the others, which ours removes.
     site.add_pod("late1", 0);
     site.delete_pod("early1");
 
-    let steps = commands("A machine with systemd, back");
+    let steps = commands(GUIDE, "A machine with systemd, back");
     for step in steps.iter().filter(|step| ours.takes(step)) {
         site.run(0, step);
         traffic.goes_on();
@@ -136,6 +139,25 @@ fn there_and_back(theirs: Mode, ours: Mode) {
     if site.has_real_plugins() {
         site.delete_pod("late1");
     }
+}
+
+/// Installs over what runs, by the guide of that.
+fn upgrade(site: &Site, traffic: &Traffic) {
+    let before = site.running(0);
+    site.lay_ready(0, &peers::programs());
+    for step in commands("docs/upgrade.md", "One node after the other") {
+        site.run(0, &step);
+        traffic.goes_on();
+    }
+    let after = site.running(0);
+    println!("{before}became\n{after}");
+    assert!(
+        before
+            .lines()
+            .zip(after.lines())
+            .all(|(one, other)| one != other)
+    );
+    site.assert_ours(0);
 }
 
 #[test]

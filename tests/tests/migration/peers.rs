@@ -1,7 +1,9 @@
 //! The programs that are replaced: the real ones where they are given, else scripts that leave the state that they would
-//! leave.
+//! leave. And ours, new and old.
 
 use std::{env, path::PathBuf};
+
+use lab::Programs;
 
 const FLANNELD: &str = include_str!("flanneld.sh");
 const KUBE_PROXY: &str = include_str!("kube-proxy.sh");
@@ -56,4 +58,23 @@ impl Mode {
 pub fn real(name: &str) -> Option<PathBuf> {
     let peers = env::var_os("TWEED_PEERS").map(PathBuf::from);
     peers.map(|it| it.join(name)).filter(|it| it.is_file())
+}
+
+/// Our programs under test.
+pub fn programs() -> [PathBuf; 3] {
+    let programs = Programs::find().unwrap();
+    [
+        programs.cni_plugin(),
+        programs.flannel_agent(),
+        programs.service_proxy(),
+    ]
+}
+
+/// Those of an older release, if they are given, else the same.
+pub fn older() -> [PathBuf; 3] {
+    let current = programs();
+    let Some(older) = env::var_os("TWEED_OLDER").map(PathBuf::from) else {
+        return current;
+    };
+    current.map(|it| older.join(it.file_name().unwrap()))
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lab::{Host, Lab, Machine, Programs, Runtime, address, apiserver::ApiServer, demo, wait_until};
+use lab::{Host, Lab, Machine, Runtime, address, apiserver::ApiServer, demo, wait_until};
 use serde_json::Value;
 
 use crate::{peers, peers::Mode, services, talk};
@@ -50,6 +50,7 @@ impl Site {
             let host = lab.node(&node.name).unwrap();
             let machine = Machine::create(host, &node.directory.join("machine")).unwrap();
             furnish(&machine, &lab.plan().etcd_endpoint());
+            link(&machine, &peers::older());
             machine.sh("systemctl enable --now flanneld").unwrap();
             machine
         };
@@ -108,6 +109,19 @@ impl Site {
     fn has_kube_proxys(&self, machine: &Machine) -> bool {
         let rules = machine.sh(self.theirs.rules());
         rules.is_ok_and(|it| it.contains("10.97.97.97"))
+    }
+
+    /// Has other programs ready to be installed on a machine.
+    pub fn lay_ready(&self, node: usize, programs: &[PathBuf]) {
+        link(&self.machines[node], programs);
+    }
+
+    /// The numbers of the processes of ours, and what they are.
+    pub fn running(&self, node: usize) -> String {
+        let script = "for name in flannel-agent service-proxy; do
+            echo $(cat /tmp/systemctl/$name.pid): $($name --version 2>&1)
+        done";
+        self.machines[node].sh(script).unwrap()
     }
 
     /// Runs commands of the guide on a machine, in the directory where the programs are.
@@ -287,25 +301,28 @@ fn furnish(machine: &Machine, etcd: &str) {
             fs::copy(real, machine.path(path)).unwrap();
         }
     }
-    let programs = Programs::find().unwrap();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let home = machine.path("/root/tweed/bin");
     fs::create_dir_all(&home).unwrap();
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     symlink(
         fs::canonicalize(deploy).unwrap(),
-        machine.path("/root/tweed/deploy"),
+        home.with_file_name("deploy"),
     )
     .unwrap();
-    for program in [
-        programs.cni_plugin(),
-        programs.flannel_agent(),
-        programs.service_proxy(),
-    ] {
-        symlink(&program, home.join(program.file_name().unwrap())).unwrap();
-    }
 }
 
 fn install(machine: &Machine, path: &str, script: &str) {
     machine.write(path, script).unwrap();
     fs::set_permissions(machine.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Links our programs to where the guides have them.
+fn link(machine: &Machine, programs: &[PathBuf]) {
+    for program in programs {
+        let name = program.file_name().unwrap().to_str().unwrap();
+        let path = format!("/root/tweed/bin/{name}");
+        machine
+            .sh(&format!("ln -sf {} {path}", program.display()))
+            .unwrap();
+    }
 }

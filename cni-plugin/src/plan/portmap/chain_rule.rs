@@ -3,9 +3,9 @@
 use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use kernel::conntrack::Protocol;
+use kernel::{conntrack::Protocol, iptables};
 
-use super::{Forward, words};
+use super::Forward;
 
 /// A rule of `CNI-DN-...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Action {
 impl ChainRule {
     /// Reads what follows `-A CHAIN`; `None` for a rule that is none of these.
     pub fn parse(text: &str) -> Option<Self> {
-        let words = words::split(text);
+        let words = iptables::words(text);
         let value = |option: &str| {
             let place = words.iter().position(|word| word == option)?;
             words.get(place + 1)

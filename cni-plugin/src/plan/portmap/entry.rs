@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kernel::conntrack::Protocol;
+use kernel::{conntrack::Protocol, iptables};
 
 use super::{Forwarding, words};
 
@@ -25,7 +25,7 @@ pub struct Entry {
 impl Entry {
     /// Reads a rule; `None` if it is not one of these.
     pub fn parse(rule: &str) -> Option<Self> {
-        let words = words::split(rule);
+        let words = iptables::words(rule);
         let value = |option| words.iter().skip_while(move |word| **word != option).nth(1);
         let name = value("-p")?;
         let ports = value("--dports")?.split(',').map(str::parse);

@@ -10,13 +10,15 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use kernel::{Family, iptables::Table};
+use kernel::{
+    Family,
+    iptables::{self, Table},
+};
 
 use super::{
     Forward, Forwarding, Hold, PlanError,
     chain_rule::{Action, ChainRule},
     entry::{COMMENT_LEN, Entry, entries, owner},
-    words,
 };
 use crate::plan::hashed_name::hashed;
 
@@ -215,7 +217,7 @@ fn holds(table: &Table) -> Vec<Hold> {
 /// The comment of each rule that leads to a container's chain, and the chain.
 fn entry_owners(table: &Table) -> impl Iterator<Item = (String, String)> {
     rules(table, DNAT).filter_map(|rule| {
-        let words = words::split(rule);
+        let words = iptables::words(rule);
         let value = |option| words.iter().skip_while(move |word| **word != option).nth(1);
         Some((value("--comment")?.clone(), value("-j")?.clone()))
     })

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::Family;
+use kernel::{Family, route::IfIndex, wireguard::PublicKey};
 
 use super::Reconciler;
 use crate::{
     model::{Held, Lease, LeaseKey, Snapshot},
-    plan::{self, ChangedPeers, Place},
+    plan::{self, ChangedPeers, Place, Tunnels},
 };
 
 /// The leases that have changed: as they were, and as they are.
@@ -70,9 +70,12 @@ impl Reconciler {
             }
         }
         let before = self.kernel.sent();
+        let keys = self.keys(&all);
+        let tunnels = self.tunnels_of(&keys);
         let done = all
             .into_iter()
-            .all(|(family, changed)| self.change(family, changed));
+            .all(|(family, changed)| self.change(family, changed))
+            && self.change_tunnels(&tunnels, &keys);
         let changes = self.kernel.sent() - before;
         if changes > 0 {
             tracing::info!("reconciled: {changes} changes");
@@ -131,6 +134,45 @@ impl Reconciler {
             peer.route_directly(&on_link);
         }
         Some(())
+    }
+
+    /// Whom the tunnels lead to that change.
+    fn keys(&self, all: &[(Family, ChangedPeers)]) -> BTreeSet<PublicKey> {
+        let standing = &self.watched.standing;
+        let keys = |(family, changed): &(Family, ChangedPeers)| {
+            let standing = standing.get(*family);
+            standing.map(|it| it.keys(changed)).unwrap_or_default()
+        };
+        all.iter().flat_map(keys).collect()
+    }
+
+    /// The tunnels of these keys, as they are known to stand.
+    fn tunnels_of(&self, keys: &BTreeSet<PublicKey>) -> BTreeMap<IfIndex, (Family, Tunnels)> {
+        let standing = self.watched.standing.iter();
+        let all = standing.map(|(_, it)| (it.place(), it.by_subnet()));
+        plan::tunnels(all, |key| keys.contains(key))
+    }
+
+    /// Has the tunnels of some keys follow what stands now. Answers whether the kernel has taken all of it.
+    fn change_tunnels(
+        &mut self,
+        before: &BTreeMap<IfIndex, (Family, Tunnels)>,
+        keys: &BTreeSet<PublicKey>,
+    ) -> bool {
+        let now = self.tunnels_of(keys);
+        before.iter().all(|(device, (_, before))| {
+            let none = Tunnels::default();
+            let now = now.get(device).map_or(&none, |(_, tunnels)| tunnels);
+            match self.site.change_tunnels(*device, before, now) {
+                Ok(true) => {
+                    tracing::info!("reconciled: WireGuard to {} nodes", now.0.len());
+                    true
+                }
+                Ok(false) => true,
+                // Everything is read and compared then, which tells what is wrong.
+                Err(_) => false,
+            }
+        })
     }
 
     /// Answers whether the kernel has taken all of it.

@@ -51,6 +51,16 @@ pub enum NoAccess {
         "env variables POD_NAME and POD_NAMESPACE must be set, or NODE_NAME: they tell which Node this is"
     )]
     NoNodeName,
+    /// What tells it is no name of an object.
+    #[error(
+        "env variable {variable}: {value:?} is no name of an object in Kubernetes: lower case letters, digits, '-' and '.'"
+    )]
+    NotAName {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
 }
 
 // === impl Access ===
@@ -92,11 +102,11 @@ impl Access {
 /// The name of the Node that this is: `NODE_NAME`, or that of the pod which `POD_NAME` and `POD_NAMESPACE`
 /// name. Asked for until the server answers.
 pub async fn own_node_name(client: &Client) -> Result<String, NoAccess> {
-    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    if let Some(name) = variable("NODE_NAME") {
+    let variable = |name| object_name(name, env::var(name).ok());
+    if let Some(name) = variable("NODE_NAME")? {
         return Ok(name);
     }
-    let (Some(pod), Some(namespace)) = (variable("POD_NAME"), variable("POD_NAMESPACE")) else {
+    let (Some(pod), Some(namespace)) = (variable("POD_NAME")?, variable("POD_NAMESPACE")?) else {
         return Err(NoAccess::NoNodeName);
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -115,5 +125,57 @@ pub async fn own_node_name(client: &Client) -> Result<String, NoAccess> {
             }
         }
         backoff.wait().await;
+    }
+}
+
+/// The name in a variable, which becomes a part of a URL: a DNS subdomain (RFC 1123), as the API server has them.
+fn object_name(variable: &'static str, value: Option<String>) -> Result<Option<String>, NoAccess> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().next_back()];
+        ends.into_iter().all(|end| end.is_some_and(letter))
+            && label.bytes().all(|byte| letter(byte) || byte == b'-')
+    };
+    if value.len() <= 253 && value.split('.').all(is_label) {
+        Ok(Some(value))
+    } else {
+        Err(NoAccess::NotAName { variable, value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_objects() {
+        let read = |value: &str| object_name("NODE_NAME", Some(value.to_owned()));
+        for name in ["node7", "ip-10-0-0-1.eu-west-1.compute.internal", "7"] {
+            assert_eq!(read(name).ok().flatten().as_deref(), Some(name));
+        }
+        assert_eq!(read("").ok().flatten(), None);
+        for text in [
+            "..",
+            "../pods/x",
+            "a/b",
+            "a?b=c",
+            "Node7",
+            "a..b",
+            "-a",
+            "a-",
+            "a b",
+            "a\n",
+        ] {
+            let error = read(text).err().map(|error| error.to_string());
+            let named = format!("env variable NODE_NAME: {text:?} is no name");
+            assert!(
+                error.is_some_and(|error| error.starts_with(&named)),
+                "{text:?}"
+            );
+        }
+        assert!(read(&"a".repeat(254)).is_err());
     }
 }

@@ -176,7 +176,7 @@ impl<'a> NativeTables<'a> {
 
 /// A rule in the programs' words, or how it is told where it has none.
 fn text(rule: &ObservedRule, family: Family) -> String {
-    if let Some(known) = Rule::of_expressions(&rule.expressions, family) {
+    if let Some(known) = Rule::of_observed(rule, family) {
         return known.text(family);
     }
     let leads_to = rule

@@ -7,7 +7,10 @@ use ipnetwork::IpNetwork;
 use super::{Match, Maybe, Rule, Target, Transport};
 use crate::{
     Family,
-    nft::{Expr, ExtensionKind, Header, MetaKey, RawRule, Register, Verdict},
+    nft::{
+        Expr, ExtensionKind, Header, MetaKey, ObservedRule, RawRule, Register, Verdict,
+        check_comment,
+    },
 };
 
 /// Where the destination port is in the headers of TCP and UDP.
@@ -25,15 +28,26 @@ struct Reader<'a> {
 
 impl Rule {
     /// The instructions; `None` if a text in it is too long.
+    ///
+    /// A comment behind all other matches is kept beside the rule, where the programs look for one too and print
+    /// it in the same place: as a match it costs a call for each packet, and an object of the kernel's that each
+    /// change of the table comes by.
     pub(in crate::iptables) fn raw(&self, family: Family, text: &str) -> Option<RawRule> {
+        let (matches, comment) = match self.matches.split_last() {
+            Some((Match::Comment(last), others)) if check_comment(Some(last)).is_ok() => {
+                (others, Some(last.clone()))
+            }
+            _ => (&self.matches[..], None),
+        };
         Some(RawRule {
-            expressions: self.expressions(family)?,
+            expressions: self.expressions(matches, family)?,
             protocol: self.protocol,
+            comment,
             text: text.to_owned(),
         })
     }
 
-    fn expressions(&self, family: Family) -> Option<Vec<Expr>> {
+    fn expressions(&self, matches: &[Match], family: Family) -> Option<Vec<Expr>> {
         let mut list = Vec::with_capacity(8);
         if let Some(input) = &self.input {
             list.push(load_meta(MetaKey::InputName));
@@ -49,7 +63,7 @@ impl Rule {
                 list.extend(address(offset, *network));
             }
         }
-        for it in &self.matches {
+        for it in matches {
             it.encode(&mut list)?;
         }
         list.push(Expr::Counter);
@@ -59,21 +73,24 @@ impl Rule {
         Some(list)
     }
 
-    /// What some instructions are; `None` if there is anything in them that this does not know.
-    pub(in crate::iptables) fn of_expressions(
-        expressions: &[Expr],
+    /// What a rule is; `None` if there is anything in it that this does not know.
+    pub(in crate::iptables) fn of_observed(
+        observed: &ObservedRule,
         family: Family,
     ) -> Option<Self> {
         let mut reader = Reader {
-            rest: expressions,
+            rest: &observed.expressions,
             family,
             rule: Self::default(),
         };
         while !reader.rest.is_empty() {
             reader.next()?;
         }
-        let rule = reader.rule;
-        (rule.expressions(family).as_deref() == Some(expressions)).then_some(rule)
+        let mut rule = reader.rule;
+        let known = rule.expressions(&rule.matches, family)? == observed.expressions;
+        let comment = observed.comment.iter().cloned();
+        rule.matches.extend(comment.map(Match::Comment));
+        known.then_some(rule)
     }
 }
 

@@ -206,7 +206,7 @@ impl Attempt {
         let rule = ObservedRule {
             handle: next_handle(table),
             expressions: rule.expressions.clone(),
-            comment: None,
+            comment: rule.comment.clone(),
         };
         let rules = &mut self.chain_mut(chain)?.rules;
         let place = if first { 0 } else { rules.len() };

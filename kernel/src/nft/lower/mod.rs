@@ -67,7 +67,7 @@ fn is_of_family(family: Family) -> [Expr; 2] {
 }
 
 /// Refuses comments that nft(8) could not print so that it reads them back.
-pub(super) fn check_comment(comment: Option<&str>) -> Result<(), Invalid> {
+pub(crate) fn check_comment(comment: Option<&str>) -> Result<(), Invalid> {
     match comment {
         Some(comment)
             if comment.len() > COMMENT_LEN

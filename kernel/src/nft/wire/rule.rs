@@ -43,7 +43,7 @@ pub(super) fn add_raw_rule(
     chain: &str,
     rule: &RawRule,
 ) -> Result<Request, Invalid> {
-    let attributes = raw(table, chain, rule);
+    let attributes = raw(table, chain, rule)?;
     Message::NewRule.request(NLM_F_CREATE | NLM_F_APPEND, Some(family), attributes)
 }
 
@@ -54,19 +54,19 @@ pub(super) fn insert_raw_rule(
     chain: &str,
     rule: &RawRule,
 ) -> Result<Request, Invalid> {
-    let attributes = raw(table, chain, rule);
+    let attributes = raw(table, chain, rule)?;
     Message::NewRule.request(NLM_F_CREATE, Some(family), attributes)
 }
 
-fn raw(table: &str, chain: &str, rule: &RawRule) -> Attributes {
-    let attributes = with_expressions(table, chain, &rule.expressions);
-    let Some(protocol) = rule.protocol else {
-        return attributes;
-    };
-    let compatibility = Attributes::default()
-        .u32(COMPATIBILITY_PROTOCOL, protocol.into())
-        .u32(COMPATIBILITY_FLAGS, 0);
-    attributes.nest(COMPATIBILITY, compatibility)
+fn raw(table: &str, chain: &str, rule: &RawRule) -> Result<Attributes, Invalid> {
+    let mut attributes = with_expressions(table, chain, &rule.expressions);
+    if let Some(protocol) = rule.protocol {
+        let compatibility = Attributes::default()
+            .u32(COMPATIBILITY_PROTOCOL, protocol.into())
+            .u32(COMPATIBILITY_FLAGS, 0);
+        attributes = attributes.nest(COMPATIBILITY, compatibility);
+    }
+    userdata::commented(attributes, USER_DATA, rule.comment.as_deref())
 }
 
 fn with_expressions(table: &str, chain: &str, expressions: &[Expr]) -> Attributes {

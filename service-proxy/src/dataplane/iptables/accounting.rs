@@ -2,7 +2,7 @@
 
 use kernel::accounting::Handle;
 
-use crate::plan::iptables::{INVALID_DROPPED, LOCALHOST_ACCEPTED};
+use crate::plan::iptables::{ACCOUNTED, INVALID_DROPPED, LOCALHOST_ACCEPTED};
 
 const OBJECTS: [&str; 2] = [INVALID_DROPPED, LOCALHOST_ACCEPTED];
 
@@ -16,6 +16,14 @@ pub fn ensure() -> bool {
         tracing::info!("{error}; dropped and accepted packets are not counted");
     }
     made.is_ok()
+}
+
+/// Makes them unless they are there, if rules of a text for `iptables-restore` count in them: such rules are refused
+/// where others have removed what no rule counted in.
+pub fn ensure_for(text: &str) {
+    if text.contains(ACCOUNTED) {
+        ensure();
+    }
 }
 
 /// Whether they are there.

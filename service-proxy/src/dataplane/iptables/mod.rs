@@ -6,6 +6,7 @@
 //! proportion to all that is in them.
 
 mod accounting;
+mod clean_up;
 mod options;
 mod way;
 
@@ -20,7 +21,10 @@ use kernel::{
     sysctl,
 };
 
-pub use options::IptablesOptions;
+pub use self::{
+    clean_up::{clean_up, observe, stop_routing_loopback},
+    options::IptablesOptions,
+};
 
 use self::way::Way;
 use super::{Dataplane, Failure};
@@ -29,8 +33,7 @@ use crate::{
     model::{Catalogue, Here, ObjectName},
     plan::{
         iptables::{
-            Changes, Delta, Dispatch, Observed, Plan, ServicePort, Settings, Table,
-            clean_up as remains, difference,
+            Changes, Delta, Dispatch, Observed, Plan, ServicePort, Settings, Table, difference,
         },
         nftables::{NodeRules, Surroundings},
     },
@@ -229,6 +232,10 @@ impl Dataplane for Tables {
 
     fn resync(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
+        if self.families.iter().any(|it| it.plan.settings().accounting) {
+            // Others can remove those that no rule counts in.
+            accounting::ensure();
+        }
         let compare = self.needs_comparing();
         if compare {
             self.way.count_from_now();
@@ -322,10 +329,6 @@ impl FamilyTables {
         if self.plan.settings().serves_loopback() {
             sysctl::set(ROUTE_LOCALNET, "1")?;
         }
-        if self.plan.settings().accounting {
-            // Those that no rule counts in yet can be removed by others.
-            accounting::ensure();
-        }
         let observed = way.read(&self.programs)?;
         let ruleset = self.plan.ruleset();
         let counts = Table::ALL.map(|table| (table, ruleset.rules(table)));
@@ -341,7 +344,9 @@ impl FamilyTables {
         outcome: &mut Outcome,
     ) -> iptables::Result<()> {
         if !changes.is_empty() {
-            way.restore(&self.programs, &changes.to_string())?;
+            let text = changes.to_string();
+            accounting::ensure_for(&text);
+            way.restore(&self.programs, &text)?;
         }
         let family = self.plan.settings().family;
         outcome
@@ -369,77 +374,4 @@ impl FamilyTables {
 pub fn read(family: Family, backend: Backend) -> Result<Observed, Failure> {
     let programs = Iptables::find(family, backend)?;
     Ok(Way::open(backend)?.read(&programs)?)
-}
-
-/// Removes everything of iptables mode, ours and kube-proxy's, by either way into the kernel or by one of them;
-/// answers with where there was something. What is not installed has nothing. While loopback addresses are routed,
-/// the rule that guards them stays.
-///
-/// # Errors
-/// If a program refuses to.
-pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>> {
-    let mut removed = Vec::new();
-    for family in Family::ALL {
-        for &backend in backends {
-            let programs = match Iptables::find(family, backend) {
-                Err(Error::Missing { .. }) => continue,
-                found => found?,
-            };
-            let observed = match observe(&programs) {
-                // The kernel does not know this way.
-                Err(Error::Refused { .. }) => continue,
-                observed => observed?,
-            };
-            let changes = remains(&observed);
-            if !changes.is_empty() {
-                programs.restore(&changes.to_string())?;
-                removed.push((family, backend));
-            }
-        }
-    }
-    // Where one way is left alone, it is in use, and its rules count in them or will.
-    if backends.len() == Backend::ALL.len() {
-        accounting::remove();
-    }
-    Ok(removed)
-}
-
-/// Ends the routing of loopback addresses, where a rule of ours or kube-proxy's guards it: nothing else is known
-/// to want it there.
-///
-/// # Errors
-/// If the kernel refuses to.
-pub fn stop_routing_loopback() -> kernel::Result<()> {
-    if routes_loopback(Family::V4) && is_guarded() {
-        sysctl::set(ROUTE_LOCALNET, "0")?;
-    }
-    Ok(())
-}
-
-fn is_guarded() -> bool {
-    Backend::ALL.into_iter().any(|backend| {
-        let programs = Iptables::find(Family::V4, backend);
-        let observed = programs.and_then(|programs| observe(&programs));
-        // What can't be read guards nothing.
-        observed.is_ok_and(|observed| observed.guards_loopback())
-    })
-}
-
-fn routes_loopback(family: Family) -> bool {
-    // Where that can't be read, there is no such setting.
-    family == Family::V4 && sysctl::get(ROUTE_LOCALNET).is_ok_and(|value| value != "0")
-}
-
-/// Reads the tables of a family by their programs; makes none.
-///
-/// # Errors
-/// If they can't be read.
-pub fn observe(programs: &Iptables) -> iptables::Result<Observed> {
-    let mut saved = programs.save_tables(&Table::ALL.map(Table::name))?;
-    let tables = Table::ALL.into_iter().filter_map(|table| {
-        let observed = saved.remove(table.name())?;
-        Some((table, observed))
-    });
-    let observed: Observed = tables.collect();
-    Ok(observed.with_loopback_routed(routes_loopback(programs.family())))
 }

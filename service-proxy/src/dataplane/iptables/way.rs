@@ -17,6 +17,7 @@ use kernel::{
 
 use crate::{
     drift::{CannotWatch, Drift},
+    generation::Generation,
     plan::iptables::{CANARY, Observed, Table},
 };
 
@@ -33,8 +34,7 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Native {
     handle: Handle,
-    /// What the generation of all rules is if nobody else has changed any since everything was compared.
-    generation: Option<u32>,
+    generation: Generation,
     /// Whether somebody else was seen to change what is ours.
     disturbed: Arc<AtomicBool>,
 }
@@ -47,7 +47,7 @@ impl Way {
         Ok(match backend {
             Backend::Nft => Self::Native(Native {
                 handle: Handle::open()?,
-                generation: None,
+                generation: Generation::default(),
                 disturbed: Arc::default(),
             }),
             Backend::Legacy => Self::Programs(BTreeMap::new()),
@@ -59,11 +59,10 @@ impl Way {
         match self {
             Self::Native(native) => {
                 let taken = NativeTables::new(&mut native.handle, programs).restore(text);
-                let transactions = taken.as_ref().copied().unwrap_or_default();
-                native.generation = native
-                    .generation
-                    .zip(transactions)
-                    .map(|(before, transactions)| (0..transactions).fold(before, |it, _| next(it)));
+                match taken {
+                    Ok(Some(transactions)) => native.generation.passed(transactions),
+                    _ => native.generation.forget(),
+                }
                 taken.map(drop)
             }
             Self::Programs(_) => {
@@ -95,8 +94,7 @@ impl Way {
     pub fn count_from_now(&mut self) {
         if let Self::Native(native) = self {
             native.disturbed.store(false, Ordering::Relaxed);
-            // Without a generation, everything is looked at the next time too.
-            native.generation = native.handle.generation().ok();
+            native.generation.count_from(native.handle.generation());
         }
     }
 
@@ -105,8 +103,7 @@ impl Way {
     pub fn is_as_left(&mut self) -> bool {
         match self {
             Self::Native(native) => {
-                let generation = native.handle.generation();
-                let same = generation.is_ok_and(|it| native.generation == Some(it));
+                let same = native.generation.is_still(native.handle.generation());
                 if same {
                     // There were more announcements of what is done by us than could be looked at.
                     native.disturbed.store(false, Ordering::Relaxed);
@@ -163,9 +160,4 @@ impl Way {
 
 fn size_of(family: Family, table: Table) -> Option<TableSize> {
     table_size(family, table.name()).ok().flatten()
-}
-
-/// The generation after another; 0 is none.
-fn next(generation: u32) -> u32 {
-    generation.wrapping_add(1).max(1)
 }

@@ -11,7 +11,7 @@ use kernel::ipvs::{ObservedReal, VirtualAddress, VirtualServer};
 use crate::plan::ipvs::{Guard, Plan, Virtual};
 
 /// How often they are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 
 /// Real servers that only wait for the end of their connections.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use kernel::{
 
 use super::sets;
 use crate::{
-    drift::{AddressDrift, Bound, CannotWatch, Drift},
+    drift::{AddressDrift, CannotWatch, Concerns, Drift},
     plan::ipvs::Former,
     reconcile::Nftables,
 };
@@ -29,16 +29,18 @@ pub trait Kernel {
     /// The real servers of a virtual one.
     fn real_servers(&mut self, address: &VirtualAddress) -> kernel::Result<Vec<ObservedReal>>;
 
-    /// Changes virtual servers; what is refused does not keep what follows from being done.
-    fn change(&mut self, changes: &[Change]) -> kernel::Result<()>;
+    /// Changes virtual servers; what is refused does not keep what follows from being done. Answers with how many
+    /// changes others were faster, so that what stands may differ from what was thought.
+    fn change(&mut self, changes: &[Change]) -> kernel::Result<usize>;
 
     /// The NodePorts of which a former kube-proxy has left virtual servers.
     fn former(&mut self) -> kernel::Result<Former>;
 
-    /// The node's addresses. The interface for those of Services is made if it is not there.
+    /// The node's addresses.
     fn addresses(&mut self) -> kernel::Result<Addresses>;
 
-    /// Gives the node addresses on that interface, and takes others from it.
+    /// Gives the node addresses on the interface for those of Services, which is made if it is not there, and
+    /// takes others from it.
     fn set_addresses(&mut self, add: &[IpAddr], remove: &[IpAddr]) -> kernel::Result<()>;
 
     /// The kind of iptables whose tables have chains of ours.
@@ -46,11 +48,11 @@ pub trait Kernel {
         None
     }
 
-    /// Watches for what others change, where that is announced. `bound` are the addresses that we have given.
+    /// Watches for what others change, where that is announced, and of addresses for what matters.
     ///
     /// # Errors
     /// If the kernel or the runtime refuses.
-    fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch>;
+    fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch>;
 }
 
 /// The node's addresses.
@@ -136,8 +138,8 @@ impl Kernel for Machine {
         self.ipvs.real_servers(address)
     }
 
-    fn change(&mut self, changes: &[Change]) -> kernel::Result<()> {
-        self.ipvs.apply(changes)
+    fn change(&mut self, changes: &[Change]) -> kernel::Result<usize> {
+        self.ipvs.converge(changes)
     }
 
     fn former(&mut self) -> kernel::Result<Former> {
@@ -145,10 +147,10 @@ impl Kernel for Machine {
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {
-        let ours = self.interface()?;
+        let ours = find(&mut self.route, &name()?)?;
         let all = self.route.addresses(None)?;
         let (bound, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|it| it.interface == ours);
+            all.into_iter().partition(|it| Some(it.interface) == ours);
         let ips =
             |addresses: Vec<Address>| addresses.into_iter().map(|it| it.address.ip()).collect();
         Ok(Addresses {
@@ -176,8 +178,8 @@ impl Kernel for Machine {
         self.iptables.first().map(Iptables::backend)
     }
 
-    fn watch_with(&self, bound: &Bound) -> Result<Option<Drift>, CannotWatch> {
-        let addresses = AddressDrift::open(&name()?, bound)?;
+    fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch> {
+        let addresses = AddressDrift::open(&name()?, concerns)?;
         Drift::of_ipvs(&self.nft, addresses).map(Some)
     }
 }

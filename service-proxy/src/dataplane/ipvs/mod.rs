@@ -8,30 +8,37 @@ mod clean_up;
 mod ending;
 mod guarding;
 mod kernel;
+mod look;
 mod mode;
 mod options;
 mod sets;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::PoisonError, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use ::kernel::{Family, iptables::Backend, ipvs::VirtualServer};
 
-use self::ending::Ending;
+use self::ending::{Ending, LOOK};
 pub use self::{
     clean_up::clean_up,
     guarding::Guarding,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
+    look::Look,
     mode::{Farewell, Filter, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
     sets::remove as remove_sets,
 };
 use super::{Dataplane, Failure};
 use crate::{
-    drift::{Bound, CannotWatch, Drift},
+    drift::{CannotWatch, Concerns, Drift},
     model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
         TrackedServices, frontends,
-        ipvs::{Former, Guard, Observed, Plan, Settings, Step, TableGuard, Virtuals},
+        ipvs::{Concern, Former, Guard, Observed, Plan, Settings, Step, TableGuard, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
     reconcile::Outcome,
@@ -46,15 +53,20 @@ pub struct Servers<K, G = TableGuard> {
     around: Surroundings,
     /// The node's addresses on other interfaces than ours, as they were seen last.
     addresses: BTreeSet<IpAddr>,
-    bound: Bound,
+    concerns: Concerns,
     /// The families of which all is known to be as the plan had it before the latest change.
     in_step: BTreeSet<Family>,
     ending: Ending,
     /// Connections to endpoints that serve no longer are reset.
     reset: bool,
+    /// Families where others were faster while all was compared, so that it is to be compared again.
+    overtaken: BTreeSet<Family>,
+    /// When.
+    again_at: Option<Instant>,
 }
 
 /// What stands in the kernel for both families.
+#[derive(Debug)]
 struct Standing {
     addresses: Addresses,
     servers: Vec<VirtualServer>,
@@ -98,10 +110,12 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
             plans: Family::ALL.map(plan),
             around: Surroundings::default(),
             addresses: BTreeSet::new(),
-            bound: Bound::default(),
+            concerns: Concerns::default(),
             in_step: BTreeSet::new(),
             ending: Ending::new(farewell.patience),
             reset: farewell.reset,
+            overtaken: BTreeSet::new(),
+            again_at: None,
         }
     }
 
@@ -115,9 +129,9 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
             }
         };
         self.addresses.clone_from(&standing.addresses.others);
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.clone_from(&standing.addresses.bound);
-        drop(bound);
+        let mut concern = lock(&self.concerns);
+        concern.bound.clone_from(&standing.addresses.bound);
+        drop(concern);
         for plan in &mut self.plans {
             let family = plan.family();
             if !families.contains(&family) {
@@ -127,11 +141,13 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
             plan.settle(&self.around, &self.addresses);
             let compared = compare(&mut self.kernel, plan, &standing, &self.ending, adopt);
             let done = compared
-                .and_then(|step| carry_out(&mut self.kernel, family, &step, &self.bound, outcome));
+                .and_then(|step| carry_out(&mut self.kernel, family, &step, &self.concerns, outcome));
+            self.overtaken.remove(&family);
             match done {
-                Ok(()) => {
+                Ok(overtaken) => {
                     plan.confirm();
                     self.in_step.insert(family);
+                    self.overtaken.extend((overtaken > 0).then_some(family));
                 }
                 Err(failure) => outcome.failures.push(failure),
             }
@@ -141,6 +157,10 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
     /// Takes note of how it went, and of what has only to end.
     fn note(&mut self, started: Instant, outcome: &mut Outcome) {
         self.ending.note(&self.plans);
+        self.again_at = (!self.overtaken.is_empty()).then(|| Instant::now() + LOOK);
+        let mut concern = lock(&self.concerns);
+        self.plans.iter().for_each(|plan| plan.tell(&mut concern));
+        drop(concern);
         for family in Family::ALL {
             outcome.attempted(family, started, self.in_step.contains(&family));
         }
@@ -182,16 +202,16 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
     ) -> BTreeSet<Family> {
         let mut refused = BTreeSet::new();
         for (family, step) in steps {
-            let done = carry_out(&mut self.kernel, family, &step, &self.bound, outcome);
+            let done = carry_out(&mut self.kernel, family, &step, &self.concerns, outcome);
             let mut plans = self.plans.iter_mut();
             match plans.find(|plan| plan.family() == family) {
                 // What was refused before is not done because something else is.
-                Some(plan) if done.is_ok() => {
+                Some(plan) if matches!(done, Ok(0)) => {
                     if self.in_step.contains(&family) {
                         plan.confirm();
                     }
                 }
-                // What is refused is compared with all that stands; that can only be drift.
+                // What is refused, or done already, is compared with all that stands; that can only be drift.
                 _ => drop(refused.insert(family)),
             }
         }
@@ -259,13 +279,13 @@ where
     }
 
     fn look_at(&self) -> Option<Instant> {
-        self.ending.look_at()
+        self.ending.look_at().into_iter().chain(self.again_at).min()
     }
 
     fn look(&mut self) -> Outcome {
         let started = Instant::now();
         let mut outcome = Outcome::default();
-        let mut behind = BTreeSet::new();
+        let mut behind = std::mem::take(&mut self.overtaken);
         let mut steps = Vec::new();
         for plan in &mut self.plans {
             match leaving(&mut self.kernel, plan, &self.ending) {
@@ -286,7 +306,7 @@ where
     }
 
     fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
-        self.kernel.watch_with(&self.bound)
+        self.kernel.watch_with(&self.concerns)
     }
 
     fn set_rules(&mut self, family: Family, rules: NodeRules) -> bool {
@@ -327,6 +347,17 @@ fn compare<K: Kernel + Guarding<G>, G: Guard>(
     ending: &Ending,
     adopt: bool,
 ) -> Result<Step<G::Change>, Failure> {
+    let observed = observe(kernel, plan, standing, ending)?;
+    Ok(plan.compare(observed, adopt))
+}
+
+/// What stands of a plan's family, as far as it is ours.
+fn observe<K: Kernel + Guarding<G>, G: Guard>(
+    kernel: &mut K,
+    plan: &Plan<G>,
+    standing: &Standing,
+    ending: &Ending,
+) -> Result<Observed<G::Observed>, Failure> {
     let family = plan.family();
     let guard = kernel.observe(family)?;
     let record = G::record(&guard);
@@ -340,12 +371,11 @@ fn compare<K: Kernel + Guarding<G>, G: Guard>(
         }
     }
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
-    let observed = Observed {
+    Ok(Observed {
         guard,
         bound: bound.copied().collect(),
         virtuals,
-    };
-    Ok(plan.compare(observed, adopt))
+    })
 }
 
 /// The virtual servers that wait for the end of connections, as they stand.
@@ -362,24 +392,30 @@ fn leaving<K: Kernel, G: Guard>(
     leaving.map(read).collect()
 }
 
-/// Does one after the other; the first refusal ends it, but among virtual servers.
+/// Does one after the other; the first refusal ends it, but among virtual servers. Answers with how many changes of
+/// these others were faster.
 fn carry_out<K: Kernel + Guarding<G>, G: Guard>(
     kernel: &mut K,
     family: Family,
     step: &Step<G::Change>,
-    bound: &Bound,
+    concerns: &Concerns,
     outcome: &mut Outcome,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     send(kernel, family, &step.first, outcome)?;
-    kernel.change(&step.servers)?;
+    let overtaken = kernel.change(&step.servers)?;
     outcome.sent.servers += step.servers.len();
-    let mut known = bound.lock().unwrap_or_else(PoisonError::into_inner);
-    known.extend(&step.bind);
-    known.retain(|ip| !step.unbind.contains(ip));
-    drop(known);
+    let mut concern = lock(concerns);
+    concern.bound.extend(&step.bind);
+    concern.bound.retain(|ip| !step.unbind.contains(ip));
+    drop(concern);
     kernel.set_addresses(&step.bind, &step.unbind)?;
     outcome.sent.addresses += step.bind.len() + step.unbind.len();
-    send(kernel, family, &step.last, outcome)
+    send(kernel, family, &step.last, outcome)?;
+    Ok(overtaken)
+}
+
+fn lock(concerns: &Concerns) -> MutexGuard<'_, Concern> {
+    concerns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn send<K: Guarding<G>, G: Guard>(

@@ -12,7 +12,7 @@ use kernel::{
 };
 use nix::{errno::Errno, sys::utsname::uname};
 
-use super::{Machine, Servers};
+use super::{Kernel, Machine, Servers};
 use crate::{
     dataplane::{Dataplane, Failure},
     plan::{
@@ -94,11 +94,28 @@ const NOBODY: SocketAddr = SocketAddr::new(
 
 impl IpvsMode {
     /// What of it is the same for all Services.
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         Settings {
             scheduler: self.scheduler.clone(),
             excluded: self.excluded.clone(),
         }
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// The programs of iptables of both families that it needs, of some kind or of that which the node uses.
+    ///
+    /// # Errors
+    /// If they are not installed.
+    pub fn programs(self) -> iptables::Result<Vec<Iptables>> {
+        let Self::Sets(backend) = self else {
+            return Ok(Vec::new());
+        };
+        let backend = backend.map_or_else(in_use, Ok)?;
+        let programs = Family::ALL.map(|family| Iptables::find(family, backend));
+        programs.into_iter().collect()
     }
 }
 
@@ -145,27 +162,16 @@ pub fn open(
         ipvs.set_timeouts(mode.timeouts)?;
     }
     let (settings, farewell) = (mode.settings(), mode.farewell);
-    let Filter::Sets(backend) = mode.filter else {
-        let machine = Machine::open(ipvs, Vec::new())?;
+    let machine = Machine::open(ipvs, mode.filter.programs()?)?;
+    let Some(backend) = machine.iptables() else {
         let servers = Servers::new(machine, node, &settings, farewell, rules);
         return Ok(Box::new(servers));
     };
-    let machine = Machine::open(ipvs, programs(backend)?)?;
+    tracing::info!("writes ipsets and {backend}");
     try_sets()?;
     let guard = |family, rules: &NodeRules| SetsGuard::new(family, rules.clone());
     let servers = Servers::with(guard, machine, node, &settings, farewell, rules);
     Ok(Box::new(servers))
-}
-
-/// The programs of iptables of both families, of some kind or of that which the node uses.
-fn programs(backend: Option<Backend>) -> iptables::Result<Vec<Iptables>> {
-    let backend = backend.map_or_else(in_use, Ok)?;
-    tracing::info!("writes ipsets and {backend}");
-    let mut families = Family::ALL.into_iter();
-    families.try_fold(Vec::new(), |mut programs, family| {
-        programs.push(Iptables::find(family, backend)?);
-        Ok(programs)
-    })
 }
 
 /// Shows that the kernel has all kinds of sets.

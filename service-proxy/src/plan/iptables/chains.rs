@@ -144,15 +144,19 @@ impl Maker<'_> {
             return None;
         }
         let (address, port) = self.port.cluster_ip;
-        let rule = Rule::named(format_args!("{} cluster IP", self.port.name))
-            .protocol(self.port.name.protocol)
-            .destination(address)
-            .port(port);
-        if self.settings.node.masquerade_all {
-            return Some(rule.jump(MARK_MASQ));
-        }
-        let not_from_pods = self.settings.pods()?;
-        Some(rule.with(format_args!("! {not_from_pods}")).jump(MARK_MASQ))
+        let not_from_pods = if self.settings.node.masquerade_all {
+            None
+        } else {
+            Some(format!("! {}", self.settings.pods()?))
+        };
+        let comment = format_args!("{} cluster IP", self.port.name);
+        let rule = Rule::labelled(self.large, comment, |rule| {
+            rule.protocol(self.port.name.protocol)
+                .destination(address)
+                .port(port)
+                .with_some(not_from_pods)
+        });
+        Some(rule.jump(MARK_MASQ))
     }
 
     /// Leads a client that an endpoint knows back to it (F22).

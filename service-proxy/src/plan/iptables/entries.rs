@@ -64,15 +64,17 @@ struct Maker<'a> {
     settings: &'a Settings,
     port: &'a ServicePort,
     names: Names,
+    large: bool,
     entries: Vec<Entry>,
 }
 
-/// What a Service port adds to the lists.
-pub fn entries(settings: &Settings, port: &ServicePort) -> Vec<Entry> {
+/// What a Service port adds to the lists, of a large cluster or not.
+pub fn entries(settings: &Settings, port: &ServicePort, large: bool) -> Vec<Entry> {
     let mut maker = Maker {
         settings,
         port,
         names: Names::of(&port.name),
+        large,
         entries: Vec::new(),
     };
     if settings.beside_ipvs {
@@ -115,10 +117,12 @@ impl Maker<'_> {
     /// For connections to an address and the port.
     fn towards(&self, comment: &str, address: IpAddr) -> Rule {
         let (_, port) = self.port.cluster_ip;
-        self.comment(comment)
-            .protocol(self.port.name.protocol)
-            .destination(address)
-            .port(port)
+        let comment = format_args!("{} {comment}", self.port.name);
+        Rule::labelled(self.large, comment, |rule| {
+            rule.protocol(self.port.name.protocol)
+                .destination(address)
+                .port(port)
+        })
     }
 
     fn internal(&mut self) {
@@ -210,21 +214,24 @@ impl Maker<'_> {
         };
         let protocol = self.port.name.protocol;
         let key = Key::Port(protocol, number);
-        let named = || Rule::named(&self.port.name).protocol(protocol);
+        let to = |rule: Rule| rule.protocol(protocol).port(number);
         let mut rules = Vec::new();
         if self.port.has_endpoints() {
             let chain = self.names.external();
             if self.settings.accounting && self.settings.serves_loopback() {
-                let counted = named()
+                let counted = Rule::named(&self.port.name)
+                    .protocol(protocol)
                     .destination_network(loopback(Family::V4))
                     .port(number)
                     .with(format_args!(
-                        "-m nfacct --nfacct-name {}",
+                        "{} {}",
+                        name::ACCOUNTED,
                         name::LOCALHOST_ACCEPTED
                     ));
                 rules.push((List::NodePorts, counted.jump(&chain)));
             }
-            rules.push((List::NodePorts, named().port(number).jump(&chain)));
+            let rule = Rule::labelled(self.large, &self.port.name, to);
+            rules.push((List::NodePorts, rule.jump(&chain)));
         }
         if self.lacks_external() {
             let (reason, target) = self.lacking();

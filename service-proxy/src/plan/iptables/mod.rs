@@ -34,7 +34,7 @@ use crate::model::{ObjectName, Protocol};
 
 pub use difference::{Observed, clean_up, difference, is_drift};
 pub use involved::Involved;
-pub use name::{CANARY, INVALID_DROPPED, LOCALHOST_ACCEPTED};
+pub use name::{ACCOUNTED, CANARY, INVALID_DROPPED, LOCALHOST_ACCEPTED};
 pub use ruleset::{ChainId, Chains, Changes, Ruleset, Shared, Table};
 pub use service_port::ServicePort;
 
@@ -188,7 +188,10 @@ impl Plan {
         delta.rules = more_rules(&before, &after);
         delta.changes.chains = replaced(before, after);
         delta.outgrown = !self.large && self.endpoints > LARGE;
-        self.large |= delta.outgrown;
+        if delta.outgrown {
+            self.large = true;
+            self.lists = self.lists();
+        }
         delta
     }
 
@@ -217,7 +220,7 @@ impl Plan {
     fn entries_of(&self, ports: &[ServicePort]) -> Vec<Entry> {
         let entries = ports
             .iter()
-            .map(|port| entries::entries(&self.settings, port));
+            .map(|port| entries::entries(&self.settings, port, self.large));
         let refusals = ports
             .iter()
             .filter_map(|port| entries::refusal(&self.settings, port));

@@ -47,6 +47,8 @@ pub const CANARY: &str = "KUBE-PROXY-CANARY";
 pub const INVALID_DROPPED: &str = "ct_state_invalid_dropped_pkts";
 /// That of connections to NodePorts on loopback addresses.
 pub const LOCALHOST_ACCEPTED: &str = "localhost_nps_accepted_pkts";
+/// How a rule says that it counts in such an object; the name follows.
+pub const ACCOUNTED: &str = "-m nfacct --nfacct-name";
 
 /// How the names of chains begin that come and go with Services.
 pub const OF_SERVICES: [&str; 5] = [

@@ -23,11 +23,25 @@ impl Rule {
 
     /// A rule with a comment.
     pub fn named(comment: impl Display) -> Self {
+        Self::new().comment(comment)
+    }
+
+    /// Some words with a comment in front, as kube-proxy has it; in a large cluster behind, where tables of
+    /// nf_tables need no match for it.
+    pub fn labelled(large: bool, comment: impl Display, words: impl FnOnce(Self) -> Self) -> Self {
+        if large {
+            words(Self::new()).comment(comment)
+        } else {
+            words(Self::named(comment))
+        }
+    }
+
+    fn comment(self, comment: impl Display) -> Self {
         let comment = comment.to_string();
         if comment.contains(' ') {
-            Self::new().with(format_args!("-m comment --comment \"{comment}\""))
+            self.with(format_args!("-m comment --comment \"{comment}\""))
         } else {
-            Self::new().with(format_args!("-m comment --comment {comment}"))
+            self.with(format_args!("-m comment --comment {comment}"))
         }
     }
 

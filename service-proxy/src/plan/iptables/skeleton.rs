@@ -6,8 +6,8 @@ use kernel::Family;
 use super::{
     Dispatch, Settings, beside_ipvs,
     name::{
-        CANARY, EXTERNAL_NODE_PORTS, EXTERNAL_SERVICES, FIREWALL, FORWARD, INVALID_DROPPED,
-        MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES,
+        ACCOUNTED, CANARY, EXTERNAL_NODE_PORTS, EXTERNAL_SERVICES, FIREWALL, FORWARD,
+        INVALID_DROPPED, MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES,
     },
     rule::Rule,
     ruleset::{Chains, Shared, Table},
@@ -170,7 +170,7 @@ pub fn forward(settings: &Settings) -> Vec<String> {
     let mark = settings.node.mark.value();
     let counted = settings
         .accounting
-        .then(|| format!("-m nfacct --nfacct-name {INVALID_DROPPED}"));
+        .then(|| format!("{ACCOUNTED} {INVALID_DROPPED}"));
     let invalid = settings.drop_invalid && !settings.node.keep_invalid;
     let invalid = invalid.then(|| {
         Rule::new()

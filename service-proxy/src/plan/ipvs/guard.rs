@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use kernel::{Family, ipvs::VirtualAddress, nft::Transaction};
@@ -77,6 +77,24 @@ pub trait Guard: fmt::Debug {
 
     /// The room that the record is made with for so many virtual servers and addresses.
     fn rooms(servers: usize, addresses: usize) -> [u32; 2];
+
+    /// What belongs to a frontend: the command that would add each, and whether it stands.
+    fn involved(
+        &self,
+        services: &nftables::Plan,
+        frontend: &Frontend,
+        observed: &Self::Observed,
+    ) -> Vec<(String, bool)>;
+
+    /// The endpoint that a client keeps where no virtual server says so. `remembers` tells whether a list of clients,
+    /// as the match `recent` of iptables keeps it, has one.
+    fn kept(
+        &self,
+        observed: &Self::Observed,
+        frontend: &Frontend,
+        client: IpAddr,
+        remembers: &dyn Fn(&str, IpAddr) -> bool,
+    ) -> Option<SocketAddr>;
 
     /// Puts what is sent one after the other together, as far as that can be.
     fn joined(mut first: Vec<Self::Change>, second: Vec<Self::Change>) -> Vec<Self::Change> {

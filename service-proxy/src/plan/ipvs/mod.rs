@@ -9,8 +9,10 @@
 //! It also names each virtual server that this program has made, and each address, so that others' are
 //! known from ours whenever this program starts.
 
+mod concern;
 mod difference;
 mod guard;
+mod involved;
 mod machine;
 mod phases;
 mod record;
@@ -36,8 +38,10 @@ use super::{
 };
 use crate::model::ObjectName;
 
+pub use concern::Concern;
 pub use difference::{Difference, difference};
 pub use guard::{Guard, Steps};
+pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
 pub use sets::{Former, GuardChange, ObservedSets, SetName, SetsGuard};
@@ -55,7 +59,9 @@ pub struct Plan<G = TableGuard> {
     settings: Settings,
     /// The node's addresses on other interfaces than ours.
     node: BTreeSet<IpAddr>,
-    /// Those of them that NodePorts are served on.
+    /// Where NodePorts are served, by what is known of the node.
+    node_ports: NodePortAddresses,
+    /// The node's addresses that they are served on.
     served: BTreeSet<IpAddr>,
     /// The addresses on our interface.
     bound: BTreeSet<IpAddr>,
@@ -103,7 +109,7 @@ pub struct Delta<C = Transaction> {
 }
 
 /// What stands in the kernel.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed<O> {
     /// What stands beside virtual servers.
     pub guard: O,
@@ -156,6 +162,7 @@ impl<G: Guard> Plan<G> {
             rules,
             settings,
             node: BTreeSet::new(),
+            node_ports: NodePortAddresses::default(),
             served: BTreeSet::new(),
             bound: BTreeSet::new(),
             leaving: Virtuals::new(),
@@ -187,8 +194,9 @@ impl<G: Guard> Plan<G> {
         let node: BTreeSet<_> = node.iter().filter(of_family).copied().collect();
         let moved = self.node != node;
         self.node = node;
-        let node_ports = self.rules.node_ports.settled(family, around);
-        let served = self.node.iter().filter(|it| serves(&node_ports, **it));
+        self.node_ports = self.rules.node_ports.settled(family, around);
+        let served = self.node.iter();
+        let served = served.filter(|it| serves(&self.node_ports, **it));
         self.served = served.copied().collect();
         let rules = NodeRules {
             node_ports: NodePortAddresses::In(

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use kernel::{
@@ -90,6 +90,28 @@ impl Guard for TableGuard {
 
     fn rooms(servers: usize, addresses: usize) -> [u32; 2] {
         record::rooms(servers, addresses)
+    }
+
+    fn involved(
+        &self,
+        services: &nftables::Plan,
+        frontend: &Frontend,
+        observed: &Self::Observed,
+    ) -> Vec<(String, bool)> {
+        let stands = |it: &nftables::Involved| observed.as_ref().is_some_and(|table| it.stands(table));
+        let involved = services.involved(frontend).into_iter();
+        involved.map(|it| (it.command.clone(), stands(&it))).collect()
+    }
+
+    fn kept(
+        &self,
+        observed: &Self::Observed,
+        frontend: &Frontend,
+        client: IpAddr,
+        _: &dyn Fn(&str, IpAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let kept = nftables::kept(observed.as_ref()?, frontend, client);
+        kept.map(SocketAddr::from)
     }
 
     fn joined(mut first: Vec<Transaction>, second: Vec<Transaction>) -> Vec<Transaction> {

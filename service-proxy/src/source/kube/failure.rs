@@ -78,9 +78,10 @@ impl Failure {
         matches!(self, Self::Refused(status) if status.code == 403)
     }
 
-    /// Whether the request is one that the server does not offer.
+    /// Whether the request is one that the server does not offer. It says 500 to a streaming list when its etcd is
+    /// too old for one (3.4.30, 3.5.12 and older).
     pub fn is_not_offered(&self) -> bool {
-        matches!(self, Self::Refused(status) if matches!(status.code, 400 | 405 | 406 | 422))
+        matches!(self, Self::Refused(status) if matches!(status.code, 400 | 405 | 406 | 422 | 500))
     }
 
     /// How long the server asks us to wait.
@@ -140,6 +141,7 @@ mod tests {
             (json!({"code": 504}), false, true),
             (json!({"code": 422}), false, false),
             (json!({"code": 400}), false, false),
+            (json!({"code": 500}), false, false),
             (json!({"code": 403}), false, true),
         ] {
             let failure = refused(status.clone());

@@ -5,12 +5,13 @@
 //! nowhere. Each proxy has a node of its own, one after the other.
 
 mod objects;
+mod restore;
 mod run;
 mod site;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use lab::Programs;
 
@@ -32,6 +33,9 @@ struct Arguments {
     /// kube-proxy, to be measured too.
     #[arg(long)]
     kube_proxy: Option<PathBuf>,
+    /// In the modes of iptables, measure its programs too: one chain among kube-proxy's rules.
+    #[arg(long)]
+    restore: bool,
     /// What Services are turned into.
     #[arg(long, default_value = "nftables")]
     mode: Mode,
@@ -49,17 +53,24 @@ fn main() -> Result<()> {
         None => Programs::find()?.service_proxy(),
     };
     let mode = arguments.mode;
-    let mut contenders = vec![Contender {
+    ensure!(
+        !arguments.restore || mode.backend().is_some(),
+        "--restore is for the modes of iptables: give --mode iptables-nft or iptables-legacy"
+    );
+    let tweed = Contender {
         name: "Tweed",
         program: &ours,
         mode,
         ours: true,
-    }];
+        options: &[],
+    };
+    let mut contenders = vec![tweed.clone()];
     contenders.extend(arguments.kube_proxy.as_deref().map(|program| Contender {
         name: "kube-proxy",
         program,
         mode,
         ours: false,
+        options: &[],
     }));
     let mut columns = Vec::new();
     for size in &arguments.size {
@@ -71,6 +82,20 @@ fn main() -> Result<()> {
         }
     }
     print(&columns, arguments.changes);
+    if let (true, Some(backend)) = (arguments.restore, mode.backend()) {
+        let classic = Contender {
+            options: &["--iptables-dispatch=flat"],
+            ..tweed
+        };
+        for (number, size) in arguments.size.iter().enumerate() {
+            let took = restore::measure(&classic, backend, *size, columns.len() + number)?;
+            println!(
+                "{size}: one chain by iptables-{backend}-restore --noflush, median / longest: {} / {}",
+                median(&took),
+                longest(&took)
+            );
+        }
+    }
     Ok(())
 }
 

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// kube-proxy makes rules once a second at the most; what is waited for is not to count.
 const PAUSE: Duration = Duration::from_millis(1100);
 /// How often the last Service's endpoint is changed.
-const CHANGES: usize = 11;
+pub const CHANGES: usize = 11;
 /// How many connections the latencies are of.
 const CONNECTIONS: usize = 1000;
 
@@ -54,6 +54,8 @@ pub struct Contender<'a> {
     pub mode: Mode,
     /// It knows the options that kube-proxy has not.
     pub ours: bool,
+    /// Some of those.
+    pub options: &'a [&'a str],
 }
 
 /// What was measured.
@@ -80,11 +82,13 @@ pub struct Figures {
 }
 
 /// A proxy that runs, on a cluster.
-struct Run {
+pub struct Run {
     size: Size,
     site: Site,
     server: ApiServer,
     proxy: Running,
+    /// Its files.
+    _directory: tempfile::TempDir,
 }
 
 /// A process that ends when it is dropped.
@@ -99,26 +103,9 @@ pub fn measure(
     number: usize,
     changes: u32,
 ) -> Result<Figures> {
-    let site = Site::create(number)?;
-    let listener = site
-        .node
-        .within(|| std::net::TcpListener::bind(("127.0.0.1", 0)))??;
-    let server = ApiServer::start_on(listener, Options::default())?;
-    fill(&server, size)?;
-    let directory = tempfile::Builder::new().prefix("tweed-bench-").tempdir()?;
-    let started = Instant::now();
-    let proxy = Running::start(contender, &site, &server, directory.path())?;
-    let run = Run {
-        size,
-        site,
-        server,
-        proxy,
-    };
-    for probe in size.probes() {
-        run.wait_for(probe, Pod::First, started)?;
-    }
+    let (run, start) = Run::start(contender, size, number)?;
     let mut figures = Figures {
-        start: started.elapsed(),
+        start,
         ..Figures::default()
     };
     thread::sleep(PAUSE * 3);
@@ -138,8 +125,44 @@ pub fn measure(
 }
 
 impl Run {
+    /// Starts a proxy on a cluster of a size, and waits until all is served; how long that took.
+    pub fn start(contender: &Contender<'_>, size: Size, number: usize) -> Result<(Self, Duration)> {
+        let site = Site::create(number)?;
+        let listener = site
+            .node
+            .within(|| std::net::TcpListener::bind(("127.0.0.1", 0)))??;
+        let server = ApiServer::start_on(listener, Options::default())?;
+        fill(&server, size)?;
+        let directory = tempfile::Builder::new().prefix("tweed-bench-").tempdir()?;
+        let started = Instant::now();
+        let proxy = Running::start(contender, &site, &server, directory.path())?;
+        let run = Self {
+            size,
+            site,
+            server,
+            proxy,
+            _directory: directory,
+        };
+        for probe in size.probes() {
+            run.wait_for(probe, Pod::First, started)?;
+        }
+        Ok((run, started.elapsed()))
+    }
+
+    /// Ends the proxy; its rules stay.
+    pub fn end_proxy(&mut self) -> Result<()> {
+        self.proxy.0.kill()?;
+        self.proxy.0.wait()?;
+        Ok(())
+    }
+
+    /// Does something on the node.
+    pub fn on_node<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.site.node.within(work)
+    }
+
     /// Waits until a Service is answered by a pod; how long that took.
-    fn wait_for(&self, service: u32, pod: Pod, since: Instant) -> Result<Duration> {
+    pub fn wait_for(&self, service: u32, pod: Pod, since: Instant) -> Result<Duration> {
         let to = SocketAddr::new(objects::cluster_ip(service), PORT);
         self.site.client.within(|| {
             while since.elapsed() < PATIENCE {
@@ -251,24 +274,29 @@ impl Run {
 // === impl Mode ===
 
 impl Mode {
+    /// The kind of iptables' tables as its programs are named.
+    pub fn backend(self) -> Option<&'static str> {
+        match self {
+            Self::Nftables | Self::Ipvs => None,
+            Self::IptablesNft => Some("nft"),
+            Self::IptablesLegacy => Some("legacy"),
+        }
+    }
+
     /// Lets a proxy work in this mode. Where the programs of iptables are looked for decides which tables they
     /// write.
     fn apply(self, command: &mut Command, directory: &Path, ours: bool) -> Result<()> {
-        let backend = match self {
-            Self::Nftables => {
-                // Behind a gate until 1.31.
-                command.args([
-                    "--proxy-mode=nftables",
-                    "--feature-gates=NFTablesProxyMode=true",
-                ]);
-                return Ok(());
-            }
-            Self::IptablesNft => "nft",
-            Self::IptablesLegacy => "legacy",
-            Self::Ipvs => {
-                command.arg("--proxy-mode=ipvs");
-                return Ok(());
-            }
+        let Some(backend) = self.backend() else {
+            let name = if self == Self::Ipvs {
+                "ipvs"
+            } else {
+                "nftables"
+            };
+            command.arg(format!("--proxy-mode={name}"));
+            // Behind a gate until 1.31.
+            command
+                .args((self == Self::Nftables).then_some("--feature-gates=NFTablesProxyMode=true"));
+            return Ok(());
         };
         let programs = directory.join("programs");
         fs::create_dir(&programs)?;
@@ -310,6 +338,7 @@ impl Running {
             .args(["--conntrack-max-per-core=0", "--conntrack-min=0"])
             // The stand-in speaks nothing else.
             .arg("--kube-api-content-type=application/json")
+            .args(contender.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    fmt,
+    net::{IpAddr, SocketAddr},
 };
 
 use kernel::{
@@ -14,7 +15,7 @@ use kernel::{
 
 use super::{
     SetName, capacity,
-    members::{Members, Node, Owner, filled, of_frontend, of_ports},
+    members::{Members, Node, Owner, filled, is_for, of_frontend, of_ports},
 };
 use crate::{
     model::{ObjectName, Service},
@@ -41,7 +42,7 @@ pub struct SetsGuard {
 }
 
 /// What stands in the kernel of one family.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ObservedSets {
     /// The sets of all our names.
     pub sets: BTreeMap<String, ObservedSet>,
@@ -100,6 +101,22 @@ impl SetsGuard {
             (Owner::Frontend(frontend), members.unwrap_or_default())
         });
         of_services.chain(of_frontends).collect()
+    }
+
+    /// The members that stand for a frontend, and those of its endpoints that could reach themselves.
+    fn members_for(
+        &self,
+        services: &nftables::Plan,
+        frontend: &Frontend,
+    ) -> BTreeSet<super::Placed> {
+        let of_port = self.chains.port_of(frontend).map(|port| {
+            let members = of_ports(std::slice::from_ref(port), &self.node);
+            members.into_iter().filter(|it| is_for(it, frontend, &self.node))
+        });
+        let lacking = services.balance(frontend);
+        let lacking = lacking.map(|it| of_frontend(frontend, it, &self.node));
+        let lacking = lacking.into_iter().flatten();
+        of_port.into_iter().flatten().chain(lacking).collect()
     }
 
     /// All sets that should stand.
@@ -219,6 +236,49 @@ impl Guard for SetsGuard {
 
     fn rooms(servers: usize, addresses: usize) -> [u32; 2] {
         [capacity(servers), capacity(addresses)]
+    }
+
+    /// Members of sets, then rules. What it shares with others, as the rules that look sets up, is left out.
+    fn involved(
+        &self,
+        services: &nftables::Plan,
+        frontend: &Frontend,
+        observed: &ObservedSets,
+    ) -> Vec<(String, bool)> {
+        let members = self.members_for(services, frontend).into_iter();
+        let members = members.map(|(set, member)| {
+            let name = set.of(self.family);
+            let stands = match observed.sets.get(&name) {
+                Some(ObservedSet::Known(set)) => set.members.contains(&member),
+                _ => false,
+            };
+            (ipset::Change::Add(name, member).to_string(), stands)
+        });
+        let rules = self.chains.involved(frontend).into_iter();
+        let rules = rules.map(|it| (it.command(self.family), observed.chains.has_rule(&it)));
+        members.chain(rules).collect()
+    }
+
+    fn kept(
+        &self,
+        _: &ObservedSets,
+        frontend: &Frontend,
+        client: IpAddr,
+        remembers: &dyn Fn(&str, IpAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let mut lists = self.chains.remembered(frontend).into_iter();
+        let kept = lists.find(|(list, _)| remembers(list, client));
+        kept.map(|(_, endpoint)| endpoint)
+    }
+}
+
+impl fmt::Display for GuardChange {
+    /// As ipset, or iptables-restore, takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sets(changes) => changes.iter().try_for_each(|it| writeln!(f, "{it}")),
+            Self::Chains(changes) => write!(f, "{changes}"),
+        }
     }
 }
 

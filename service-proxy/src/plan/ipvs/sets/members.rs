@@ -167,6 +167,28 @@ pub fn of_frontend(frontend: &Frontend, balance: &Balance, node: &Node) -> BTree
     members.collect()
 }
 
+/// Whether a member of a Service port stands for a frontend of it, or for its endpoints.
+pub fn is_for((set, member): &Placed, frontend: &Frontend, node: &Node) -> bool {
+    if *set == SetName::LOOP_BACK {
+        return true;
+    }
+    let at = |socket: &SocketAddr| match frontend.address {
+        Address::Own(ip) => *socket == SocketAddr::new(ip, frontend.port),
+        Address::Node => socket.port() == frontend.port && node.served.contains(&socket.ip()),
+    };
+    match member {
+        Member::IpPort(_, socket)
+        | Member::IpPortIp(_, socket, _)
+        | Member::IpPortNet(_, socket, _) => at(socket),
+        Member::Port(port) => {
+            *set != SetName::HEALTH_CHECK_NODE_PORT
+                && frontend.address == Address::Node
+                && *port == frontend.port
+        }
+        Member::Ip(_) => false,
+    }
+}
+
 fn protocol_of(port: &ServicePort) -> Tracked {
     tracked(port.name.protocol)
 }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod broken_off;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -13,14 +15,17 @@ use std::{
 
 use lab::{Host, Lab, Machine, Plan, Programs, Runtime, Service, demo, wait_until};
 
-const SYSTEMCTL: &str = include_str!("../machine/systemctl");
+const SYSTEMCTL: &str = include_str!("../../machine/systemctl");
 
 /// A file: its mode, and what is in it or where it points.
 type File = (u32, Vec<u8>);
 
+fn install_script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/install.sh")
+}
+
 fn script(root: &Path, argument: impl AsRef<std::ffi::OsStr>) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/install.sh");
-    let mut command = Command::new(script);
+    let mut command = Command::new(install_script());
     command.arg(argument).env("PREFIX", root).output().unwrap()
 }
 
@@ -62,6 +67,17 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, File> {
         }
     }
     files
+}
+
+/// That a root has the same files as before.
+fn assert_same(before: &BTreeMap<PathBuf, File>, root: &Path, when: &str) {
+    let mut after = tree(root);
+    // Directories above our notes may be anybody's.
+    for directory in ["var", "var/lib"] {
+        after.remove(Path::new(directory));
+    }
+    assert!(before.keys().eq(after.keys()), "{when}: {:?}", after.keys());
+    assert!(*before == after, "{when}: a file has changed");
 }
 
 /// A machine that has Go's plugins, one of them a link.
@@ -107,13 +123,7 @@ fn what_is_installed_goes_again_and_what_was_there_comes_back() {
         }
         let output = script(&root, "--uninstall");
         assert!(output.status.success(), "{output:?}");
-        let mut after = tree(&root);
-        // Directories above our notes may be anybody's.
-        for directory in ["var", "var/lib"] {
-            after.remove(Path::new(directory));
-        }
-        assert!(before.keys().eq(after.keys()), "{:?}", after.keys());
-        assert!(before == after, "a file has changed");
+        assert_same(&before, &root, "uninstalled");
     }
 }
 
@@ -123,15 +133,27 @@ fn nothing_is_done_where_something_is_missing() {
     for (argument, expected) in [
         ("/nonexistent", "no such program; build them by: make dist"),
         ("--uninstall", "nothing is installed"),
-        ("--help", "usage: install.sh BINARIES"),
         ("", "usage: install.sh BINARIES"),
+        ("--unknown", "usage: install.sh BINARIES"),
+        ("--uninstall --unknown", "usage: install.sh BINARIES"),
+        (
+            "--uninstall --keep-kernel now",
+            "usage: install.sh BINARIES",
+        ),
+        ("one two", "one two is not one directory"),
     ] {
-        let output = script(root.path(), argument);
+        let mut command = Command::new(install_script());
+        command.args(argument.split(' ')).env("PREFIX", root.path());
+        let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{argument}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(expected), "{said}");
         assert!(tree(root.path()).is_empty());
     }
+    let help = script(root.path(), "--help");
+    let told = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && told.contains("install.sh --uninstall --keep-kernel"));
+    assert!(tree(root.path()).is_empty());
 }
 
 /// What a machine has in its kernel that the programs could have made: links, routes, neighbours, rules.
@@ -162,7 +184,7 @@ fn a_machine_that_ran_pods_is_as_it_was() {
         .unwrap();
     machine.write("/run/systemd/system/here", "").unwrap();
     machine.sh("chmod +x /usr/local/bin/systemctl").unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/install.sh");
+    let script = install_script();
     let script = script.display();
     // What is mounted in the machine's /tmp is its own.
     let programs = machine.path("/root/bin");

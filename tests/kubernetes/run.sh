@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs the image and the manifests in a real Kubernetes cluster on this machine, for each overlay in a new one:
+# deploy/kind/end-to-end.sh, as in kind, and what only a real API server can tell (api.sh).
+#
+#   TWEED_KUBERNETES=PROGRAMS tests/kubernetes/run.sh [OVERLAY...]
+#
+# PROGRAMS is a directory with Kubernetes' kube-apiserver, kube-controller-manager, kube-scheduler and kubelet. Overlays
+# are kube, proxy-iptables and dual-stack if none is named. IMAGE is the image's archive if not target/image/tweed.tar,
+# BINARIES the directory of the programs in it. Needs what cluster.sh needs, kubectl and jq.
+set -euo pipefail
+here=$(dirname "$(realpath "$0")")
+cd "$here/../.."
+image=${IMAGE:-target/image/tweed.tar}
+binaries=${BINARIES:-target/$(rustc -vV | sed -n 's/^host: //p')/dist}
+[ -f "$image" ] || { echo "run.sh: no $image: make image" >&2; exit 1; }
+# Debian's busybox breaks over wget's -T.
+export NODE1=node1 NODE2=node2 RUN=$here/in-cluster.sh ALSO=$here/life.sh GET='timeout 10 wget -q -O -'
+
+cleanup() {
+    status=$?
+    if [ $status -ne 0 ]; then
+        tail -n 5 /run/tweed-kubernetes/*/*.log >&2 || true
+    fi
+    "$here/cluster.sh" down
+}
+trap cleanup EXIT
+[ $# -gt 0 ] || set -- kube proxy-iptables dual-stack
+for overlay; do
+    echo "==> A cluster for $overlay"
+    "$here/cluster.sh" up "$image"
+    "$here/cluster.sh" admin "$here/api.sh" "$overlay"
+    "$here/cluster.sh" admin deploy/kind/end-to-end.sh "deploy/manifests/overlays/$overlay" 10.8.65.1 "$binaries"
+    "$here/cluster.sh" down
+done
