@@ -125,13 +125,11 @@ impl Mode {
     /// # Errors
     /// If the kernel or a program refuses to; what is not there is no error.
     pub fn remove_others(&self, dataplane: &dyn Dataplane) -> Result<bool, Failure> {
-        let others = |backend: &Backend| dataplane.iptables() != Some(*backend);
-        let backends: Vec<_> = Backend::ALL.into_iter().filter(others).collect();
         remove_table(KUBE_PROXY_TABLE)?;
         if *self != Self::Nftables {
             remove_table(TABLE)?;
         }
-        clean_up_iptables(&backends)?;
+        clean_up_iptables(&unused(dataplane))?;
         match self {
             Self::Ipvs(mode) => {
                 match mode.filter {
@@ -144,13 +142,19 @@ impl Mode {
         }
     }
 
-    /// Removes all that this mode has put into the kernel.
+    /// Removes all that this mode has put into the kernel, but chains of a kind of iptables that another dataplane
+    /// has.
     ///
     /// # Errors
     /// If the kernel or a program refuses to; what is not there is no error.
-    pub fn clean_up(&self) -> Result<(), Failure> {
+    pub fn clean_up(&self, staying: &dyn Dataplane) -> Result<(), Failure> {
         match self {
-            Self::Ipvs(_) => ipvs::clean_up(false).map(drop),
+            Self::Ipvs(mode) => {
+                if mode.filter != ipvs::Filter::Table {
+                    clean_up_iptables(&unused(staying))?;
+                }
+                ipvs::clean_up(false).map(drop)
+            }
             Self::Nftables => remove_table(TABLE),
             Self::Iptables(_) => clean_up_iptables(&Backend::ALL),
         }
@@ -167,6 +171,12 @@ pub fn clean_up() -> Result<(), Failure> {
     iptables::stop_routing_loopback()?;
     clean_up_iptables(&Backend::ALL)?;
     ipvs::clean_up(false).map(drop)
+}
+
+/// The kinds of iptables that a dataplane does not write.
+fn unused(dataplane: &dyn Dataplane) -> Vec<Backend> {
+    let others = |backend: &Backend| dataplane.iptables() != Some(*backend);
+    Backend::ALL.into_iter().filter(others).collect()
 }
 
 fn remove_table(table: &str) -> Result<(), Failure> {

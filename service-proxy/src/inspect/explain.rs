@@ -2,11 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use kernel::{
-    Family,
-    nft,
-    route,
-};
+use kernel::{Family, nft, route};
 use serde::Serialize;
 
 use super::{Error, iptables, ipvs, plan, source::Objects};
@@ -29,11 +25,11 @@ pub struct Found {
     pub kernel: Vec<Object>,
 }
 
-/// An element of a set or map in the kernel, a rule of iptables, a virtual or real server, or an address.
+/// An element of a set or map in the kernel, a member of an ipset, a rule of iptables, a virtual or real server, or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
-    /// The command that would add it, in the language of nft, iptables, ipvsadm or ip.
+    /// The command that would add it, in the language of nft, iptables, ipset, ipvsadm or ip.
     pub command: String,
     /// Whether it is there.
     pub present: bool,

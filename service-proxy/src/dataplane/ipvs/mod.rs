@@ -140,8 +140,9 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
             let adopt = !self.in_step.remove(&family);
             plan.settle(&self.around, &self.addresses);
             let compared = compare(&mut self.kernel, plan, &standing, &self.ending, adopt);
-            let done = compared
-                .and_then(|step| carry_out(&mut self.kernel, family, &step, &self.concerns, outcome));
+            let done = compared.and_then(|step| {
+                carry_out(&mut self.kernel, family, &step, &self.concerns, outcome)
+            });
             self.overtaken.remove(&family);
             match done {
                 Ok(overtaken) => {

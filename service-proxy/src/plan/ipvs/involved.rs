@@ -28,9 +28,7 @@ impl<G: Guard> Plan<G> {
     ) -> Involved {
         let server = self.wanted(&virtuals::address(frontend, to.ip()));
         Involved {
-            guard: self
-                .guard
-                .involved(&self.filter, frontend, &observed.guard),
+            guard: self.guard.involved(&self.filter, frontend, &observed.guard),
             server: server.map(|(_, server)| server),
             address: self.needs_address(to.ip()).then_some(to.ip()),
         }
@@ -44,6 +42,7 @@ impl<G: Guard> Plan<G> {
         client: IpAddr,
         remembers: &dyn Fn(&str, IpAddr) -> bool,
     ) -> Option<SocketAddr> {
-        self.guard.kept(&observed.guard, frontend, client, remembers)
+        self.guard
+            .kept(&observed.guard, frontend, client, remembers)
     }
 }

@@ -98,9 +98,12 @@ impl Guard for TableGuard {
         frontend: &Frontend,
         observed: &Self::Observed,
     ) -> Vec<(String, bool)> {
-        let stands = |it: &nftables::Involved| observed.as_ref().is_some_and(|table| it.stands(table));
+        let stands =
+            |it: &nftables::Involved| observed.as_ref().is_some_and(|table| it.stands(table));
         let involved = services.involved(frontend).into_iter();
-        involved.map(|it| (it.command.clone(), stands(&it))).collect()
+        involved
+            .map(|it| (it.command.clone(), stands(&it)))
+            .collect()
     }
 
     fn kept(

@@ -111,7 +111,9 @@ impl SetsGuard {
     ) -> BTreeSet<super::Placed> {
         let of_port = self.chains.port_of(frontend).map(|port| {
             let members = of_ports(std::slice::from_ref(port), &self.node);
-            members.into_iter().filter(|it| is_for(it, frontend, &self.node))
+            members
+                .into_iter()
+                .filter(|it| is_for(it, frontend, &self.node))
         });
         let lacking = services.balance(frontend);
         let lacking = lacking.map(|it| of_frontend(frontend, it, &self.node));
