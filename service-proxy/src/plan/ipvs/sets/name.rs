@@ -192,7 +192,7 @@ mod tests {
     fn names_are_kube_proxys() {
         let names = |family| SetName::ALL.map(|set| set.of(family));
         assert!(names(Family::V4).contains(&"KUBE-CLUSTER-IP".to_owned()));
-        let longest = names(Family::V6).into_iter().max_by_key(String::len);
-        assert_eq!(longest.as_deref(), Some("KUBE-6-LOAD-BALANCER-SOURCE-CID"));
+        // Cut off at the end.
+        assert!(names(Family::V6).contains(&"KUBE-6-LOAD-BALANCER-SOURCE-CID".to_owned()));
     }
 }
