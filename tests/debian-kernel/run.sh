@@ -18,16 +18,21 @@ TWEED_PROXY_MODE=ipvs service-proxy/packets ipvs:: everybody_reaches what_nobody
     manifests_are_followed_live_v6 datagrams_find_another_endpoint_v4 external::policy_cluster_v4
     external::policy_local_v6 external::only_some_may_use_the_load_balancer_v4
     affinity::a_client_keeps_its_endpoint_at_all_addresses_v4
+TWEED_PROXY_MODE=ipvs TWEED_IPVS_FILTER=ipset service-proxy/packets everybody_reaches_every_endpoint_v4
 service-proxy/packets switch::no_connection_is_lost_to_a_restart_in_another_mode_v4
 '
 all='
 kernel/link
 kernel/wireguard
 kernel/ipvs
+kernel/ipset
 cni-plugin/vlan
 flannel-agent/agent tunnels::
 service-proxy/packets --skip modes::
 service-proxy/packets --nocapture modes::every_row_holds_with_ipvs
+TWEED_PROXY_MODE=ipvs TWEED_IPVS_FILTER=ipset service-proxy/packets everybody_reaches what_nobody_serves
+    external::policy external::only_some external::without_endpoints external::pods_are_known
+    external::topology_hints external::node_ports inspect:: ipvs:: takeover::
 '
 
 case ${1:-} in

@@ -87,6 +87,18 @@ impl Handle {
         Ok(())
     }
 
+    /// Shows that the kernel has sets of a definition: makes one of a name that nobody uses, and removes it.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn try_out(&mut self, definition: Definition) -> Result<()> {
+        match self.apply(&[Change::Create(SPARE.to_owned(), definition)]) {
+            // Somebody did not live to remove it.
+            Err(error) if !error.is_exists() => Err(error),
+            _ => self.apply(&[Change::Destroy(SPARE.to_owned())]),
+        }
+    }
+
     /// How many changes were sent so far.
     pub fn sent(&self) -> u64 {
         self.socket.sent()

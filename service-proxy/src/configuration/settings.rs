@@ -201,6 +201,7 @@ fn ipvs(ipvs: &Ipvs) -> IpvsMode {
             udp: seconds(ipvs.udp_timeout),
         },
         farewell: usual.farewell,
+        filter: usual.filter,
     }
 }
 

@@ -106,7 +106,12 @@ impl Daemon {
             match self.hand_over(&mut *next, &settings.mode) {
                 Ok(drift) => self.drift = drift,
                 Err(why) => {
-                    undo(&settings.mode);
+                    let chains = next.iptables();
+                    if chains.is_some() && chains == self.dataplane.iptables() {
+                        // Both write chains of the same names.
+                        self.sync(Occasion::Resync, |dataplane, _| dataplane.resync());
+                    }
+                    undo(&settings.mode, &*self.dataplane);
                     return Err(why);
                 }
             }
@@ -146,9 +151,9 @@ impl Daemon {
     }
 }
 
-/// Takes back what a mode has done that has not taken over.
-fn undo(mode: &Mode) {
-    if let Err(failure) = mode.clean_up() {
+/// Takes back what a mode has done that has not taken over from a dataplane.
+fn undo(mode: &Mode, staying: &dyn Dataplane) {
+    if let Err(failure) = mode.clean_up(staying) {
         tracing::warn!(
             "mode: remove what {} has got already: {failure}; it is removed when it is tried again and fails, or \
              by --cleanup",

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::{
     drift::{CannotWatch, Drift},
     model::{Catalogue, ObjectName},
-    plan::nftables::{NodeRules, Surroundings, TABLE},
+    plan::nftables::{IPVS_TABLE, NodeRules, Surroundings, TABLE},
     reconcile::{self, Nftables, Outcome, Reconciler},
 };
 
@@ -109,7 +109,7 @@ impl Mode {
         Ok(match self {
             Self::Nftables => Box::new(Reconciler::new(nft::Handle::open()?, node, rules)),
             Self::Iptables(mode) => Box::new(iptables::Tables::open(node, *mode, rules)?),
-            Self::Ipvs(mode) => Box::new(ipvs::open(mode, node, rules)?),
+            Self::Ipvs(mode) => ipvs::open(mode, node, rules)?,
         })
     }
 
@@ -125,26 +125,36 @@ impl Mode {
     /// # Errors
     /// If the kernel or a program refuses to; what is not there is no error.
     pub fn remove_others(&self, dataplane: &dyn Dataplane) -> Result<bool, Failure> {
-        let others = |backend: &Backend| dataplane.iptables() != Some(*backend);
-        let backends: Vec<_> = Backend::ALL.into_iter().filter(others).collect();
         remove_table(KUBE_PROXY_TABLE)?;
         if *self != Self::Nftables {
             remove_table(TABLE)?;
         }
-        clean_up_iptables(&backends)?;
+        clean_up_iptables(&unused(dataplane))?;
         match self {
-            Self::Ipvs(_) => ipvs::remove_sets().map(|_| Ok(true))?,
+            Self::Ipvs(mode) => {
+                match mode.filter {
+                    ipvs::Filter::Table => ipvs::remove_sets().map(drop)?,
+                    ipvs::Filter::Sets(_) => remove_table(IPVS_TABLE)?,
+                }
+                Ok(true)
+            }
             Self::Nftables | Self::Iptables(_) => ipvs::clean_up(true),
         }
     }
 
-    /// Removes all that this mode has put into the kernel.
+    /// Removes all that this mode has put into the kernel, but chains of a kind of iptables that another dataplane
+    /// has.
     ///
     /// # Errors
     /// If the kernel or a program refuses to; what is not there is no error.
-    pub fn clean_up(&self) -> Result<(), Failure> {
+    pub fn clean_up(&self, staying: &dyn Dataplane) -> Result<(), Failure> {
         match self {
-            Self::Ipvs(_) => ipvs::clean_up(false).map(drop),
+            Self::Ipvs(mode) => {
+                if mode.filter != ipvs::Filter::Table {
+                    clean_up_iptables(&unused(staying))?;
+                }
+                ipvs::clean_up(false).map(drop)
+            }
             Self::Nftables => remove_table(TABLE),
             Self::Iptables(_) => clean_up_iptables(&Backend::ALL),
         }
@@ -161,6 +171,12 @@ pub fn clean_up() -> Result<(), Failure> {
     iptables::stop_routing_loopback()?;
     clean_up_iptables(&Backend::ALL)?;
     ipvs::clean_up(false).map(drop)
+}
+
+/// The kinds of iptables that a dataplane does not write.
+fn unused(dataplane: &dyn Dataplane) -> Vec<Backend> {
+    let others = |backend: &Backend| dataplane.iptables() != Some(*backend);
+    Backend::ALL.into_iter().filter(others).collect()
 }
 
 fn remove_table(table: &str) -> Result<(), Failure> {
@@ -201,6 +217,10 @@ impl Failure {
             }
             Self::Ipvs(ipvs::NotReady::Scheduler { .. }) => {
                 "say rr, wrr, lc, wlc, sh, dh, mh, sed, nq, lblc, lblcr, fo or ovf, or install the module"
+            }
+            Self::Ipvs(ipvs::NotReady::Sets(_)) => {
+                "install the modules ip_set_hash_ip, ip_set_hash_ipport, ip_set_hash_ipportip, \
+                 ip_set_hash_ipportnet, ip_set_bitmap_port and xt_set, or say --ipvs-filter=nft"
             }
             Self::Ipvs(ipvs::NotReady::Kernel(_)) => {
                 "run it as root or with CAP_NET_ADMIN, with /proc/sys to be written"

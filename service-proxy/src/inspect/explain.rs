@@ -2,11 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use kernel::{
-    Family,
-    nft::{self, ObservedSet, ObservedTable},
-    route,
-};
+use kernel::{Family, nft, route};
 use serde::Serialize;
 
 use super::{Error, iptables, ipvs, plan, source::Objects};
@@ -29,11 +25,11 @@ pub struct Found {
     pub kernel: Vec<Object>,
 }
 
-/// An element of a set or map in the kernel, a rule of iptables, a virtual or real server, or an address.
+/// An element of a set or map in the kernel, a member of an ipset, a rule of iptables, a virtual or real server, or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
-    /// The command that would add it, in the language of nft, iptables, ipvsadm or ip.
+    /// The command that would add it, in the language of nft, iptables, ipset, ipvsadm or ip.
     pub command: String,
     /// Whether it is there.
     pub present: bool,
@@ -112,18 +108,10 @@ fn met(
         plan.adopt(observed);
     }
     let object = |involved: Involved| Object {
-        present: observed.is_some_and(|table| is_present(table, &involved)),
+        present: observed.is_some_and(|table| involved.stands(table)),
         command: involved.command,
     };
     let objects = plan.involved(frontend).into_iter().map(object).collect();
     let kept = kept.map(|(address, port)| SocketAddr::new(address, port));
     Ok((kept, objects))
-}
-
-/// Whether an element stands in a table as it should.
-pub fn is_present(table: &ObservedTable, involved: &Involved) -> bool {
-    match table.sets.get(involved.set) {
-        Some(ObservedSet::Known(set)) => set.elements.get(&involved.key) == Some(&involved.element),
-        _ => false,
-    }
 }

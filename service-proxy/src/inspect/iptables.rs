@@ -16,7 +16,7 @@ use crate::{
     plan::{
         Frontend,
         explain::{Manners, Packet},
-        iptables::{Dispatch, Plan, ServicePort, difference},
+        iptables::{Dispatch, Involved, Plan, ServicePort, difference},
     },
 };
 
@@ -52,18 +52,9 @@ pub fn met(
         .into_iter()
         .find(|(list, _)| remembers(list, packet.source))
         .map(|(_, endpoint)| endpoint);
-    let program = match family {
-        Family::V4 => "iptables",
-        Family::V6 => "ip6tables",
-    };
-    let object = |it| Object {
+    let object = |it: Involved| Object {
         present: observed.has_rule(&it),
-        command: format!(
-            "{program} -t {} -A {} {}",
-            it.chain.table.name(),
-            it.chain.name,
-            it.rule
-        ),
+        command: it.command(family),
     };
     Ok((kept, involved.into_iter().map(object).collect()))
 }
@@ -82,7 +73,7 @@ pub fn manners(objects: &Objects, family: Family) -> Manners {
 }
 
 /// Whether a list of clients has one. How long ago it came is told in a unit that only the kernel knows.
-fn remembers(list: &str, client: IpAddr) -> bool {
+pub fn remembers(list: &str, client: IpAddr) -> bool {
     let clients = iptables::recent(list).unwrap_or_default();
     clients.contains(&client)
 }

@@ -1,6 +1,6 @@
-//! Looking at virtual servers, and at the table and the addresses beside them.
+//! Looking at virtual servers, and at what stands and the addresses beside them.
 
-use std::{io::Write, net::SocketAddr};
+use std::{fmt, io::Write, net::SocketAddr};
 
 use ipnetwork::IpNetwork;
 use kernel::{
@@ -8,39 +8,51 @@ use kernel::{
     ipvs::{Change, VirtualAddress, persistence},
 };
 
-use super::{
-    Error, Finding,
-    explain::{Object, is_present},
-    source::Objects,
-};
+use super::{Error, Finding, explain::Object, iptables::remembers, source::Objects};
 use crate::{
-    dataplane::{
-        Failure,
-        ipvs::{INTERFACE, IpvsMode, Look},
-    },
+    dataplane::ipvs::{Filter, Guarding, INTERFACE, IpvsMode, Look, Machine},
     flows::tracked,
     plan::{
         Frontend,
         explain::Packet,
         frontends,
-        ipvs::{Involved, Observed, Plan, Step},
-        nftables::kept,
+        ipvs::{Guard, Involved, Observed, Plan, SetsGuard, Step, TableGuard},
+        nftables::NodeRules,
     },
 };
 
 /// Prints what would have to be changed, family by family.
 pub fn diff(objects: &Objects, mode: &IpvsMode, out: &mut impl Write) -> Result<Finding, Error> {
-    let mut look = Look::open().map_err(Failure::from)?;
+    match mode.filter {
+        Filter::Table => differences(objects, mode, |_, _| TableGuard, out),
+        Filter::Sets(_) => differences(objects, mode, SetsGuard::new, out),
+    }
+}
+
+fn differences<G: Guard>(
+    objects: &Objects,
+    mode: &IpvsMode,
+    guard: impl Fn(Family, NodeRules) -> G,
+    out: &mut impl Write,
+) -> Result<Finding, Error>
+where
+    G::Change: fmt::Display,
+    Machine: Guarding<G>,
+{
+    let mut look = Look::open(mode.filter)?;
     let mut has_interface = look.has_interface()?;
     let mut finding = Finding::Fine;
     for family in Family::ALL {
-        let mut plan = plan(objects, mode, family, &look);
+        let mut plan = plan(objects, mode, family, &guard, &look);
         let observed = look.observe(&plan)?;
         let step = plan.compare(observed, true);
         if step.is_empty() {
             continue;
         }
         finding = Finding::Differs;
+        if let Some(backend) = look.iptables() {
+            writeln!(out, "# {family}, {backend}")?;
+        }
         if !has_interface && !step.bind.is_empty() {
             writeln!(out, "ip link add {INTERFACE} type dummy")?;
             has_interface = true;
@@ -57,46 +69,50 @@ pub fn met(
     frontend: &Frontend,
     packet: &Packet,
 ) -> Result<(Option<SocketAddr>, Vec<Object>), Error> {
-    let mut look = Look::open().map_err(Failure::from)?;
-    let mut plan = plan(objects, mode, Family::of(&packet.source), &look);
-    let observed = look.observe(&plan)?;
-    plan.compare(observed.clone(), true);
-    let involved = plan.involved(frontend, packet.destination);
-    Ok((
-        session(&observed, frontend, packet)?,
-        objects_of(involved, &observed),
-    ))
+    match mode.filter {
+        Filter::Table => met_beside(objects, mode, |_, _| TableGuard, frontend, packet),
+        Filter::Sets(_) => met_beside(objects, mode, SetsGuard::new, frontend, packet),
+    }
 }
 
-/// The endpoint that a sender keeps, by IPVS or where maps take its place.
-fn session(
-    observed: &Observed,
+fn met_beside<G: Guard>(
+    objects: &Objects,
+    mode: &IpvsMode,
+    guard: impl Fn(Family, NodeRules) -> G,
     frontend: &Frontend,
     packet: &Packet,
-) -> kernel::Result<Option<SocketAddr>> {
+) -> Result<(Option<SocketAddr>, Vec<Object>), Error>
+where
+    Observed<G::Observed>: Clone,
+    Machine: Guarding<G>,
+{
+    let mut look = Look::open(mode.filter)?;
+    let mut plan = plan(objects, mode, Family::of(&packet.source), guard, &look);
+    let observed = look.observe(&plan)?;
+    plan.compare(observed.clone(), true);
+    let involved = plan.involved(frontend, packet.destination, &observed);
+    let kept = match session(packet)? {
+        None => plan.kept(&observed, frontend, packet.source, &remembers),
+        kept => kept,
+    };
+    Ok((kept, objects_of(involved, &observed)))
+}
+
+/// The endpoint that a sender keeps by IPVS.
+fn session(packet: &Packet) -> kernel::Result<Option<SocketAddr>> {
     let address = VirtualAddress {
         protocol: tracked(packet.protocol),
         socket: packet.destination,
     };
     let mut all = persistence()?.into_iter();
     let found = all.find(|it| it.client == packet.source && it.address == address);
-    let by_maps = || {
-        let table = observed.table.as_ref()?;
-        let (address, port) = kept(table, frontend, packet.source)?;
-        Some(SocketAddr::new(address, port))
-    };
-    Ok(found.map(|it| it.real).or_else(by_maps))
+    Ok(found.map(|it| it.real))
 }
 
-fn objects_of(involved: Involved, observed: &Observed) -> Vec<Object> {
-    let table = observed.table.as_ref();
-    let mut objects = Vec::new();
-    for element in involved.elements {
-        objects.push(Object {
-            present: table.is_some_and(|table| is_present(table, &element)),
-            command: element.command,
-        });
-    }
+fn objects_of<O>(involved: Involved, observed: &Observed<O>) -> Vec<Object> {
+    let of_guard = involved.guard.into_iter();
+    let of_guard = of_guard.map(|(command, present)| Object { command, present });
+    let mut objects: Vec<_> = of_guard.collect();
     if let Some(wanted) = involved.server {
         let address = wanted.server.address;
         let stands = observed.virtuals.get(&address);
@@ -121,9 +137,9 @@ fn objects_of(involved: Involved, observed: &Observed) -> Vec<Object> {
 }
 
 /// Prints what has to be done, one after the other.
-fn print(step: &Step, out: &mut impl Write) -> std::io::Result<()> {
-    for transaction in &step.first {
-        write!(out, "{transaction}")?;
+fn print<C: fmt::Display>(step: &Step<C>, out: &mut impl Write) -> std::io::Result<()> {
+    for change in &step.first {
+        write!(out, "{change}")?;
     }
     for change in &step.servers {
         writeln!(out, "{change}")?;
@@ -133,8 +149,8 @@ fn print(step: &Step, out: &mut impl Write) -> std::io::Result<()> {
             writeln!(out, "{}", address_command(verb, (*ip).into()))?;
         }
     }
-    for transaction in &step.last {
-        write!(out, "{transaction}")?;
+    for change in &step.last {
+        write!(out, "{change}")?;
     }
     Ok(())
 }
@@ -144,14 +160,23 @@ fn address_command(verb: &str, address: IpNetwork) -> String {
 }
 
 /// What should stand in the kernel.
-fn plan(objects: &Objects, mode: &IpvsMode, family: Family, look: &Look) -> Plan {
+fn plan<G: Guard>(
+    objects: &Objects,
+    mode: &IpvsMode,
+    family: Family,
+    guard: impl Fn(Family, NodeRules) -> G,
+    look: &Look,
+) -> Plan<G> {
     let here = objects.here();
     let wanted = objects.catalogue.all().map(|service| {
         let slices = objects.catalogue.slices_of(&service.name);
         let frontends = frontends(service, slices, family, here);
-        (service.name.clone(), frontends)
+        let ports = G::ports(service, family, &frontends);
+        (service.name.clone(), frontends, ports)
     });
-    let mut plan = Plan::new(family, objects.rules(family).clone(), mode.settings());
+    let rules = objects.rules(family);
+    let guard = guard(family, rules.clone());
+    let mut plan = Plan::with(guard, family, rules.clone(), mode.settings());
     plan.settle(&objects.around, look.node());
     plan.load(wanted);
     plan

@@ -42,8 +42,8 @@ pub enum Inspection {
         #[arg(long)]
         json: bool,
     },
-    /// Prints what would have to be changed in the kernel, as nft, iptables-restore, ipvsadm or ip would take it, and changes
-    /// nothing; ends with 1 if that is something.
+    /// Prints what would have to be changed in the kernel, as nft, iptables-restore, ipset, ipvsadm or ip would take it,
+    /// and changes nothing; ends with 1 if that is something.
     Diff {
         /// Where Services come from, and how they are served.
         #[command(flatten)]

@@ -209,7 +209,8 @@ impl Options {
             let reset = self.reset_tcp_to_removed_endpoints == Some(true);
             settings.tuning.reset_tcp = reset;
             self.iptables.apply(&mut settings.mode);
-            self.ipvs.apply(&mut settings.mode, reset);
+            let backend = self.iptables.backend();
+            self.ipvs.apply(&mut settings.mode, reset, backend);
             (settings, notes)
         });
         understood.map_err(|cause| Unusable::Refused {

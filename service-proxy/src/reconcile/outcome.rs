@@ -1,9 +1,12 @@
 //! What came of an attempt to let the kernel follow.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::AddAssign,
+    time::{Duration, Instant},
+};
 
 use kernel::{
-    Family,
+    Family, ipset,
     nft::{Command, Transaction},
 };
 
@@ -80,6 +83,16 @@ pub struct Rewritten {
     pub jumps: usize,
 }
 
+// === impl Rewritten ===
+
+impl AddAssign for Rewritten {
+    fn add_assign(&mut self, more: Self) {
+        self.written += more.written;
+        self.removed += more.removed;
+        self.jumps += more.jumps;
+    }
+}
+
 // === impl Outcome ===
 
 impl Outcome {
@@ -104,6 +117,17 @@ impl Sent {
             ..*self
         };
         others == Self::default() && rewritten == Rewritten::default()
+    }
+
+    /// Counts changes of ipsets.
+    pub(crate) fn count_members(&mut self, changes: &[ipset::Change]) {
+        for change in changes {
+            match change {
+                ipset::Change::Add(..) => self.added += 1,
+                ipset::Change::Delete(..) => self.deleted += 1,
+                _ => self.others += 1,
+            }
+        }
     }
 
     /// Counts the commands of a transaction.

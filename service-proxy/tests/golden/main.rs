@@ -92,7 +92,8 @@ fn ipvs_in_its_order() {
     let mut plan = ipvs::Plan::new(Family::V4, rules(Some("10.244.0.0/16")), settings);
     let node = ["127.0.0.1", "192.0.2.1"].map(|it| it.parse().unwrap());
     plan.settle(&Surroundings::default(), &node.into());
-    plan.load(services(Family::V4).into_iter());
+    let services = services(Family::V4).into_iter();
+    plan.load(services.map(|(name, frontends)| (name, frontends, ())));
     let step = plan.compare(ipvs::Observed::default(), true);
     assert_eq!((step.unbind, step.last), (vec![], vec![]));
     let rules = step.first.iter().map(ToString::to_string);

@@ -109,7 +109,7 @@ fn services() -> impl Strategy<Value = Services> {
 fn settings() -> impl Strategy<Value = Settings> {
     let dispatch = prop_oneof![Just(Dispatch::Tree), Just(Dispatch::Flat)];
     let networks = subsequence(vec!["192.0.2.0/24", "0.0.0.0/0", "127.0.0.0/16"], 0..=3);
-    (dispatch, networks, vec(any::<bool>(), 3)).prop_map(|(dispatch, networks, options)| Settings {
+    (dispatch, networks, vec(any::<bool>(), 4)).prop_map(|(dispatch, networks, options)| Settings {
         family: Family::V4,
         node: NodeRules {
             pods: options[0].then(|| Pods::Network("10.244.0.0/16".parse().unwrap())),
@@ -125,6 +125,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         localhost_node_ports: options[2],
         drop_invalid: options[0],
         accounting: false,
+        beside_ipvs: options[3],
     })
 }
 
@@ -239,6 +240,7 @@ fn a_large_cluster_has_few_chains() {
         localhost_node_ports: false,
         drop_invalid: true,
         accounting: false,
+        beside_ipvs: false,
     });
     for (endpoints, outgrown, chains) in [(1000, false, 1000), (1001, true, 1), (900, false, 1)] {
         assert_eq!(plan.update(ports(endpoints)).outgrown, outgrown);

@@ -61,6 +61,7 @@ fn settings(family: Family, dispatch: Dispatch, pods: Option<Pods>) -> Settings 
         localhost_node_ports: true,
         drop_invalid: true,
         accounting: dispatch == Dispatch::Flat,
+        beside_ipvs: false,
     }
 }
 
@@ -94,5 +95,21 @@ fn ipv6_without_pods() {
         include_str!("../golden/cluster.yaml"),
         "ip6.rules",
         include_str!("ip6.rules"),
+    );
+}
+
+/// The same cluster as kube-proxy's golden test, beside virtual servers.
+#[test]
+fn beside_virtual_servers() {
+    let pods = Pods::Network("10.0.0.0/8".parse().unwrap());
+    let mut settings = settings(Family::V4, Dispatch::Tree, Some(pods));
+    settings.beside_ipvs = true;
+    let served = vec!["192.0.2.1/32".parse().unwrap()];
+    settings.node.node_ports = NodePortAddresses::In(served);
+    assert_golden(
+        settings,
+        include_str!("kube-proxy.yaml"),
+        "beside-ipvs.rules",
+        include_str!("beside-ipvs.rules"),
     );
 }

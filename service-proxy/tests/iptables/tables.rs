@@ -7,7 +7,7 @@ use service_proxy::plan::iptables::{Changes, Observed, Table};
 
 /// The chains that tables have of themselves.
 const BASE: [(Table, &[&str]); 3] = [
-    (Table::Mangle, &["PREROUTING", "POSTROUTING"]),
+    (Table::Mangle, &["PREROUTING", "OUTPUT", "POSTROUTING"]),
     (Table::Nat, &["PREROUTING", "OUTPUT", "POSTROUTING"]),
     (Table::Filter, &["INPUT", "FORWARD", "OUTPUT"]),
 ];

@@ -38,7 +38,7 @@ const ROWS: &str = "TWEED_PROXY_ROWS";
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
 /// What is not run with another proxy, and why.
-const LEFT_OUT: [(&str, &str); 22] = [
+const LEFT_OUT: [(&str, &str); 23] = [
     ("a_killed_proxy_takes_over", "looks at our tables"),
     ("a_slot_that_has_gone_is_no_loss", "looks at our tables"),
     ("drift_is_repaired_and_others", "looks at our tables"),
@@ -58,6 +58,7 @@ const LEFT_OUT: [(&str, &str); 22] = [
     ("inspect::", "commands of ours"),
     ("iptables::", "with options of ours"),
     ("ipvs::", "with options of ours"),
+    ("ipvs_filter::", "with options of ours"),
     ("localhost::", "KEP-6032, an alpha of 1.37"),
     ("modes::", "runs the rows of ours"),
     ("node::the_node_may_come_with", "looks at our tables"),

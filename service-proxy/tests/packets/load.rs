@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernel::Family;
+use kernel::{Family, sysctl};
 
 use crate::{
     network::{Network, Place},
@@ -19,6 +19,12 @@ use crate::{
 
 /// How many make new connections at once.
 const CLIENTS: u32 = 8;
+
+/// Which ports a client connects from, and all that it may: the kernel goes through them in steps of about nine. Where
+/// it used one again within two minutes, IPVS could take the new connection's entry in conntrack for that of an old
+/// one that it has translated, and remove it, whatever translates by then.
+const PORT_RANGE: &str = "net/ipv4/ip_local_port_range";
+const PORTS: &str = "1024 65535";
 
 /// Ends the clients, also where the test fails.
 pub struct End<'a>(pub &'a AtomicBool);
@@ -35,6 +41,9 @@ impl Drop for End<'_> {
 /// were opened before, to see whether they are still there. Prints the count, and fails if one was refused.
 pub fn under_load(network: &Network, family: Family, work: impl FnOnce(&mut [Connection])) {
     let to = web(family).socket();
+    let client = network.namespace(Place::Client);
+    let range = client.run(|| sysctl::set(PORT_RANGE, PORTS)).unwrap();
+    range.unwrap();
     let open = setting("TWEED_LOAD_OPEN", 20);
     let mut open: Vec<_> = (0..open)
         .map(|_| network.connect(Place::Client, to))

@@ -13,6 +13,7 @@ mod inspect;
 mod invalid;
 mod iptables;
 mod ipvs;
+mod ipvs_filter;
 mod load;
 mod localhost;
 mod manifest;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What looks at nftables itself, is of one mode, or names its modes.
-const OF_NFTABLES: [&str; 22] = [
+const OF_NFTABLES: [&str; 23] = [
     "a_killed_proxy_takes_over_what_stands_and_changes_nothing",
     "a_slot_that_has_gone_is_no_loss",
     "drift_is_repaired_and_others_are_left_alone",
@@ -31,6 +31,7 @@ const OF_NFTABLES: [&str; 22] = [
     "inspect::an_explanation_can_be_read",
     "iptables::",
     "ipvs::",
+    "ipvs_filter::",
     "localhost::",
     "modes::",
     "node::the_node_may_come_with_the_balancers_address",

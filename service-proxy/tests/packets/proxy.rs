@@ -17,6 +17,8 @@ use crate::{
     network::{CLUSTER_CIDR, Network, Place},
 };
 
+/// The variable that says what stands beside virtual servers in IPVS mode, as the option does.
+const IPVS_FILTER: &str = "TWEED_IPVS_FILTER";
 /// The variable that names the mode of all proxies, if not nftables; see [`crate::modes`].
 pub const MODE: &str = "TWEED_PROXY_MODE";
 
@@ -75,7 +77,9 @@ impl Mode {
     fn options(self) -> Vec<String> {
         let mode = format!("--proxy-mode={}", self.name());
         let backend = self.backend().map(|it| format!("--iptables-backend={it}"));
-        [mode].into_iter().chain(backend).collect()
+        let filter = env::var(IPVS_FILTER).ok().filter(|_| self == Self::Ipvs);
+        let filter = filter.map(|it| format!("--ipvs-filter={it}"));
+        [mode].into_iter().chain(backend).chain(filter).collect()
     }
 }
 

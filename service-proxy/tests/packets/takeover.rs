@@ -20,7 +20,7 @@ const NODE_PORT: u16 = 30999;
 const FOREIGN: [&str; 2] = ["KUBE-OTHER", "KUBE-CLUSTER-IP"];
 
 /// Runs ipset on the node and answers with what it prints.
-fn ipset(network: &Network, arguments: &str) -> String {
+pub fn ipset(network: &Network, arguments: &str) -> String {
     let run = || {
         Command::new("ipset")
             .args(arguments.split_whitespace())

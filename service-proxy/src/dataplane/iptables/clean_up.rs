@@ -79,7 +79,11 @@ fn routes_loopback(family: Family) -> bool {
     family == Family::V4 && sysctl::get(ROUTE_LOCALNET).is_ok_and(|value| value != "0")
 }
 
-fn observe(programs: &Iptables) -> iptables::Result<Observed> {
+/// Reads the tables of a family by their programs; makes none.
+///
+/// # Errors
+/// If they can't be read.
+pub fn observe(programs: &Iptables) -> iptables::Result<Observed> {
     let mut saved = programs.save_tables(&Table::ALL.map(Table::name))?;
     let tables = Table::ALL.into_iter().filter_map(|table| {
         let observed = saved.remove(table.name())?;

@@ -22,7 +22,7 @@ use kernel::{
 };
 
 pub use self::{
-    clean_up::{clean_up, stop_routing_loopback},
+    clean_up::{clean_up, observe, stop_routing_loopback},
     options::IptablesOptions,
 };
 
@@ -120,6 +120,7 @@ impl IptablesMode {
             localhost_node_ports: self.localhost_node_ports,
             drop_invalid: !liberal && !self.tcp_be_liberal,
             accounting,
+            beside_ipvs: false,
         }
     }
 
@@ -355,11 +356,10 @@ impl FamilyTables {
                 written: changes.rules(*table),
             }));
         let (written, removed) = changes.counts();
-        let rewritten = outcome.sent.rewritten.get_or_insert_default();
-        *rewritten = Rewritten {
-            written: rewritten.written + written,
-            removed: rewritten.removed + removed,
-            jumps: rewritten.jumps + changes.insert.len() + changes.delete.len(),
+        *outcome.sent.rewritten.get_or_insert_default() += Rewritten {
+            written,
+            removed,
+            jumps: changes.insert.len() + changes.delete.len(),
         };
         Ok(())
     }

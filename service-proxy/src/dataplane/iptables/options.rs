@@ -51,10 +51,15 @@ impl IptablesOptions {
             DispatchOption::Tree => Dispatch::Tree,
             DispatchOption::Flat => Dispatch::Flat,
         };
-        mode.backend = match self.iptables_backend {
+        mode.backend = self.backend();
+    }
+
+    /// The kind of tables, if one is given.
+    pub fn backend(&self) -> Option<Backend> {
+        match self.iptables_backend {
             BackendOption::Auto => None,
             BackendOption::Nft => Some(Backend::Nft),
             BackendOption::Legacy => Some(Backend::Legacy),
-        };
+        }
     }
 }

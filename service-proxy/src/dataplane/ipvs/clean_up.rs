@@ -41,7 +41,7 @@ struct Remains {
     former: Former,
 }
 
-/// Removes the virtual servers and addresses that our table names, and the table. Where there is none, a former
+/// Removes the virtual servers and addresses that our table or sets name, and these. Where there is none, a former
 /// kube-proxy's: those whose address is on the interface for the addresses of Services, and that, and those of
 /// the NodePorts that its sets name, and these, which no rule must look up any more. With `gently`, what TCP
 /// connections need is left for as long as they last. Answers whether nothing is left.
@@ -87,7 +87,8 @@ impl Remains {
         };
         let (bound, node) = (ips(bound), ips(others));
         let records = tables.iter().map(|(_, table)| Record::read(Some(table)));
-        let records: Vec<_> = records.collect();
+        let mut ipset = ipset::Handle::open()?;
+        let records: Vec<_> = records.chain(sets::record(&mut ipset)?).collect();
         let recorded = records.iter().flat_map(Record::addresses);
         let ours = match records.is_empty() {
             true => bound.clone(),
@@ -102,7 +103,7 @@ impl Remains {
             bound,
             ours,
             node,
-            former: sets::former(&mut ipset::Handle::open()?)?,
+            former: sets::former(&mut ipset)?,
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use kernel::ipvs::{ObservedReal, VirtualAddress, VirtualServer};
 
-use crate::plan::ipvs::{Plan, Virtual};
+use crate::plan::ipvs::{Guard, Plan, Virtual};
 
 /// How often they are looked at.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Ending {
     }
 
     /// Takes in which there are now.
-    pub fn note(&mut self, plans: &[Plan]) {
+    pub fn note<G: Guard>(&mut self, plans: &[Plan<G>]) {
         let now = Instant::now();
         let mut since = BTreeMap::new();
         for (address, server) in plans.iter().flat_map(Plan::leaving) {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnetwork::IpNetwork;
 use kernel::{
     Family, IfName, ipset,
+    iptables::{Backend, Iptables},
     ipvs::{self, Change, ObservedReal, VirtualAddress, VirtualServer},
     nft::{self, ObservedTable, Transaction},
     route::{self, Address, Change as RouteChange, IfIndex, NewLink, NewLinkKind},
@@ -21,7 +22,7 @@ use crate::{
 pub const INTERFACE: &str = "kube-ipvs0";
 
 /// What IPVS mode needs: the kernel, or in tests of plans a fake.
-pub trait Kernel: Nftables {
+pub trait Kernel {
     /// All virtual servers.
     fn virtual_servers(&mut self) -> kernel::Result<Vec<VirtualServer>>;
 
@@ -41,6 +42,11 @@ pub trait Kernel: Nftables {
     /// Gives the node addresses on the interface for those of Services, which is made if it is not there, and
     /// takes others from it.
     fn set_addresses(&mut self, add: &[IpAddr], remove: &[IpAddr]) -> kernel::Result<()>;
+
+    /// The kind of iptables whose tables have chains of ours.
+    fn iptables(&self) -> Option<Backend> {
+        None
+    }
 
     /// Watches for what others change, where that is announced, and of addresses for what matters.
     ///
@@ -63,19 +69,22 @@ pub struct Addresses {
 pub struct Machine {
     nft: nft::Handle,
     ipvs: ipvs::Handle,
-    ipset: ipset::Handle,
+    pub(super) ipset: ipset::Handle,
     route: route::Handle,
+    /// The programs of iptables, if chains stand beside virtual servers.
+    pub(super) iptables: Vec<Iptables>,
 }
 
 // === impl Machine ===
 
 impl Machine {
-    /// The kernel, with IPVS.
+    /// The kernel, with IPVS, and with the programs of iptables where these are needed.
     ///
     /// # Errors
     /// If a socket can't be had.
-    pub fn open(ipvs: ipvs::Handle) -> kernel::Result<Self> {
+    pub fn open(ipvs: ipvs::Handle, iptables: Vec<Iptables>) -> kernel::Result<Self> {
         Ok(Self {
+            iptables,
             nft: nft::Handle::open()?,
             ipvs,
             ipset: ipset::Handle::open()?,
@@ -163,6 +172,10 @@ impl Kernel for Machine {
             .iter()
             .map(|ip| RouteChange::DeleteAddress(address(ip)));
         self.route.apply(&add.chain(remove).collect::<Vec<_>>())
+    }
+
+    fn iptables(&self) -> Option<Backend> {
+        self.iptables.first().map(Iptables::backend)
     }
 
     fn watch_with(&self, concerns: &Concerns) -> Result<Option<Drift>, CannotWatch> {

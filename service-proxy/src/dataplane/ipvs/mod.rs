@@ -1,4 +1,4 @@
-//! IPVS mode: virtual servers by netlink, with a table of nftables beside them.
+//! IPVS mode: virtual servers by netlink, with a table of nftables or sets and chains of iptables beside them.
 //!
 //! A change sends only what differs: the rules that virtual servers need, then these, then the addresses that
 //! make the kernel look at them, and at last takes away the rules that are needed no longer. At the start, after
@@ -6,6 +6,7 @@
 
 mod clean_up;
 mod ending;
+mod guarding;
 mod kernel;
 mod look;
 mod mode;
@@ -13,30 +14,31 @@ mod options;
 mod sets;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     sync::{MutexGuard, PoisonError},
     time::Instant,
 };
 
-use ::kernel::{Family, ipvs::VirtualServer, nft::Transaction};
+use ::kernel::{Family, iptables::Backend, ipvs::VirtualServer};
 
 use self::ending::{Ending, LOOK};
 pub use self::{
     clean_up::clean_up,
+    guarding::Guarding,
     kernel::{Addresses, INTERFACE, Kernel, Machine},
     look::Look,
-    mode::{Farewell, IpvsMode, NotReady, missing, open, prepare},
+    mode::{Farewell, Filter, IpvsMode, NotReady, missing, open, prepare},
     options::IpvsOptions,
     sets::remove as remove_sets,
 };
-use super::Dataplane;
+use super::{Dataplane, Failure};
 use crate::{
     drift::{CannotWatch, Concerns, Drift},
     model::{Catalogue, Here, ObjectName, Protocol},
     plan::{
         TrackedServices, frontends,
-        ipvs::{Concern, Former, Observed, Plan, Record, Settings, Step, Virtuals},
+        ipvs::{Concern, Former, Guard, Observed, Plan, Settings, Step, TableGuard, Virtuals},
         nftables::{NodeRules, Surroundings},
     },
     reconcile::Outcome,
@@ -44,10 +46,10 @@ use crate::{
 
 /// Keeps the virtual servers of both families as the Services want them.
 #[derive(Debug)]
-pub struct Servers<K> {
+pub struct Servers<K, G = TableGuard> {
     kernel: K,
     node: String,
-    plans: [Plan; 2],
+    plans: [Plan<G>; 2],
     around: Surroundings,
     /// The node's addresses on other interfaces than ours, as they were seen last.
     addresses: BTreeSet<IpAddr>,
@@ -73,20 +75,39 @@ struct Standing {
 
 // === impl Servers ===
 
-impl<K: Kernel> Servers<K> {
-    /// Works on a kernel for a node, with the rules that are the same for all Services. Real servers that have gone
-    /// lose their connections as the farewell says.
+impl<K: Kernel + Guarding<TableGuard>> Servers<K> {
+    /// Works on a kernel for a node, with the rules that are the same for all Services, in a table of nftables. Real
+    /// servers that have gone lose their connections as the farewell says.
     pub fn new(
+        kernel: K,
+        node: impl Into<String>,
+        settings: &Settings,
+        farewell: Farewell,
+        rules: impl FnMut(Family) -> NodeRules,
+    ) -> Self {
+        let guard = |_, _: &NodeRules| TableGuard;
+        Self::with(guard, kernel, node, settings, farewell, rules)
+    }
+}
+
+impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
+    /// The same, with a guard of each family.
+    pub fn with(
+        guard: impl Fn(Family, &NodeRules) -> G,
         kernel: K,
         node: impl Into<String>,
         settings: &Settings,
         farewell: Farewell,
         mut rules: impl FnMut(Family) -> NodeRules,
     ) -> Self {
+        let plan = |family| {
+            let rules = rules(family);
+            Plan::with(guard(family, &rules), family, rules, settings.clone())
+        };
         Self {
             kernel,
             node: node.into(),
-            plans: Family::ALL.map(|family| Plan::new(family, rules(family), settings.clone())),
+            plans: Family::ALL.map(plan),
             around: Surroundings::default(),
             addresses: BTreeSet::new(),
             concerns: Concerns::default(),
@@ -119,8 +140,9 @@ impl<K: Kernel> Servers<K> {
             let adopt = !self.in_step.remove(&family);
             plan.settle(&self.around, &self.addresses);
             let compared = compare(&mut self.kernel, plan, &standing, &self.ending, adopt);
-            let done = compared
-                .and_then(|step| carry_out(&mut self.kernel, &step, &self.concerns, outcome));
+            let done = compared.and_then(|step| {
+                carry_out(&mut self.kernel, family, &step, &self.concerns, outcome)
+            });
             self.overtaken.remove(&family);
             match done {
                 Ok(overtaken) => {
@@ -128,7 +150,7 @@ impl<K: Kernel> Servers<K> {
                     self.in_step.insert(family);
                     self.overtaken.extend((overtaken > 0).then_some(family));
                 }
-                Err(error) => outcome.failures.push(error.into()),
+                Err(failure) => outcome.failures.push(failure),
             }
         }
     }
@@ -163,7 +185,7 @@ impl<K: Kernel> Servers<K> {
     /// Carries out what follows, and compares the families that are behind or become so.
     fn finish(
         &mut self,
-        steps: Vec<(Family, Step)>,
+        steps: Vec<(Family, Step<G::Change>)>,
         mut behind: BTreeSet<Family>,
         outcome: &mut Outcome,
     ) {
@@ -174,10 +196,14 @@ impl<K: Kernel> Servers<K> {
     }
 
     /// Carries out what follows from a change; answers with the families that have to be compared.
-    fn follow(&mut self, steps: Vec<(Family, Step)>, outcome: &mut Outcome) -> BTreeSet<Family> {
+    fn follow(
+        &mut self,
+        steps: Vec<(Family, Step<G::Change>)>,
+        outcome: &mut Outcome,
+    ) -> BTreeSet<Family> {
         let mut refused = BTreeSet::new();
         for (family, step) in steps {
-            let done = carry_out(&mut self.kernel, &step, &self.concerns, outcome);
+            let done = carry_out(&mut self.kernel, family, &step, &self.concerns, outcome);
             let mut plans = self.plans.iter_mut();
             match plans.find(|plan| plan.family() == family) {
                 // What was refused before is not done because something else is.
@@ -194,7 +220,11 @@ impl<K: Kernel> Servers<K> {
     }
 }
 
-impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
+impl<K, G> Dataplane for Servers<K, G>
+where
+    K: Kernel + Guarding<G> + std::fmt::Debug,
+    G: Guard,
+{
     fn update(&mut self, catalogue: &Catalogue, services: &BTreeSet<ObjectName>) -> Outcome {
         let started = Instant::now();
         let mut outcome = Outcome::default();
@@ -211,12 +241,17 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
             let now = services.iter().map(|name| {
                 let service = catalogue.service(name);
                 let slices = catalogue.slices_of(name);
-                let frontends = service.map(|it| frontends(it, slices, family, here));
-                (name.clone(), frontends.unwrap_or_default())
+                let now = service.map(|it| {
+                    let frontends = frontends(it, slices, family, here);
+                    let ports = G::ports(it, family, &frontends);
+                    (frontends, ports)
+                });
+                let (frontends, ports) = now.unwrap_or_default();
+                (name.clone(), frontends, ports)
             });
             let settled = !plan.settle(&self.around, &self.addresses);
             if settled && self.in_step.contains(&family) {
-                let mut delta = plan.update(now.collect::<BTreeMap<_, _>>());
+                let mut delta = plan.update(now);
                 outcome.contests.append(&mut delta.contests);
                 if delta.outgrown {
                     behind.insert(family);
@@ -267,6 +302,10 @@ impl<K: Kernel + std::fmt::Debug> Dataplane for Servers<K> {
         outcome
     }
 
+    fn iptables(&self) -> Option<Backend> {
+        self.kernel.iptables()
+    }
+
     fn watch(&self) -> Result<Option<Drift>, CannotWatch> {
         self.kernel.watch_with(&self.concerns)
     }
@@ -302,27 +341,27 @@ impl Standing {
 }
 
 /// What differs in a family. The endpoints' places in maps are taken over where the plan has given none yet.
-fn compare<K: Kernel>(
+fn compare<K: Kernel + Guarding<G>, G: Guard>(
     kernel: &mut K,
-    plan: &mut Plan,
+    plan: &mut Plan<G>,
     standing: &Standing,
     ending: &Ending,
     adopt: bool,
-) -> ::kernel::Result<Step> {
+) -> Result<Step<G::Change>, Failure> {
     let observed = observe(kernel, plan, standing, ending)?;
     Ok(plan.compare(observed, adopt))
 }
 
 /// What stands of a plan's family, as far as it is ours.
-fn observe<K: Kernel>(
+fn observe<K: Kernel + Guarding<G>, G: Guard>(
     kernel: &mut K,
-    plan: &Plan,
+    plan: &Plan<G>,
     standing: &Standing,
     ending: &Ending,
-) -> ::kernel::Result<Observed> {
+) -> Result<Observed<G::Observed>, Failure> {
     let family = plan.family();
-    let table = kernel.read(family, plan.table_name())?;
-    let record = Record::read(table.as_ref());
+    let guard = kernel.observe(family)?;
+    let record = G::record(&guard);
     let bound = &standing.addresses.bound;
     let mut virtuals = Virtuals::new();
     for server in &standing.servers {
@@ -334,14 +373,18 @@ fn observe<K: Kernel>(
     }
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
     Ok(Observed {
-        table,
+        guard,
         bound: bound.copied().collect(),
         virtuals,
     })
 }
 
 /// The virtual servers that wait for the end of connections, as they stand.
-fn leaving<K: Kernel>(kernel: &mut K, plan: &Plan, ending: &Ending) -> ::kernel::Result<Virtuals> {
+fn leaving<K: Kernel, G: Guard>(
+    kernel: &mut K,
+    plan: &Plan<G>,
+    ending: &Ending,
+) -> ::kernel::Result<Virtuals> {
     let leaving = plan.leaving().values().map(|it| it.server.clone());
     let read = |server: VirtualServer| {
         let reals = kernel.real_servers(&server.address)?;
@@ -352,13 +395,14 @@ fn leaving<K: Kernel>(kernel: &mut K, plan: &Plan, ending: &Ending) -> ::kernel:
 
 /// Does one after the other; the first refusal ends it, but among virtual servers. Answers with how many changes of
 /// these others were faster.
-fn carry_out<K: Kernel>(
+fn carry_out<K: Kernel + Guarding<G>, G: Guard>(
     kernel: &mut K,
-    step: &Step,
+    family: Family,
+    step: &Step<G::Change>,
     concerns: &Concerns,
     outcome: &mut Outcome,
-) -> ::kernel::Result<usize> {
-    send(kernel, &step.first, outcome)?;
+) -> Result<usize, Failure> {
+    send(kernel, family, &step.first, outcome)?;
     let overtaken = kernel.change(&step.servers)?;
     outcome.sent.servers += step.servers.len();
     let mut concern = lock(concerns);
@@ -367,7 +411,7 @@ fn carry_out<K: Kernel>(
     drop(concern);
     kernel.set_addresses(&step.bind, &step.unbind)?;
     outcome.sent.addresses += step.bind.len() + step.unbind.len();
-    send(kernel, &step.last, outcome)?;
+    send(kernel, family, &step.last, outcome)?;
     Ok(overtaken)
 }
 
@@ -375,14 +419,12 @@ fn lock(concerns: &Concerns) -> MutexGuard<'_, Concern> {
     concerns.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn send<K: Kernel>(
+fn send<K: Guarding<G>, G: Guard>(
     kernel: &mut K,
-    transactions: &[Transaction],
+    family: Family,
+    changes: &[G::Change],
     outcome: &mut Outcome,
-) -> ::kernel::Result<()> {
-    for transaction in transactions {
-        kernel.apply(transaction)?;
-        outcome.sent.count(transaction);
-    }
-    Ok(())
+) -> Result<(), Failure> {
+    let mut changes = changes.iter();
+    changes.try_for_each(|change| kernel.carry_out(family, change, &mut outcome.sent))
 }

@@ -5,15 +5,20 @@ use std::{net::SocketAddr, time::Duration};
 use ipnetwork::IpNetwork;
 use kernel::{
     Family,
+    ipset::{self, Definition, Kind},
+    iptables::{self, Backend, Iptables, in_use},
     ipvs::{CannotOpen, Change, Flags, Handle, Protocol, Timeouts, VirtualAddress, VirtualServer},
     sysctl,
 };
 use nix::{errno::Errno, sys::utsname::uname};
 
-use super::{Machine, Servers};
-use crate::plan::{
-    ipvs::{Settings, conn_reuse_mode},
-    nftables::NodeRules,
+use super::{Kernel, Machine, Servers};
+use crate::{
+    dataplane::{Dataplane, Failure},
+    plan::{
+        ipvs::{SetsGuard, Settings, conn_reuse_mode},
+        nftables::NodeRules,
+    },
 };
 
 /// How IPVS mode works.
@@ -29,6 +34,18 @@ pub struct IpvsMode {
     pub timeouts: Timeouts,
     /// What becomes of the connections of endpoints that have gone.
     pub farewell: Farewell,
+    /// What stands beside virtual servers.
+    pub filter: Filter,
+}
+
+/// What stands beside virtual servers: says who may connect, refuses, drops and masquerades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// A table of nftables.
+    #[default]
+    Table,
+    /// ipsets, and chains of iptables that look them up; of a kind of tables, if it is not to be found out.
+    Sets(Option<Backend>),
 }
 
 /// What becomes of the TCP connections of endpoints that have gone.
@@ -57,6 +74,9 @@ pub enum NotReady {
         /// What the kernel said.
         cause: kernel::Error,
     },
+    /// There are no such sets.
+    #[error("--ipvs-filter=ipset: {0}")]
+    Sets(#[source] kernel::Error),
     /// The kernel refused something else.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -82,6 +102,23 @@ impl IpvsMode {
     }
 }
 
+// === impl Filter ===
+
+impl Filter {
+    /// The programs of iptables of both families that it needs, of some kind or of that which the node uses.
+    ///
+    /// # Errors
+    /// If they are not installed.
+    pub fn programs(self) -> iptables::Result<Vec<Iptables>> {
+        let Self::Sets(backend) = self else {
+            return Ok(Vec::new());
+        };
+        let backend = backend.map_or_else(in_use, Ok)?;
+        let programs = Family::ALL.map(|family| Iptables::find(family, backend));
+        programs.into_iter().collect()
+    }
+}
+
 /// kube-proxy's.
 impl Default for IpvsMode {
     fn default() -> Self {
@@ -91,6 +128,7 @@ impl Default for IpvsMode {
             strict_arp: false,
             timeouts: Timeouts::default(),
             farewell: Farewell::default(),
+            filter: Filter::default(),
         }
     }
 }
@@ -116,16 +154,33 @@ pub fn open(
     mode: &IpvsMode,
     node: &str,
     rules: impl FnMut(Family) -> NodeRules,
-) -> Result<Servers<Machine>, NotReady> {
+) -> Result<Box<dyn Dataplane>, Failure> {
     prepare(mode)?;
-    let mut ipvs = Handle::open()?;
+    let mut ipvs = Handle::open().map_err(NotReady::from)?;
     try_scheduler(&mut ipvs, &mode.scheduler)?;
     if mode.timeouts != Timeouts::default() {
         ipvs.set_timeouts(mode.timeouts)?;
     }
-    let machine = Machine::open(ipvs)?;
-    let settings = mode.settings();
-    Ok(Servers::new(machine, node, &settings, mode.farewell, rules))
+    let (settings, farewell) = (mode.settings(), mode.farewell);
+    let machine = Machine::open(ipvs, mode.filter.programs()?)?;
+    let Some(backend) = machine.iptables() else {
+        let servers = Servers::new(machine, node, &settings, farewell, rules);
+        return Ok(Box::new(servers));
+    };
+    tracing::info!("writes ipsets and {backend}");
+    try_sets()?;
+    let guard = |family, rules: &NodeRules| SetsGuard::new(family, rules.clone());
+    let servers = Servers::with(guard, machine, node, &settings, farewell, rules);
+    Ok(Box::new(servers))
+}
+
+/// Shows that the kernel has all kinds of sets.
+fn try_sets() -> Result<(), NotReady> {
+    let mut sets = ipset::Handle::open()?;
+    Kind::ALL.into_iter().try_for_each(|kind| {
+        let definition = Definition::new(kind, Family::V4);
+        sets.try_out(definition).map_err(NotReady::Sets)
+    })
 }
 
 /// Why there is no IPVS mode on this kernel; `None`: nothing speaks against it.

@@ -32,6 +32,9 @@ pub fn chains(settings: &Settings, port: &ServicePort, large: bool) -> Chains {
         names: Names::of(&port.name),
     };
     let mut chains = Chains::new();
+    if settings.beside_ipvs && !port.is_by_source() {
+        return chains;
+    }
     let mut add = |name: String, rules: Vec<String>| {
         chains.insert(Table::Nat.chain(name), rules);
     };
@@ -39,7 +42,7 @@ pub fn chains(settings: &Settings, port: &ServicePort, large: bool) -> Chains {
         let rules = maker.balance(TrafficPolicy::Cluster, &port.cluster);
         add(maker.names.cluster(), rules);
     }
-    if !port.local.is_empty() {
+    if !port.local.is_empty() && !settings.beside_ipvs {
         let rules = maker.balance(TrafficPolicy::Local, &port.local);
         add(maker.names.local(), rules);
     }
@@ -62,7 +65,7 @@ pub fn chains(settings: &Settings, port: &ServicePort, large: bool) -> Chains {
             );
         }
     }
-    for backend in port.backends().into_iter().filter(|it| maker.has_chain(it)) {
+    for backend in maker.backends().filter(|it| maker.has_chain(it)) {
         let name = name::endpoint(&port.name, &backend);
         let rules = maker.endpoint(&name, &backend);
         add(name, rules);
@@ -105,6 +108,16 @@ impl Maker<'_> {
         rules
     }
 
+    /// The endpoints that chains lead to.
+    fn backends(&self) -> impl Iterator<Item = Backend> {
+        let all = if self.settings.beside_ipvs {
+            self.port.cluster.iter().copied().collect()
+        } else {
+            self.port.backends()
+        };
+        all.into_iter()
+    }
+
     /// Whether an endpoint has a chain of its own: in a large cluster only one that needs more than a rule, as
     /// what legacy tables cost grows most with the number of chains.
     fn has_chain(&self, backend: &Backend) -> bool {
@@ -127,6 +140,9 @@ impl Maker<'_> {
 
     /// Connections to the cluster IP that are not from pods are marked, or all are (F25, F26).
     fn masquerade_internal(&self) -> Option<String> {
+        if self.settings.beside_ipvs {
+            return None;
+        }
         let (address, port) = self.port.cluster_ip;
         let not_from_pods = if self.settings.node.masquerade_all {
             None
@@ -189,7 +205,9 @@ impl Maker<'_> {
                 .source_local()
                 .jump(self.names.cluster()),
         ];
-        let local = (!self.port.local.is_empty()).then(|| Rule::new().jump(self.names.local()));
+        // Beside IPVS, the virtual server has those.
+        let leads = !self.port.local.is_empty() && !self.settings.beside_ipvs;
+        let local = leads.then(|| Rule::new().jump(self.names.local()));
         pods.into_iter().chain(node).chain(local).collect()
     }
 

@@ -161,7 +161,7 @@ pub fn is_drift(change: &Change) -> bool {
     };
     let chain = table.chain(name.as_str());
     let shares = || skeleton::all_shared().any(|shared| shared.chain == chain);
-    is_ours(&chain) || (change.removed && shares())
+    is_ours(&chain) || is_of_ipvs(&chain) || (change.removed && shares())
 }
 
 /// Rules of ours in chains of others that are not wanted any more. What leads to kubelet's chain is kubelet's

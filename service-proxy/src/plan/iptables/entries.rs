@@ -33,6 +33,10 @@ pub enum List {
     Firewall,
     /// Ports where load balancers ask.
     HealthChecks,
+    /// Beside IPVS, addresses whose virtual servers have only the endpoints on this node.
+    LocalServices,
+    /// The same of NodePorts.
+    LocalNodePorts,
 }
 
 /// What is looked up in a list.
@@ -73,11 +77,15 @@ pub fn entries(settings: &Settings, port: &ServicePort, large: bool) -> Vec<Entr
         large,
         entries: Vec::new(),
     };
-    maker.internal();
-    maker.external();
-    maker.node_port();
-    maker.firewall();
-    maker.health_check();
+    if settings.beside_ipvs {
+        maker.by_source();
+    } else {
+        maker.internal();
+        maker.external();
+        maker.node_port();
+        maker.firewall();
+        maker.health_check();
+    }
     maker.entries
 }
 
@@ -86,7 +94,7 @@ pub fn entries(settings: &Settings, port: &ServicePort, large: bool) -> Vec<Entr
 pub fn refusal(settings: &Settings, port: &ServicePort) -> Option<Entry> {
     let (address, _) = port.cluster_ip;
     let service = &port.name.service;
-    (settings.dispatch == Dispatch::Tree).then(|| Entry {
+    (settings.dispatch == Dispatch::Tree && !settings.beside_ipvs).then(|| Entry {
         list: List::Unserved,
         key: Key::Address(address),
         rule: Rule::named(format_args!("{service} has no such port"))
@@ -136,26 +144,51 @@ impl Maker<'_> {
     }
 
     fn external(&mut self) {
-        let firewall = self.port.sources.is_some();
-        let external = (&self.port.external_ips, "external IP", false);
-        let balancers = (&self.port.load_balancer_ips, "loadbalancer IP", firewall);
-        for (addresses, comment, firewall) in [external, balancers] {
-            for &address in addresses {
-                let key = Key::Address(address);
-                if self.port.has_endpoints() {
-                    let chain = if firewall {
-                        self.names.firewall()
-                    } else {
-                        self.names.external()
-                    };
-                    let rule = self.towards(comment, address).jump(chain);
-                    self.add(List::Services, key, rule);
-                }
-                if self.lacks_external() {
-                    self.unserved_external(address, firewall);
-                }
+        for (address, comment, firewall) in self.external_addresses() {
+            if self.port.has_endpoints() {
+                self.lead(List::Services, address, comment, firewall);
+            }
+            if self.lacks_external() {
+                self.unserved_external(address, firewall);
             }
         }
+    }
+
+    /// What depends on who connects, which no virtual server can say.
+    fn by_source(&mut self) {
+        if !self.port.is_by_source() {
+            return;
+        }
+        for (address, comment, firewall) in self.external_addresses() {
+            self.lead(List::LocalServices, address, comment, firewall);
+        }
+        if let Some(number) = self.port.node_port {
+            let protocol = self.port.name.protocol;
+            let rule = Rule::named(&self.port.name).protocol(protocol).port(number);
+            let rule = rule.jump(self.names.external());
+            self.add(List::LocalNodePorts, Key::Port(protocol, number), rule);
+        }
+    }
+
+    /// The addresses but the cluster IP: each with what it is, and whether not everybody may connect.
+    fn external_addresses(&self) -> Vec<(IpAddr, &'static str, bool)> {
+        let firewall = self.port.sources.is_some();
+        let external = self.port.external_ips.iter();
+        let external = external.map(|it| (*it, "external IP", false));
+        let balancers = self.port.load_balancer_ips.iter();
+        let balancers = balancers.map(|it| (*it, "loadbalancer IP", firewall));
+        external.chain(balancers).collect()
+    }
+
+    /// Leads from an address to the chain for what comes from outside.
+    fn lead(&mut self, list: List, address: IpAddr, comment: &str, firewall: bool) {
+        let chain = if firewall {
+            self.names.firewall()
+        } else {
+            self.names.external()
+        };
+        let rule = self.towards(comment, address).jump(chain);
+        self.add(list, Key::Address(address), rule);
     }
 
     /// Who may not connect is not told that there is nobody; the classic layout tells (F20).
@@ -257,7 +290,7 @@ impl Maker<'_> {
 
 impl List {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Services,
         Self::NodePorts,
         Self::Unserved,
@@ -265,6 +298,8 @@ impl List {
         Self::UnservedNodePorts,
         Self::Firewall,
         Self::HealthChecks,
+        Self::LocalServices,
+        Self::LocalNodePorts,
     ];
 
     /// The chain that it is entered by.
@@ -277,6 +312,8 @@ impl List {
             Self::UnservedNodePorts => Table::Filter.chain(name::EXTERNAL_NODE_PORTS),
             Self::Firewall => Table::Filter.chain(name::PROXY_FIREWALL),
             Self::HealthChecks => Table::Filter.chain(name::NODE_PORTS),
+            Self::LocalServices => Table::Nat.chain(name::LOCAL_SERVICES),
+            Self::LocalNodePorts => Table::Nat.chain(name::LOCAL_NODE_PORTS),
         }
     }
 
@@ -289,6 +326,8 @@ impl List {
             Self::UnservedNodePorts => "KUBE-XPORT-",
             Self::Firewall => "KUBE-FNET-",
             Self::HealthChecks => "KUBE-HPORT-",
+            Self::LocalServices => "KUBE-LNET-",
+            Self::LocalNodePorts => "KUBE-LPORT-",
         }
     }
 }

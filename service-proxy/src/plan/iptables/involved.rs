@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
+use kernel::Family;
+
 use super::{
-    Plan,
+    Plan, ServicePort,
     canonical::{canonical, target},
     difference::Observed,
     entries::{Entry, Key, List},
@@ -21,9 +23,30 @@ pub struct Involved {
     pub rule: String,
 }
 
+// === impl Involved ===
+
+impl Involved {
+    /// The command that would add it.
+    pub fn command(&self, family: Family) -> String {
+        let program = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        let table = self.chain.table.name();
+        format!("{program} -t {table} -A {} {}", self.chain.name, self.rule)
+    }
+}
+
 // === impl Plan ===
 
 impl Plan {
+    /// The Service port that a frontend is of.
+    pub fn port_of(&self, frontend: &Frontend) -> Option<&ServicePort> {
+        let claim = self.claims.get(frontend).and_then(BTreeSet::first)?;
+        let mut ports = self.services.get(claim).into_iter().flatten();
+        ports.find(|port| port.frontends().any(|it| it == *frontend))
+    }
+
     /// The rules for a frontend: those that lead there, and all that can come then. What it shares with others, as
     /// the marking for masquerading, is left out.
     pub fn involved(&self, frontend: &Frontend) -> Vec<Involved> {
@@ -46,10 +69,7 @@ impl Plan {
     /// The lists in which clients of a frontend are remembered, each with the endpoint that they keep, in the order in
     /// which they are looked in.
     pub fn remembered(&self, frontend: &Frontend) -> Vec<(String, SocketAddr)> {
-        let claim = self.claims.get(frontend).and_then(BTreeSet::first);
-        let ports = claim.and_then(|claim| self.services.get(claim));
-        let mut ports = ports.into_iter().flatten();
-        let port = ports.find(|port| port.frontends().any(|it| it == *frontend));
+        let port = self.port_of(frontend);
         let Some(port) = port.filter(|port| port.affinity.is_some()) else {
             return Vec::new();
         };

@@ -5,6 +5,7 @@
 //! `KUBE-SEP-HASH`, which translates. The way from `KUBE-SERVICES` on is a [`tree`], or for
 //! [`Dispatch::Flat`] the classic list with a rule for each Service port.
 
+mod beside_ipvs;
 mod canonical;
 mod chains;
 mod difference;
@@ -52,6 +53,9 @@ pub struct Settings {
     pub drop_invalid: bool,
     /// Packets are counted in the kernel's accounting objects.
     pub accounting: bool,
+    /// Virtual servers spread connections. Chains do what these can't: pods and the node itself have all endpoints
+    /// where others have those on this node, and what comes before and after stands in sets.
+    pub beside_ipvs: bool,
 }
 
 /// A cluster is large from more endpoints on, as kube-proxy has it (F39).
@@ -193,15 +197,17 @@ impl Plan {
 
     /// All that should stand in the kernel.
     pub fn ruleset(&self) -> Ruleset {
-        let mut chains = skeleton::chains(&self.settings);
+        let (mut chains, shared) = if self.settings.beside_ipvs {
+            (beside_ipvs::chains(&self.settings), beside_ipvs::shared())
+        } else {
+            let shared = skeleton::shared(&self.settings);
+            (skeleton::chains(&self.settings), shared)
+        };
         chains.extend(self.lists.clone());
         for ports in self.services.values() {
             chains.extend(self.chains_of(ports));
         }
-        Ruleset {
-            chains,
-            shared: skeleton::shared(&self.settings),
-        }
+        Ruleset { chains, shared }
     }
 
     fn chains_of(&self, ports: &[ServicePort]) -> Chains {
@@ -265,7 +271,7 @@ impl Plan {
         }
         let mut chains = Chains::new();
         for list in List::ALL {
-            if list == List::UnservedNodePorts && self.settings.dispatch == Dispatch::Flat {
+            if !list.is_of(&self.settings) {
                 continue;
             }
             let entries = lists.remove(&list).unwrap_or_default();
@@ -313,10 +319,21 @@ impl List {
         rules.collect()
     }
 
+    /// Whether there is such a list.
+    fn is_of(self, settings: &Settings) -> bool {
+        match self {
+            Self::LocalServices | Self::LocalNodePorts => settings.beside_ipvs,
+            Self::Unserved => true,
+            Self::UnservedNodePorts => !settings.beside_ipvs && settings.dispatch != Dispatch::Flat,
+            _ => !settings.beside_ipvs,
+        }
+    }
+
     /// What follows all entries.
     fn last_rules(self, settings: &Settings) -> Vec<String> {
         match (self, settings.dispatch) {
             (Self::Services, _) => skeleton::to_node_ports(settings),
+            (Self::Unserved, _) if settings.beside_ipvs => beside_ipvs::unserved(settings),
             (Self::Unserved, Dispatch::Tree) => skeleton::unallocated(settings),
             (Self::UnservedExternal, Dispatch::Tree) => skeleton::to_unserved_node_ports(settings),
             _ => Vec::new(),

@@ -17,6 +17,21 @@ pub const NODE_PORTS: &str = "KUBE-NODEPORTS";
 pub const EXTERNAL_NODE_PORTS: &str = "KUBE-EXTERNAL-NODEPORTS";
 /// Load balancers' addresses that not everybody may connect to.
 pub const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
+/// Beside IPVS, entry of pods and the node itself to addresses whose virtual servers have only the endpoints on
+/// this node; of ours alone.
+pub const LOCAL_SERVICES: &str = "KUBE-LOCAL-SERVICES";
+/// The same to NodePorts.
+pub const LOCAL_NODE_PORTS: &str = "KUBE-LOCAL-NODE-PORT";
+/// Of IPVS mode: NodePorts, and in the table `filter` ports where load balancers ask.
+pub const NODE_PORT: &str = "KUBE-NODE-PORT";
+/// Of IPVS mode: load balancers' addresses.
+pub const LOAD_BALANCER: &str = "KUBE-LOAD-BALANCER";
+/// Of IPVS mode: who may connect to load balancers' addresses.
+pub const SOURCE_RANGES_FIREWALL: &str = "KUBE-SOURCE-RANGES-FIREWALL";
+/// Of IPVS mode: what comes to addresses of Services.
+pub const IPVS_FILTER: &str = "KUBE-IPVS-FILTER";
+/// Of IPVS mode: what the node itself sends there.
+pub const IPVS_OUT_FILTER: &str = "KUBE-IPVS-OUT-FILTER";
 /// Kubelet's and ours: packets to loopback addresses from elsewhere.
 pub const FIREWALL: &str = "KUBE-FIREWALL";
 /// What may be forwarded.
@@ -46,11 +61,11 @@ pub const OF_SERVICES: [&str; 5] = [
 
 /// Chains of kube-proxy's IPVS mode.
 pub const OF_IPVS: [&str; 6] = [
-    "KUBE-NODE-PORT",
-    "KUBE-LOAD-BALANCER",
-    "KUBE-SOURCE-RANGES-FIREWALL",
-    "KUBE-IPVS-FILTER",
-    "KUBE-IPVS-OUT-FILTER",
+    NODE_PORT,
+    LOAD_BALANCER,
+    SOURCE_RANGES_FIREWALL,
+    IPVS_FILTER,
+    IPVS_OUT_FILTER,
     "KUBE-IPVS-INGRESS",
 ];
 

@@ -5,6 +5,8 @@ use std::{
     fmt::{self, Write as _},
 };
 
+use super::difference::Observed;
+
 /// A table that there are rules in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -100,6 +102,37 @@ impl Changes {
     /// Whether there is nothing to be done.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The same in two parts: what is made and filled, and what goes.
+    pub fn without_removals(self) -> (Self, Self) {
+        let (chains, gone) = self.chains.into_iter().partition(|(_, it)| it.is_some());
+        let before = Self {
+            chains,
+            make: self.make,
+            insert: self.insert,
+            delete: Vec::new(),
+        };
+        let after = Self {
+            chains: gone,
+            delete: self.delete,
+            ..Self::default()
+        };
+        (before, after)
+    }
+
+    /// The same in two parts, with something to be done in between: at first, chains keep the rules that they have,
+    /// before those that they are to have, so that what these lead to goes on for as long.
+    pub fn make_before_break(self, have: &Observed) -> (Self, Self) {
+        let (mut before, mut after) = self.without_removals();
+        for (chain, rules) in &mut before.chains {
+            let kept = have.rules(chain);
+            if let (Some(rules), false) = (rules, kept.is_empty()) {
+                after.chains.insert(chain.clone(), Some(rules.clone()));
+                rules.splice(0..0, kept.iter().cloned());
+            }
+        }
+        (before, after)
     }
 
     /// How many chains are written, and how many removed.

@@ -55,8 +55,17 @@ impl ServicePort {
         family: Family,
         here: Here<'_>,
     ) -> Vec<Self> {
+        Self::of(service, family, frontends(service, slices, family, here))
+    }
+
+    /// All ports of a Service in a family, from what clients connect to.
+    pub fn of(
+        service: &Service,
+        family: Family,
+        frontends: BTreeMap<Frontend, Balance>,
+    ) -> Vec<Self> {
         let mut by_name: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (frontend, balance) in frontends(service, slices, family, here) {
+        for (frontend, balance) in frontends {
             let name = balance.name.clone();
             by_name.entry(name).or_default().push((frontend, balance));
         }
@@ -131,6 +140,11 @@ impl ServicePort {
         self.node_port.is_some()
             || !self.external_ips.is_empty()
             || !self.load_balancer_ips.is_empty()
+    }
+
+    /// Whether endpoints depend on who connects: from outside those on this node, for pods and the node all (F11).
+    pub fn is_by_source(&self) -> bool {
+        self.is_external() && self.external == TrafficPolicy::Local && !self.cluster.is_empty()
     }
 
     /// Its endpoints, each once.

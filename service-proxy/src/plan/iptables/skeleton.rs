@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 use kernel::Family;
 
 use super::{
-    Dispatch, Settings,
+    Dispatch, Settings, beside_ipvs,
     name::{
         ACCOUNTED, CANARY, EXTERNAL_NODE_PORTS, EXTERNAL_SERVICES, FIREWALL, FORWARD,
         INVALID_DROPPED, MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES,
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::plan::nftables::{NodePortAddresses, loopback};
 
-const NEW: &str = "-m conntrack --ctstate NEW";
+pub const NEW: &str = "-m conntrack --ctstate NEW";
 const EXTERNAL_PORTALS: &str = "kubernetes externally-visible service portals";
-const PORTALS: &str = "kubernetes service portals";
+pub const PORTALS: &str = "kubernetes service portals";
 const BALANCER_FIREWALL: &str = "kubernetes load balancer firewall";
 
 /// A jump from a chain of the kernel's own: table, chain, condition, comment, target.
-type Jump = (
+pub type Jump = (
     Table,
     &'static str,
     Option<&'static str>,
@@ -102,10 +102,14 @@ pub fn shared(settings: &Settings) -> Vec<Shared> {
 /// All rules that there could be in chains of others.
 pub fn all_shared() -> impl Iterator<Item = Shared> {
     let jumps = JUMPS.into_iter().chain([FROM_NODE]).chain(MARTIANS);
+    let known = |it: &Jump| JUMPS.contains(it) || *it == FROM_NODE;
+    let beside_ipvs = beside_ipvs::JUMPS.into_iter().filter(move |it| !known(it));
+    let jumps = jumps.chain(beside_ipvs);
     jumps.map(jump).chain([martian_rule()])
 }
 
-fn jump((table, from, condition, comment, to): Jump) -> Shared {
+/// Such a jump as a rule.
+pub fn jump((table, from, condition, comment, to): Jump) -> Shared {
     let rule = Rule::new()
         .with_some(condition)
         .with_some(comment.map(|comment| format!("-m comment --comment \"{comment}\"")));
@@ -134,6 +138,14 @@ pub fn chains(settings: &Settings) -> Chains {
     for table in Table::ALL {
         chains.insert(table.chain(CANARY), Vec::new());
     }
+    chains.extend(masquerading(settings));
+    chains.insert(Table::Filter.chain(FORWARD), forward(settings));
+    chains
+}
+
+/// What marks connections, and masquerades those that are marked.
+pub fn masquerading(settings: &Settings) -> Chains {
+    let mut chains = Chains::new();
     let mark = settings.node.mark.value();
     chains.insert(
         Table::Nat.chain(MARK_MASQ),
@@ -150,16 +162,17 @@ pub fn chains(settings: &Settings) -> Chains {
                 .jump("MASQUERADE --random-fully"),
         ],
     );
-    chains.insert(Table::Filter.chain(FORWARD), forward(settings));
     chains
 }
 
-fn forward(settings: &Settings) -> Vec<String> {
+/// What may be forwarded.
+pub fn forward(settings: &Settings) -> Vec<String> {
     let mark = settings.node.mark.value();
     let counted = settings
         .accounting
         .then(|| format!("{ACCOUNTED} {INVALID_DROPPED}"));
-    let invalid = settings.drop_invalid.then(|| {
+    let invalid = settings.drop_invalid && !settings.node.keep_invalid;
+    let invalid = invalid.then(|| {
         Rule::new()
             .with("-m conntrack --ctstate INVALID")
             .with_some(counted)

@@ -7,7 +7,7 @@ use std::{
 
 use kernel::Family;
 
-use super::{Plan, serves};
+use super::{Guard, Plan, serves};
 use crate::plan::nftables::NodePortAddresses;
 
 /// Which of the node's addresses make a difference to virtual servers: pods come and go with theirs.
@@ -37,7 +37,7 @@ impl Concern {
 
 // === impl Plan ===
 
-impl Plan {
+impl<G: Guard> Plan<G> {
     /// Tells which addresses of its family make a difference by now.
     pub fn tell(&self, concern: &mut Concern) {
         let of_services = self.node.iter().filter(|ip| self.filter.has_address(**ip));

@@ -1,21 +1,23 @@
-//! IPVS: Services as virtual servers, with rules of nftables before and after them.
+//! IPVS: Services as virtual servers, with rules before and after them.
 //!
-//! A virtual server spreads connections over endpoints, and that is all that it can say. So a table of
-//! [`nftables`](super::nftables) stands beside: it drops what may not connect, refuses what nobody serves, marks
-//! what has to be masqueraded, and translates by its maps where the endpoints depend on who connects
-//! (`externalTrafficPolicy: Local`, for pods and for the node itself). The node has the addresses of Services, as
-//! IPVS sees nothing but what comes to the node itself.
+//! A virtual server spreads connections over endpoints, and that is all that it can say. So a [`Guard`] stands
+//! beside, a table of [`nftables`](super::nftables) or sets and chains of [`iptables`](super::iptables): it drops
+//! what may not connect, refuses what nobody serves, marks what has to be masqueraded, and translates where the
+//! endpoints depend on who connects (`externalTrafficPolicy: Local`, for pods and for the node itself). The node has
+//! the addresses of Services, as IPVS sees nothing but what comes to the node itself.
 //!
-//! The table also names each virtual server that this program has made, and each address, so that others' are
+//! It also names each virtual server that this program has made, and each address, so that others' are
 //! known from ours whenever this program starts.
 
 mod concern;
 mod difference;
+mod guard;
 mod involved;
 mod machine;
 mod phases;
 mod record;
 mod sets;
+mod table;
 mod virtuals;
 
 use std::{
@@ -27,10 +29,9 @@ use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     ipvs::{Change, VirtualAddress},
-    nft::{ObservedTable, Transaction},
+    nft::Transaction,
 };
 
-use self::phases::phases;
 use super::{
     Address, Balance, Frontend,
     nftables::{self, Balancer, Contest, NodePortAddresses, NodeRules, Surroundings, loopback},
@@ -39,17 +40,21 @@ use crate::model::ObjectName;
 
 pub use concern::Concern;
 pub use difference::{Difference, difference};
+pub use guard::{Guard, Steps};
 pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
-pub use sets::{Former, SetName};
+pub use sets::{Former, GuardChange, ObservedSets, SetName, SetsGuard};
+pub use table::TableGuard;
 pub use virtuals::{Real, Virtual, Virtuals};
 
 /// What of one family should stand in the kernel, kept by Service so that a change costs what it changes.
 #[derive(Debug)]
-pub struct Plan {
-    /// The table; it knows what Services are.
+pub struct Plan<G = TableGuard> {
+    /// Knows what Services are, and makes the table if there is one.
     filter: nftables::Plan,
+    /// What stands beside virtual servers.
+    guard: G,
     rules: NodeRules,
     settings: Settings,
     /// The node's addresses on other interfaces than ours.
@@ -78,10 +83,10 @@ pub struct Settings {
 }
 
 /// What has to be done, one after the other.
-#[derive(Debug, Default)]
-pub struct Step {
+#[derive(Debug)]
+pub struct Step<C = Transaction> {
     /// The rules that virtual servers need.
-    pub first: Vec<Transaction>,
+    pub first: Vec<C>,
     /// The virtual servers.
     pub servers: Vec<Change>,
     /// Addresses that the node needs to have.
@@ -89,14 +94,14 @@ pub struct Step {
     /// Those that it needs no longer.
     pub unbind: Vec<IpAddr>,
     /// The rules that are needed no longer.
-    pub last: Vec<Transaction>,
+    pub last: Vec<C>,
 }
 
 /// What a change of Services changes.
-#[derive(Debug, Default)]
-pub struct Delta {
+#[derive(Debug)]
+pub struct Delta<C = Transaction> {
     /// What has to be done.
-    pub step: Step,
+    pub step: Step<C>,
     /// Addresses that several Services have, where that is new.
     pub contests: Vec<Contest>,
     /// A set has to be made anew: everything has to be compared.
@@ -105,9 +110,9 @@ pub struct Delta {
 
 /// What stands in the kernel.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// The table.
-    pub table: Option<ObservedTable>,
+pub struct Observed<O> {
+    /// What stands beside virtual servers.
+    pub guard: O,
     /// The addresses on our interface.
     pub bound: BTreeSet<IpAddr>,
     /// The virtual servers that are ours.
@@ -116,7 +121,7 @@ pub struct Observed {
 
 // === impl Step ===
 
-impl Step {
+impl<C> Step<C> {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty()
@@ -127,13 +132,33 @@ impl Step {
     }
 }
 
+impl<C> Default for Step<C> {
+    fn default() -> Self {
+        Self {
+            first: Vec::new(),
+            servers: Vec::new(),
+            bind: Vec::new(),
+            unbind: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+}
+
 // === impl Plan ===
 
 impl Plan {
-    /// A plan without Services.
+    /// A plan without Services, with a table of nftables.
     pub fn new(family: Family, rules: NodeRules, settings: Settings) -> Self {
+        Self::with(TableGuard, family, rules, settings)
+    }
+}
+
+impl<G: Guard> Plan<G> {
+    /// A plan without Services.
+    pub fn with(guard: G, family: Family, rules: NodeRules, settings: Settings) -> Self {
         Self {
             filter: nftables::Plan::with(family, rules.clone(), Balancer::Ipvs),
+            guard,
             rules,
             settings,
             node: BTreeSet::new(),
@@ -179,50 +204,74 @@ impl Plan {
             ),
             ..self.rules.clone()
         };
-        self.filter.set_rules(rules, around) || moved
+        let changed = self.filter.set_rules(rules, around) || moved;
+        if changed {
+            self.guard.settle(self.filter.node(), &self.node);
+        }
+        changed
     }
 
     /// Takes in what Services are now where everything will be compared with the kernel anyway; answers with
     /// what several claim.
     pub fn load(
         &mut self,
-        services: impl Iterator<Item = (ObjectName, BTreeMap<Frontend, Balance>)>,
+        services: impl Iterator<Item = (ObjectName, BTreeMap<Frontend, Balance>, G::Ports)>,
     ) -> Vec<Contest> {
-        self.filter.load(services)
+        let (mut ports, mut touched) = (BTreeMap::new(), BTreeSet::new());
+        let services = services.map(|(name, frontends, of_service)| {
+            touched.extend(frontends.keys().copied());
+            ports.insert(name.clone(), of_service);
+            (name, frontends)
+        });
+        let contests = self.filter.load(services);
+        // All is compared, by which what goes is seen too.
+        self.guard.update(&self.filter, ports, &touched, Vec::new());
+        contests
     }
 
     /// Takes in what Services are now, each with all of its frontends; answers with what that changes.
-    pub fn update(&mut self, services: BTreeMap<ObjectName, BTreeMap<Frontend, Balance>>) -> Delta {
+    pub fn update(
+        &mut self,
+        now: impl Iterator<Item = (ObjectName, BTreeMap<Frontend, Balance>, G::Ports)>,
+    ) -> Delta<G::Change> {
+        let (mut services, mut ports) = (BTreeMap::new(), BTreeMap::new());
+        for (name, frontends, of_service) in now {
+            ports.insert(name.clone(), of_service);
+            services.insert(name, frontends);
+        }
         let coming = services.values().flat_map(BTreeMap::keys);
         let known = services.keys().flat_map(|it| self.filter.frontends_of(it));
-        let touched: BTreeSet<Frontend> = known.chain(coming).copied().collect();
-        let touched: BTreeSet<_> = touched.iter().flat_map(|it| self.addresses(it)).collect();
+        let frontends: BTreeSet<Frontend> = known.chain(coming).copied().collect();
+        let touched: BTreeSet<_> = frontends.iter().flat_map(|it| self.addresses(it)).collect();
         let have = touched.iter().filter_map(|it| self.standing(it)).collect();
         let delta = self.filter.update(services);
         let want = touched.iter().filter_map(|it| self.wanted(it)).collect();
         let before = self.rooms();
         let mut step = self.change(&have, &want);
-        let (first, last) = phases(delta.transactions());
-        step.first = joined(first, step.first);
-        step.last.extend(last);
+        let transactions = delta.transactions();
+        let steps = self
+            .guard
+            .update(&self.filter, ports, &frontends, transactions);
+        step.first = G::joined(steps.first, step.first);
+        step.last.extend(steps.last);
         Delta {
-            outgrown: delta.outgrown || self.rooms() != before,
+            outgrown: delta.outgrown || steps.outgrown || self.rooms() != before,
             contests: delta.contests,
             step,
         }
     }
 
     /// Takes in what has become of virtual servers that were leaving; answers with what is to be done.
-    pub fn follow(&mut self, observed: Virtuals) -> Step {
+    pub fn follow(&mut self, observed: Virtuals) -> Step<G::Change> {
         let want = observed.keys().filter_map(|it| self.wanted(it)).collect();
         self.change(&observed, &want)
     }
 
     /// What makes all that stands in the kernel what should. The endpoints' places in maps are taken over unless
     /// the plan knows those that it has given.
-    pub fn compare(&mut self, observed: Observed, adopt: bool) -> Step {
-        if let Some(table) = observed.table.as_ref().filter(|_| adopt) {
-            self.filter.adopt(table);
+    pub fn compare(&mut self, observed: Observed<G::Observed>, adopt: bool) -> Step<G::Change> {
+        if adopt {
+            self.guard.adopt(&mut self.filter, &observed.guard);
         }
         let bound = observed.bound.into_iter();
         let ours = |it: &IpAddr| !self.is_excluded(*it) || self.needs_address(*it);
@@ -238,10 +287,10 @@ impl Plan {
                 .filter(|it| !want.contains_key(it))
                 .count();
         step.unbind.extend(self.unneeded(self.bound.clone()));
-        let mut table = self.filter.table();
         let names = want.keys().chain(self.leaving.keys());
-        record::fill(&mut table, names, &self.bound);
-        (step.first, step.last) = phases(self.filter.differences(observed.table.as_ref(), table));
+        let record = Record::new(names.copied().collect(), self.bound.clone());
+        let steps = self.guard.compare(&self.filter, &observed.guard, &record);
+        (step.first, step.last) = (steps.first, steps.last);
         step
     }
 
@@ -273,7 +322,7 @@ impl Plan {
     }
 
     /// The changes of virtual servers and what belongs to them.
-    fn change(&mut self, have: &Virtuals, want: &Virtuals) -> Step {
+    fn change(&mut self, have: &Virtuals, want: &Virtuals) -> Step<G::Change> {
         let step = self.step(have, want);
         let stand: BTreeSet<_> = have.keys().collect();
         let will = want.keys().chain(self.leaving.keys());
@@ -282,8 +331,10 @@ impl Plan {
             .collect();
         self.count = self.count + will.len() - stand.len();
         let family = self.family();
-        let first = record::add(family, will.difference(&stand).copied(), &step.bind);
-        let last = record::delete(family, stand.difference(&will).copied(), &step.unbind);
+        let coming: Vec<_> = will.difference(&stand).copied().collect();
+        let going: Vec<_> = stand.difference(&will).copied().collect();
+        let first = G::note(family, &coming, &step.bind);
+        let last = G::forget(family, &going, &step.unbind);
         Step {
             first: first.into_iter().collect(),
             last: last.into_iter().collect(),
@@ -292,7 +343,7 @@ impl Plan {
     }
 
     /// The changes of virtual servers and of the node's addresses.
-    fn step(&mut self, have: &Virtuals, want: &Virtuals) -> Step {
+    fn step(&mut self, have: &Virtuals, want: &Virtuals) -> Step<G::Change> {
         let difference = difference(have, want);
         for address in have.keys().chain(want.keys()) {
             self.leaving.remove(address);
@@ -378,19 +429,8 @@ impl Plan {
 
     /// The room that the sets of the record need.
     fn rooms(&self) -> [u32; 2] {
-        record::rooms(self.count, self.bound.len())
+        G::rooms(self.count, self.bound.len())
     }
-}
-
-/// Transactions of one table that nothing has to come between, in one where that can be.
-fn joined(mut first: Vec<Transaction>, second: Vec<Transaction>) -> Vec<Transaction> {
-    for transaction in second {
-        match first.last_mut() {
-            Some(last) => last.commands.extend(transaction.commands),
-            None => first.push(transaction),
-        }
-    }
-    first
 }
 
 /// Whether NodePorts are served on an address of the node: not on those of loopback, nor where the interface

@@ -7,10 +7,12 @@ use std::{
 
 use kernel::{
     Family,
+    ipset::{Member, ObservedSet as ObservedIpset},
     ipvs::{Protocol, VirtualAddress},
     nft::{Command, Element, Key, ObservedSet, ObservedTable, Set, Table, Transaction, Value},
 };
 
+use super::SetName;
 use crate::plan::nftables::{Balancer, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS, capacity};
 
 /// The virtual servers and addresses that a table says are ours.
@@ -39,6 +41,45 @@ impl Record {
         }
     }
 
+    /// Of some virtual servers and addresses.
+    pub fn new(servers: BTreeSet<VirtualAddress>, addresses: BTreeSet<IpAddr>) -> Self {
+        Self { servers, addresses }
+    }
+
+    /// What sets say, whichever family's.
+    pub fn of_sets(sets: &BTreeMap<String, ObservedIpset>) -> Self {
+        let mut record = Self::default();
+        for family in Family::ALL {
+            for name in [SetName::IPVS_SERVERS, SetName::IPVS_IPS] {
+                let Some(ObservedIpset::Known(set)) = sets.get(&name.of(family)) else {
+                    continue;
+                };
+                for member in &set.members {
+                    match *member {
+                        Member::Ip(ip) => drop(record.addresses.insert(ip)),
+                        Member::IpPort(protocol, socket) => {
+                            record.servers.insert(VirtualAddress { protocol, socket });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        record
+    }
+
+    /// What either of two says.
+    pub fn with(mut self, other: Self) -> Self {
+        self.servers.extend(other.servers);
+        self.addresses.extend(other.addresses);
+        self
+    }
+
+    /// The virtual servers.
+    pub fn servers(&self) -> &BTreeSet<VirtualAddress> {
+        &self.servers
+    }
+
     /// The addresses.
     pub fn addresses(&self) -> &BTreeSet<IpAddr> {
         &self.addresses
@@ -51,13 +92,11 @@ impl Record {
 }
 
 /// Puts virtual servers and addresses into a table.
-pub fn fill<'a>(
-    table: &mut Table,
-    servers: impl Iterator<Item = &'a VirtualAddress>,
-    addresses: &BTreeSet<IpAddr>,
-) {
+pub fn fill(table: &mut Table, record: &Record) {
+    let servers = record.servers.iter();
     let servers = servers.map(|it| (server_key(it), Element::default()));
-    let addresses = addresses
+    let addresses = record
+        .addresses
         .iter()
         .map(|it| (address_key(*it), Element::default()));
     let mut put = |name: &str, elements: BTreeMap<Key, Element>| {

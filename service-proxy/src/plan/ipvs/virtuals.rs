@@ -147,7 +147,8 @@ fn flags(scheduler: &str) -> Flags {
     }
 }
 
-const fn tracked(protocol: Protocol) -> Tracked {
+/// The protocol as the kernel's interfaces name it.
+pub const fn tracked(protocol: Protocol) -> Tracked {
     match protocol {
         Protocol::Tcp => Tracked::Tcp,
         Protocol::Udp => Tracked::Udp,

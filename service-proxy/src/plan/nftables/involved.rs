@@ -1,6 +1,6 @@
 //! What of the table a packet to one frontend meets.
 
-use kernel::nft::{Command, Element, Key, Transaction};
+use kernel::nft::{Command, Element, Key, ObservedSet, ObservedTable, Transaction};
 
 use super::{Plan, elements::Elements, layout};
 use crate::plan::Frontend;
@@ -17,6 +17,20 @@ pub struct Involved {
     /// The command that would add it, in nft's language.
     pub command: String,
 }
+
+// === impl Involved ===
+
+impl Involved {
+    /// Whether it stands in a table as it should.
+    pub fn stands(&self, table: &ObservedTable) -> bool {
+        match table.sets.get(self.set) {
+            Some(ObservedSet::Known(set)) => set.elements.get(&self.key) == Some(&self.element),
+            _ => false,
+        }
+    }
+}
+
+// === impl Plan ===
 
 impl Plan {
     /// The elements that a frontend is made of.

@@ -13,8 +13,8 @@ use kernel::{
 
 use super::SetName;
 
-/// The NodePorts of which a kube-proxy that was here before has left virtual servers, by what its sets say: their
-/// addresses, those of the node, don't tell.
+/// The NodePorts of which a kube-proxy that was here before has left virtual servers, or we have, by what sets say:
+/// their addresses, those of the node, don't tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Former {
     ports: BTreeSet<(Family, Protocol, u16)>,
@@ -30,10 +30,12 @@ impl Former {
         Family::ALL.into_iter().flat_map(of_family)
     }
 
-    const SETS: [(Protocol, SetName); 3] = [
+    const SETS: [(Protocol, SetName); 4] = [
         (Protocol::Tcp, SetName::NODE_PORT_TCP),
         (Protocol::Udp, SetName::NODE_PORT_UDP),
         (Protocol::Sctp, SetName::NODE_PORT_SCTP),
+        // Of ours, each member with its protocol.
+        (Protocol::Tcp, SetName::IPVS_SERVERS),
     ];
 
     /// What sets say, by name.
