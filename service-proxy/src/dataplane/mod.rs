@@ -156,7 +156,7 @@ impl Mode {
                 ipvs::clean_up(false).map(drop)
             }
             Self::Nftables => remove_table(TABLE),
-            Self::Iptables(_) => clean_up_iptables(&Backend::ALL),
+            Self::Iptables(_) => clean_up_iptables(&unused(staying)),
         }
     }
 }
