@@ -10,7 +10,10 @@ use kernel::{
     nft::{Command, Transaction},
 };
 
-use crate::{dataplane::Failure, plan::nftables::Contest};
+use crate::{
+    dataplane::Failure,
+    plan::{iptables::Changes, nftables::Contest},
+};
 
 /// What came of an attempt.
 #[derive(Debug, Default)]
@@ -128,6 +131,16 @@ impl Sent {
                 _ => self.others += 1,
             }
         }
+    }
+
+    /// Counts changes of chains of iptables.
+    pub(crate) fn count_chains(&mut self, changes: &Changes) {
+        let (written, removed) = changes.counts();
+        *self.rewritten.get_or_insert_default() += Rewritten {
+            written,
+            removed,
+            jumps: changes.insert.len() + changes.delete.len(),
+        };
     }
 
     /// Counts the commands of a transaction.

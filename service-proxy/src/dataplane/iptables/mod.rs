@@ -37,7 +37,7 @@ use crate::{
         },
         nftables::{NodeRules, Surroundings},
     },
-    reconcile::{Outcome, Rewritten, RuleCount},
+    reconcile::{Outcome, RuleCount},
 };
 
 /// For how long nothing is compared again, for each rule that there is: to read and compare one takes about a
@@ -355,12 +355,7 @@ impl FamilyTables {
                 total: *total,
                 written: changes.rules(*table),
             }));
-        let (written, removed) = changes.counts();
-        *outcome.sent.rewritten.get_or_insert_default() += Rewritten {
-            written,
-            removed,
-            jumps: changes.insert.len() + changes.delete.len(),
-        };
+        outcome.sent.count_chains(changes);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
         ipvs::{Guard, GuardChange, ObservedSets, Record, SetsGuard, TableGuard},
         nftables::IPVS_TABLE,
     },
-    reconcile::{Nftables, Rewritten, Sent},
+    reconcile::{Nftables, Sent},
 };
 
 /// Reads and writes what a guard makes.
@@ -75,12 +75,7 @@ impl Guarding<SetsGuard> for Machine {
             }
             GuardChange::Chains(changes) => {
                 self.programs(family)?.restore(&changes.to_string())?;
-                let (written, removed) = changes.counts();
-                *sent.rewritten.get_or_insert_default() += Rewritten {
-                    written,
-                    removed,
-                    jumps: changes.insert.len() + changes.delete.len(),
-                };
+                sent.count_chains(changes);
             }
         }
         Ok(())
