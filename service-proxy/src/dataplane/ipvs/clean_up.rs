@@ -16,7 +16,7 @@ use kernel::{
 use super::{
     super::Failure,
     NotReady,
-    kernel::{find, name},
+    kernel::{Addresses, find, name},
     sets,
 };
 use crate::plan::{
@@ -78,14 +78,7 @@ impl Remains {
             tables.extend(table.map(|table| (family, table)));
         }
         let interface = find(&mut route, &name()?)?;
-        let (bound, others): (Vec<_>, Vec<_>) = route
-            .addresses(None)?
-            .into_iter()
-            .partition(|it| Some(it.interface) == interface);
-        let ips = |addresses: Vec<Address>| -> BTreeSet<IpAddr> {
-            addresses.into_iter().map(|it| it.address.ip()).collect()
-        };
-        let (bound, node) = (ips(bound), ips(others));
+        let Addresses { bound, others } = Addresses::read(&mut route, interface)?;
         let records = tables.iter().map(|(_, table)| Record::read(Some(table)));
         let mut ipset = ipset::Handle::open()?;
         let records: Vec<_> = records.chain(sets::record(&mut ipset)?).collect();
@@ -102,7 +95,7 @@ impl Remains {
             interface,
             bound,
             ours,
-            node,
+            node: others,
             former: sets::former(&mut ipset)?,
         })
     }

@@ -64,6 +64,22 @@ pub struct Addresses {
     pub others: BTreeSet<IpAddr>,
 }
 
+// === impl Addresses ===
+
+impl Addresses {
+    /// All that there are, where the interface for those of Services is this one, if it is there.
+    pub fn read(route: &mut route::Handle, interface: Option<IfIndex>) -> kernel::Result<Self> {
+        let all = route.addresses(None)?.into_iter();
+        let (bound, others): (Vec<_>, Vec<_>) = all.partition(|it| Some(it.interface) == interface);
+        let ips =
+            |addresses: Vec<Address>| addresses.into_iter().map(|it| it.address.ip()).collect();
+        Ok(Self {
+            bound: ips(bound),
+            others: ips(others),
+        })
+    }
+}
+
 /// The kernel that this program runs on.
 #[derive(Debug)]
 pub struct Machine {
@@ -97,15 +113,8 @@ impl Machine {
         if let Some(index) = find(&mut self.route, &name)? {
             return Ok(index);
         }
-        let link = NewLink {
-            name: name.clone(),
-            kind: NewLinkKind::Dummy,
-            mac: None,
-            mtu: None,
-            // Its addresses are the node's all the same, and nothing else is to come of it.
-            up: false,
-            master: None,
-        };
+        // It stays down: its addresses are the node's all the same, and nothing else is to come of it.
+        let link = NewLink::new(name.clone(), NewLinkKind::Dummy);
         self.route.apply(&[RouteChange::AddLink(link)])?;
         let missing = || {
             let attempted = format!("ip link show {INTERFACE}");
@@ -147,16 +156,8 @@ impl Kernel for Machine {
     }
 
     fn addresses(&mut self) -> kernel::Result<Addresses> {
-        let ours = find(&mut self.route, &name()?)?;
-        let all = self.route.addresses(None)?;
-        let (bound, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|it| Some(it.interface) == ours);
-        let ips =
-            |addresses: Vec<Address>| addresses.into_iter().map(|it| it.address.ip()).collect();
-        Ok(Addresses {
-            bound: ips(bound),
-            others: ips(others),
-        })
+        let interface = find(&mut self.route, &name()?)?;
+        Addresses::read(&mut self.route, interface)
     }
 
     fn set_addresses(&mut self, add: &[IpAddr], remove: &[IpAddr]) -> kernel::Result<()> {
