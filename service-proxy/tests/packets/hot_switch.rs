@@ -44,13 +44,20 @@ pub fn configure(network: &Network, lines: &str) {
 }
 
 /// Options that have a file, and a backend for when that says iptables.
-pub fn options(network: &Network, mode: Mode) -> Vec<String> {
+fn options(network: &Network, mode: Mode) -> Vec<String> {
     let path = network.manifests().join(FILE);
     let mut options = vec!["--config".into(), path.display().to_string()];
     if let Some(backend) = mode.backend() {
         options.push(format!("--iptables-backend={backend}"));
     }
     options
+}
+
+/// A proxy in the mode that the file says, with a backend for when that says iptables of a kind.
+pub fn start(network: &Network, mode: Mode, kind: Mode) -> Proxy {
+    let options = options(network, kind);
+    let options: Vec<_> = options.iter().map(String::as_str).collect();
+    Proxy::start_in(mode, network, &options)
 }
 
 /// Where connections come from and go to while the mode changes.
@@ -93,9 +100,7 @@ fn no_connection_is_lost_to_another_mode(family: Family, other: Mode) {
         ..front(family, "")
     });
     configure(&network, &says(Mode::Nftables));
-    let options = options(&network, other);
-    let options: Vec<_> = options.iter().map(String::as_str).collect();
-    let proxy = Proxy::start_in(Mode::Nftables, &network, &options);
+    let proxy = start(&network, Mode::Nftables, other);
     let ways = ways(family);
     for (from, to) in ways {
         let answered = || network.ask(from, Transport::Tcp, to).is_ok();
@@ -148,9 +153,7 @@ fn the_new_mode_follows_and_repairs() {
     let mut service = web(Family::V4);
     network.write(&service);
     configure(&network, &says(Mode::Nft));
-    let options = options(&network, Mode::Nft);
-    let options: Vec<_> = options.iter().map(String::as_str).collect();
-    let proxy = Proxy::start_in(Mode::Nftables, &network, &options);
+    let proxy = start(&network, Mode::Nftables, Mode::Nft);
     configure(&network, "mode: nftables\nnftables: {syncPeriod: 1h}");
     eventually("nftables mode", || is_alone(&network, Mode::Nftables));
     service.endpoints.remove(0);
@@ -218,9 +221,7 @@ fn how_iptables_mode_works_changes_live() {
         let network = Network::new();
         network.write(&front(Family::V4, ""));
         configure(&network, &says(mode));
-        let options = options(&network, mode);
-        let options: Vec<_> = options.iter().map(String::as_str).collect();
-        let _proxy = Proxy::start_in(mode, &network, &options);
+        let _proxy = start(&network, mode, mode);
         let to = loopback(Family::V4, NODE_PORT);
         let answered = || network.ask(Place::Node, Transport::Tcp, to).is_ok();
         eventually("an answer on loopback", answered);
@@ -242,9 +243,7 @@ fn what_guards_loopback_addresses_stays_where_they_can_not_be_closed() {
         let network = Network::new();
         network.write(&front(Family::V4, ""));
         configure(&network, &says(mode));
-        let options = options(&network, mode);
-        let options: Vec<_> = options.iter().map(String::as_str).collect();
-        let mut proxy = Proxy::start_in(mode, &network, &options);
+        let mut proxy = start(&network, mode, mode);
         proxy.terminate();
         let filter = || iptables(&network, mode, "-save", "");
         assert!(filter().contains("KUBE-SVC"), "{}", filter());

@@ -32,15 +32,7 @@ fn start(mode: Mode, network: &Network, options: &[&str]) -> Proxy {
 /// Runs iptables on the node, of the kind of a mode, and answers with what it prints.
 pub fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> String {
     let program = format!("iptables-{}{what}", mode.backend().unwrap());
-    let run = || {
-        Command::new(&program)
-            .args(arguments.split_whitespace())
-            .output()
-    };
-    let output = network.namespace(Place::Node).run(run).unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments}: {said}");
-    String::from_utf8(output.stdout).unwrap()
+    network.run(&program, arguments.split_whitespace())
 }
 
 /// Empties a table at once.

@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{IpAddr, SocketAddr},
-    process::Command,
 };
 
 use kernel::{
@@ -48,15 +47,7 @@ fn start(network: &Network, options: &[&str]) -> Proxy {
 
 /// Runs ipvsadm on the node and answers with what it prints.
 pub fn ipvsadm(network: &Network, arguments: &str) -> String {
-    let run = || {
-        Command::new("ipvsadm")
-            .args(arguments.split_whitespace())
-            .output()
-    };
-    let output = network.namespace(Place::Node).run(run).unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ipvsadm {arguments}: {said}");
-    String::from_utf8(output.stdout).unwrap()
+    network.run("ipvsadm", arguments.split_whitespace())
 }
 
 /// The real servers of a virtual one as the kernel has them now.
@@ -77,13 +68,7 @@ fn socket(pod: Place, family: Family) -> SocketAddr {
 
 /// Whether the interface of the mode has an address.
 fn is_bound(network: &Network, address: IpAddr) -> bool {
-    let show = || {
-        Command::new("ip")
-            .args(["-oneline", "address", "show", "dev", INTERFACE])
-            .output()
-    };
-    let output = network.namespace(Place::Node).run(show).unwrap().unwrap();
-    let listing = String::from_utf8(output.stdout).unwrap();
+    let listing = network.run("ip", ["-oneline", "address", "show", "dev", INTERFACE]);
     let prefix = if address.is_ipv4() { 32 } else { 128 };
     listing.contains(&format!(" {address}/{prefix} "))
 }
@@ -385,9 +370,7 @@ fn obey(network: &Network, line: &str) {
         network.nft(line);
         return;
     }
-    let run = || Command::new(words[0]).args(&words[1..]).status();
-    let ended = network.namespace(Place::Node).run(run).unwrap().unwrap();
-    assert!(ended.success(), "{line}");
+    network.run(words[0], words[1..].iter().copied());
 }
 
 /// What is missing is told and left as it is, in words that put it right.

@@ -247,13 +247,17 @@ impl Network {
 
     /// Runs nft on the node and answers with what it prints.
     pub fn nft(&self, commands: &str) -> String {
-        let run = || Command::new("nft").arg(commands).output();
-        let output = self.node.namespace.run(run).unwrap().unwrap();
-        assert!(
-            output.status.success(),
-            "{commands}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        self.run("nft", [commands])
+    }
+
+    /// Runs a program on the node, which must not fail, and answers with what it prints.
+    pub fn run<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> String {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let output = self.node.namespace.run(|| command.output());
+        let output = output.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
     }
 }

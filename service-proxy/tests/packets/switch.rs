@@ -5,7 +5,7 @@ use kernel::{Family, ipvs};
 
 use crate::{
     eventually,
-    hot_switch::{configure, options, says},
+    hot_switch::{self, configure, says},
     iptables::{BOTH, iptables},
     load::{setting, under_load},
     network::{CLUSTER_CIDR, Network, Place},
@@ -78,9 +78,7 @@ fn no_connection_is_lost_to_another_mode_in_the_file(backend: Mode) {
     let network = Network::new();
     network.write(&web(Family::V4));
     configure(&network, &says(Mode::Nftables));
-    let options = options(&network, backend);
-    let options: Vec<_> = options.iter().map(String::as_str).collect();
-    let _proxy = Proxy::start_in(Mode::Nftables, &network, &options);
+    let _proxy = hot_switch::start(&network, Mode::Nftables, backend);
     under_load(&network, Family::V4, |open| {
         for mode in rounds(&network, &[backend, Mode::Ipvs]) {
             configure(&network, &says(mode));

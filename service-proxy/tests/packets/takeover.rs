@@ -1,7 +1,5 @@
 //! What kube-proxy's IPVS mode has left, as far as only its ipsets tell: it goes, in whatever mode, and nothing else.
 
-use std::process::Command;
-
 use kernel::Family;
 
 use crate::{
@@ -21,15 +19,7 @@ const FOREIGN: [&str; 2] = ["KUBE-OTHER", "KUBE-CLUSTER-IP"];
 
 /// Runs ipset on the node and answers with what it prints.
 pub fn ipset(network: &Network, arguments: &str) -> String {
-    let run = || {
-        Command::new("ipset")
-            .args(arguments.split_whitespace())
-            .output()
-    };
-    let output = network.namespace(Place::Node).run(run).unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ipset {arguments}: {said}");
-    String::from_utf8(output.stdout).unwrap()
+    network.run("ipset", arguments.split_whitespace())
 }
 
 /// The virtual servers of a NodePort of kube-proxy's and of a stranger.
