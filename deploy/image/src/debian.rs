@@ -11,8 +11,8 @@ use anyhow::{Context, bail, ensure};
 use tar::EntryType;
 
 use crate::{
+    digest::sha256,
     root_fs::{Node, RootFs},
-    sbom::sha256,
 };
 
 /// What of a package goes into the image: programs, libraries, names of protocols, and the copyright that its

@@ -3,6 +3,7 @@
 
 mod crates;
 mod debian;
+mod digest;
 mod notices;
 mod oci;
 mod root_fs;

@@ -12,9 +12,11 @@ use oci_spec::image::{
     RootFsBuilder, SCHEMA_VERSION,
 };
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use crate::root_fs::{Node, RootFs};
+use crate::{
+    digest::sha256,
+    root_fs::{Node, RootFs},
+};
 
 /// What is said about an image.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ impl Layout {
     }
 
     fn blob(&mut self, media_type: MediaType, contents: Vec<u8>) -> anyhow::Result<Descriptor> {
-        let digest = hex(&contents);
+        let digest = sha256(&contents);
         let descriptor = DescriptorBuilder::default()
             .media_type(media_type)
             .size(contents.len() as u64)
@@ -72,7 +74,7 @@ pub fn archive(layers: &[Layer], about: &About) -> anyhow::Result<Vec<u8>> {
     let mut diff_ids = Vec::new();
     for layer in layers {
         let tar = layer.files.to_tar(about.created)?;
-        diff_ids.push(format!("sha256:{}", hex(&tar)));
+        diff_ids.push(format!("sha256:{}", sha256(&tar)));
         descriptors.push(layout.blob(MediaType::ImageLayerGzip, compressed(&tar)?)?);
     }
     let configuration = configuration(layers, about, diff_ids)?;
@@ -177,13 +179,6 @@ fn compressed(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -229,7 +224,7 @@ mod tests {
                 .strip_prefix("blobs/sha256/")
                 .filter(|it| !it.is_empty())
             {
-                assert_eq!(hex(&contents), digest);
+                assert_eq!(sha256(&contents), digest);
             }
             files.insert(path, contents);
         }

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     crates::{Crate, PROGRAMS},
     debian,
+    digest::sha256,
 };
 
 /// What is not percent-encoded in a package URL (purl-spec, "Character encoding").
@@ -175,12 +176,6 @@ fn purl(kind: &str, name: &str, version: &str) -> String {
 
 fn hashes(sha256: &str) -> Value {
     json!([{"alg": "SHA-256", "content": sha256}])
-}
-
-/// The SHA-256 of bytes, in hexadecimal digits.
-pub fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
