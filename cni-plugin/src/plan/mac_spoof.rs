@@ -11,7 +11,7 @@ use kernel::{
     IfName, Mac,
     nft::{
         BaseChain, Chain, ChainKind, Command, Expr, Field, Hook, Match, MetaKey, ObservedRule,
-        ObservedTable, Operator, Policy, Rule, Statement, TableFamily, Transaction, Value, Verdict,
+        ObservedTable, Operator, Rule, Statement, TableFamily, Transaction, Value, Verdict,
     },
 };
 
@@ -38,12 +38,7 @@ pub fn add(
     table: Option<&ObservedTable>,
 ) -> Transaction {
     let reference = reference(identity);
-    let base = BaseChain {
-        kind: ChainKind::Filter,
-        hook: Hook::Prerouting,
-        priority: PRIORITY,
-        policy: Policy::Accept,
-    };
+    let base = BaseChain::accepting(ChainKind::Filter, Hook::Prerouting, PRIORITY);
     let entry = Chain {
         base: Some(base),
         rules: Vec::new(),

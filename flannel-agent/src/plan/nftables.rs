@@ -6,8 +6,8 @@ use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     nft::{
-        BaseChain, Chain, ChainKind, Field, Hook, Match, Operator, Policy, Rule, Statement, Table,
-        Value, Verdict,
+        BaseChain, Chain, ChainKind, Field, Hook, Match, Operator, Rule, Statement, Table, Value,
+        Verdict,
     },
 };
 
@@ -100,12 +100,7 @@ pub(super) fn chain(
         comment: None,
     };
     Chain {
-        base: Some(BaseChain {
-            kind,
-            hook,
-            priority,
-            policy: Policy::Accept,
-        }),
+        base: Some(BaseChain::accepting(kind, hook, priority)),
         rules: rules.into_iter().map(rule).collect(),
     }
 }

@@ -81,6 +81,20 @@ pub struct RawRule {
     pub text: String,
 }
 
+// === impl BaseChain ===
+
+impl BaseChain {
+    /// One that lets packets go on that reach its end.
+    pub const fn accepting(kind: ChainKind, hook: Hook, priority: i32) -> Self {
+        Self {
+            kind,
+            hook,
+            priority,
+            policy: Policy::Accept,
+        }
+    }
+}
+
 // === impl ChainKind ===
 
 impl ChainKind {

@@ -3,8 +3,8 @@
 use kernel::{
     Family,
     nft::{
-        BaseChain, Chain, ChainKind, Command, Fake, Field, Hook, Match, Operator, Policy, Rule,
-        Statement, TableFamily, Transaction, Value, Verdict,
+        BaseChain, Chain, ChainKind, Command, Fake, Field, Hook, Match, Operator, Rule, Statement,
+        TableFamily, Transaction, Value, Verdict,
     },
 };
 
@@ -33,12 +33,7 @@ fn address(text: &str) -> Value {
 }
 
 fn chain(kind: ChainKind, hook: Hook, priority: i32) -> Chain {
-    let base = BaseChain {
-        kind,
-        hook,
-        priority,
-        policy: Policy::Accept,
-    };
+    let base = BaseChain::accepting(kind, hook, priority);
     Chain {
         base: Some(base),
         rules: Vec::new(),

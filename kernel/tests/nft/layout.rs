@@ -9,7 +9,7 @@ use kernel::{
     Family,
     nft::{
         BaseChain, Chain, ChainKind, Data, DataType, Element, Field, Hook, Key, Match, ObservedSet,
-        Operator, Policy, Rule, Set, SetData, Statement, Table, Value, Verdict, diff, lower,
+        Operator, Rule, Set, SetData, Statement, Table, Value, Verdict, diff, lower,
     },
 };
 
@@ -37,12 +37,7 @@ fn address_type(family: Family) -> DataType {
 }
 
 fn base(kind: ChainKind, hook: Hook, priority: i32) -> Option<BaseChain> {
-    Some(BaseChain {
-        kind,
-        hook,
-        priority,
-        policy: Policy::Accept,
-    })
+    Some(BaseChain::accepting(kind, hook, priority))
 }
 
 fn matching(field: Field, operator: Operator) -> Statement {

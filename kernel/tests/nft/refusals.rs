@@ -6,7 +6,7 @@ use kernel::{
     Family,
     nft::{
         BaseChain, Chain, ChainKind, Command, Data, DataType, Element, Fake, Field, Hook, Key,
-        Policy, Rule, Set, SetData, Statement, Transaction, Value, Verdict,
+        Rule, Set, SetData, Statement, Transaction, Value, Verdict,
     },
 };
 use nix::errno::Errno;
@@ -33,12 +33,7 @@ fn chain(statements: &[Statement]) -> Chain {
 }
 
 fn base(kind: ChainKind, hook: Hook, statements: &[Statement]) -> Chain {
-    let base = BaseChain {
-        kind,
-        hook,
-        priority: 0,
-        policy: Policy::Accept,
-    };
+    let base = BaseChain::accepting(kind, hook, 0);
     Chain {
         base: Some(base),
         ..chain(statements)

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use kernel::{
     Family,
     nft::{
-        BaseChain, Chain, ChainKind, DataType, Fake, Field, Hook, ObservedSet, Policy, Rule, Set,
-        SetData, Statement, Table, Term, diff, lower,
+        BaseChain, Chain, ChainKind, DataType, Fake, Field, Hook, ObservedSet, Rule, Set, SetData,
+        Statement, Table, Term, diff, lower,
     },
 };
 
@@ -73,12 +73,7 @@ fn table(family: Family) -> Table {
         comment: None,
     });
     let chain = Chain {
-        base: Some(BaseChain {
-            kind: ChainKind::Nat,
-            hook: Hook::Prerouting,
-            priority: -100,
-            policy: Policy::Accept,
-        }),
+        base: Some(BaseChain::accepting(ChainKind::Nat, Hook::Prerouting, -100)),
         rules: rules.into(),
     };
     let sets = [

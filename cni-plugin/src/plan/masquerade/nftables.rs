@@ -10,7 +10,7 @@ use kernel::{
     Family,
     nft::{
         BaseChain, Chain, ChainKind, Command, Field, Hook, Match, ObservedRule, ObservedTable,
-        Operator, Policy, Rule, Statement, TableFamily, Transaction, Value, Verdict,
+        Operator, Rule, Statement, TableFamily, Transaction, Value, Verdict,
     },
 };
 
@@ -112,12 +112,7 @@ fn shared(table: Option<&ObservedTable>) -> Vec<Command> {
     if are(rules_of(table, POSTROUTING), &postrouting(), FAMILY) {
         return commands;
     }
-    let base = BaseChain {
-        kind: ChainKind::Nat,
-        hook: Hook::Postrouting,
-        priority: PRIORITY,
-        policy: Policy::Accept,
-    };
+    let base = BaseChain::accepting(ChainKind::Nat, Hook::Postrouting, PRIORITY);
     if chain(POSTROUTING).is_some() {
         commands.push(Command::FlushChain(POSTROUTING.to_owned()));
     }

@@ -11,7 +11,7 @@ use kernel::{
     Family,
     nft::{
         BaseChain, Chain, ChainKind, Command, Field, Hook, Match, ObservedRule, ObservedTable,
-        Operator, Policy, Rule, Statement, Transaction, Value, Verdict,
+        Operator, Rule, Statement, Transaction, Value, Verdict,
     },
 };
 
@@ -151,12 +151,7 @@ fn static_chains(forwarding: &Forwarding<'_>) -> Result<Vec<(String, Chain)>, Pl
         ],
     };
     let base = |hook, priority, rules| Chain {
-        base: Some(BaseChain {
-            kind: ChainKind::Nat,
-            hook,
-            priority,
-            policy: Policy::Accept,
-        }),
+        base: Some(BaseChain::accepting(ChainKind::Nat, hook, priority)),
         rules,
     };
     let entry = vec![rule(entry, None)];

@@ -1,6 +1,6 @@
 //! The chains of iptables that the kernel calls.
 
-use crate::nft::{BaseChain, ChainKind, Hook, Policy};
+use crate::nft::{BaseChain, ChainKind, Hook};
 
 /// The chains of a table as `iptables-nft` makes them; `None` if it is none of iptables' tables.
 pub(super) fn chains(table: &str) -> Option<Vec<(&'static str, BaseChain)>> {
@@ -27,15 +27,9 @@ pub(super) fn chains(table: &str) -> Option<Vec<(&'static str, BaseChain)>> {
         ],
         _ => return None,
     };
-    let chains = chains.iter().map(|&(hook, kind, priority)| {
-        let chain = BaseChain {
-            kind,
-            hook,
-            priority,
-            policy: Policy::Accept,
-        };
-        (name(hook), chain)
-    });
+    let chains = chains
+        .iter()
+        .map(|&(hook, kind, priority)| (name(hook), BaseChain::accepting(kind, hook, priority)));
     Some(chains.collect())
 }
 

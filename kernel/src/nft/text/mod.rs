@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::nft::{
-        Chain, ChainKind, Command, DataType, Element, Hook, Policy, Rule, Set, Statement, Value,
+        Chain, ChainKind, Command, DataType, Element, Hook, Rule, Set, Statement, Value,
     };
 
     fn marks(count: u32) -> Vec<Vec<Value>> {
@@ -183,12 +183,7 @@ mod tests {
 
     #[test]
     fn every_command_is_a_line() {
-        let base = BaseChain {
-            kind: ChainKind::Nat,
-            hook: Hook::Postrouting,
-            priority: 100,
-            policy: Policy::Accept,
-        };
+        let base = BaseChain::accepting(ChainKind::Nat, Hook::Postrouting, 100);
         let rule = Rule {
             statements: vec![Statement::Counter],
             comment: Some("all".into()),

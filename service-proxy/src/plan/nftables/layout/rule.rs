@@ -1,7 +1,7 @@
 //! Short words for what the chains are made of.
 
 use kernel::nft::{
-    BaseChain, Chain, ChainKind, Field, Hook, Match, Operator, Policy, Rule, Statement, Verdict,
+    BaseChain, Chain, ChainKind, Field, Hook, Match, Operator, Rule, Statement, Verdict,
 };
 
 use crate::plan::nftables::node_rules::Mark;
@@ -13,12 +13,7 @@ pub fn goto(chain: &str) -> Verdict {
 
 pub(super) fn base(kind: ChainKind, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain {
-        base: Some(BaseChain {
-            kind,
-            hook,
-            priority,
-            policy: Policy::Accept,
-        }),
+        base: Some(BaseChain::accepting(kind, hook, priority)),
         rules,
     }
 }
