@@ -43,7 +43,7 @@ impl Plan {
     /// The Service port that a frontend is of.
     pub fn port_of(&self, frontend: &Frontend) -> Option<&ServicePort> {
         let claim = self.claims.get(frontend).and_then(BTreeSet::first)?;
-        let mut ports = self.services.get(claim).into_iter().flatten();
+        let mut ports = self.ports_of(claim).iter();
         ports.find(|port| port.frontends().any(|it| it == *frontend))
     }
 
@@ -51,11 +51,7 @@ impl Plan {
     /// the marking for masquerading, is left out.
     pub fn involved(&self, frontend: &Frontend) -> Vec<Involved> {
         let mut involved = Vec::new();
-        let Some(claim) = self.claims.get(frontend).and_then(BTreeSet::first) else {
-            return involved;
-        };
-        let ports = self.services.get(claim).into_iter().flatten();
-        for port in ports.filter(|port| port.frontends().any(|it| it == *frontend)) {
+        if let Some(port) = self.port_of(frontend) {
             let chains = self.chains_of(std::slice::from_ref(port));
             for entry in self.entries_of(std::slice::from_ref(port)) {
                 if entry.is_for(frontend) {

@@ -210,6 +210,16 @@ impl Plan {
         Ruleset { chains, shared }
     }
 
+    /// The Services that are known.
+    pub fn services(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
+    /// The ports of a Service; none of one that is not known.
+    pub fn ports_of(&self, service: &ObjectName) -> &[ServicePort] {
+        self.services.get(service).map_or(&[], Vec::as_slice)
+    }
+
     fn chains_of(&self, ports: &[ServicePort]) -> Chains {
         let chains = ports
             .iter()

@@ -36,8 +36,7 @@ pub struct SetsGuard {
     family: Family,
     node: Node,
     members: Members,
-    /// The ports of all Services, to be put into sets anew where the node's addresses have changed.
-    ports: BTreeMap<ObjectName, Vec<ServicePort>>,
+    /// Knows the ports of all Services too.
     chains: iptables::Plan,
 }
 
@@ -70,7 +69,6 @@ impl SetsGuard {
             family,
             node: Node::default(),
             members: Members::default(),
-            ports: BTreeMap::new(),
             chains: iptables::Plan::new(Settings {
                 family,
                 node: rules,
@@ -91,8 +89,7 @@ impl SetsGuard {
         frontends: impl Iterator<Item = Frontend>,
     ) -> BTreeMap<Owner, BTreeSet<super::Placed>> {
         let of_services = names.map(|name| {
-            let ports = self.ports.get(&name).map_or(&[][..], Vec::as_slice);
-            let members = of_ports(ports, &self.node);
+            let members = of_ports(self.chains.ports_of(&name), &self.node);
             (Owner::Service(name), members)
         });
         let of_frontends = frontends.map(|frontend| {
@@ -169,13 +166,6 @@ impl Guard for SetsGuard {
         _: Vec<Transaction>,
     ) -> Steps<GuardChange> {
         let names: Vec<_> = ports.keys().cloned().collect();
-        for (name, ports) in &ports {
-            if ports.is_empty() {
-                self.ports.remove(name);
-            } else {
-                self.ports.insert(name.clone(), ports.clone());
-            }
-        }
         let delta = self.chains.update(ports);
         let owned = self.owned(services, names.into_iter(), touched.iter().copied());
         let members = self.members.update(owned);
@@ -199,8 +189,8 @@ impl Guard for SetsGuard {
         record: &Record,
     ) -> Steps<GuardChange> {
         // What members depend on may have changed.
-        let names: Vec<_> = self.ports.keys().cloned().collect();
-        let owned = self.owned(services, names.into_iter(), services.frontends().copied());
+        let names = self.chains.services().cloned();
+        let owned = self.owned(services, names, services.frontends().copied());
         self.members = Members::default();
         self.members.update(owned);
         let changes_of_sets = ipset::diff(&observed.sets, &self.sets(record));
