@@ -59,7 +59,8 @@ pub struct Servers<K, G = TableGuard> {
     ending: Ending,
     /// Connections to endpoints that serve no longer are reset.
     reset: bool,
-    /// Families where others were faster while all was compared, so that it is to be compared again.
+    /// Families where others were faster while all was compared, or something was not seen, so that it is to be
+    /// compared again.
     overtaken: BTreeSet<Family>,
     /// When.
     again_at: Option<Instant>,
@@ -148,7 +149,8 @@ impl<K: Kernel + Guarding<G>, G: Guard> Servers<K, G> {
                 Ok(overtaken) => {
                     plan.confirm();
                     self.in_step.insert(family);
-                    self.overtaken.extend((overtaken > 0).then_some(family));
+                    let again = overtaken > 0 || plan.doubts();
+                    self.overtaken.extend(again.then_some(family));
                 }
                 Err(failure) => outcome.failures.push(failure),
             }

@@ -69,6 +69,9 @@ pub struct Plan<G = TableGuard> {
     leaving: Virtuals,
     /// Virtual servers that were to be removed, and it is not known yet whether the kernel has done so.
     unsure: BTreeSet<VirtualAddress>,
+    /// Those that are ours by the record, and that nobody wants, but that were not seen the last time: a listing can
+    /// be incomplete. Only if they are not seen twice are they forgotten.
+    missing: BTreeSet<VirtualAddress>,
     /// How many virtual servers there are, those that are leaving included.
     count: usize,
 }
@@ -167,6 +170,7 @@ impl<G: Guard> Plan<G> {
             bound: BTreeSet::new(),
             leaving: Virtuals::new(),
             unsure: BTreeSet::new(),
+            missing: BTreeSet::new(),
             count: 0,
         }
     }
@@ -287,7 +291,12 @@ impl<G: Guard> Plan<G> {
                 .filter(|it| !want.contains_key(it))
                 .count();
         step.unbind.extend(self.unneeded(self.bound.clone()));
-        let names = want.keys().chain(self.leaving.keys());
+        let missed =
+            |it: &&VirtualAddress| !observed.virtuals.contains_key(it) && !want.contains_key(it);
+        let recorded = G::record(&observed.guard);
+        let missing: BTreeSet<_> = recorded.servers().iter().filter(missed).copied().collect();
+        self.missing = missing.difference(&self.missing).copied().collect();
+        let names = want.keys().chain(self.leaving.keys()).chain(&self.missing);
         let record = Record::new(names.copied().collect(), self.bound.clone());
         let steps = self.guard.compare(&self.filter, &observed.guard, &record);
         (step.first, step.last) = (steps.first, steps.last);
@@ -309,6 +318,12 @@ impl<G: Guard> Plan<G> {
             || self.leaving.contains_key(address)
             || self.unsure.contains(address);
         self.wanted(address).is_some() || known && !self.is_excluded(ip)
+    }
+
+    /// Whether there is something in the record that was not seen among the virtual servers, and may be there all
+    /// the same: everything is to be compared once more.
+    pub fn doubts(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     /// The kernel has followed so far.
