@@ -291,16 +291,26 @@ impl<G: Guard> Plan<G> {
                 .filter(|it| !want.contains_key(it))
                 .count();
         step.unbind.extend(self.unneeded(self.bound.clone()));
-        let missed =
-            |it: &&VirtualAddress| !observed.virtuals.contains_key(it) && !want.contains_key(it);
-        let recorded = G::record(&observed.guard);
-        let missing: BTreeSet<_> = recorded.servers().iter().filter(missed).copied().collect();
+        let missing = self.unseen(&G::record(&observed.guard), &observed.virtuals, &want);
         self.missing = missing.difference(&self.missing).copied().collect();
         let names = want.keys().chain(self.leaving.keys()).chain(&self.missing);
         let record = Record::new(names.copied().collect(), self.bound.clone());
         let steps = self.guard.compare(&self.filter, &observed.guard, &record);
         (step.first, step.last) = (steps.first, steps.last);
         step
+    }
+
+    /// What the record names of this family, nobody wants, and was not seen among the virtual servers.
+    fn unseen(
+        &self,
+        record: &Record,
+        seen: &Virtuals,
+        want: &Virtuals,
+    ) -> BTreeSet<VirtualAddress> {
+        let unseen = |it: &&VirtualAddress| {
+            it.family() == self.family() && !seen.contains_key(it) && !want.contains_key(it)
+        };
+        record.servers().iter().filter(unseen).copied().collect()
     }
 
     /// Whether a virtual server is ours, by what stands in the kernel, or is to be.
