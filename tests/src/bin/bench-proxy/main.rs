@@ -33,6 +33,9 @@ struct Arguments {
     /// kube-proxy, to be measured too.
     #[arg(long)]
     kube_proxy: Option<PathBuf>,
+    /// An option of the service proxy, such as --ipvs-filter=ipset; may be given several times.
+    #[arg(long, allow_hyphen_values = true)]
+    option: Vec<String>,
     /// In the modes of iptables, measure its programs too: one chain among kube-proxy's rules.
     #[arg(long)]
     restore: bool,
@@ -62,7 +65,7 @@ fn main() -> Result<()> {
         program: &ours,
         mode,
         ours: true,
-        options: &[],
+        options: &arguments.option,
     };
     let mut contenders = vec![tweed.clone()];
     contenders.extend(arguments.kube_proxy.as_deref().map(|program| Contender {
@@ -87,8 +90,9 @@ fn main() -> Result<()> {
     }
     print(&columns, arguments.changes);
     if let (true, Some(backend)) = (arguments.restore, mode.backend()) {
+        let options = [&arguments.option[..], &["--iptables-dispatch=flat".into()]].concat();
         let classic = Contender {
-            options: &["--iptables-dispatch=flat"],
+            options: &options,
             ..tweed
         };
         for (number, size) in arguments.size.iter().enumerate() {

@@ -55,7 +55,7 @@ pub struct Contender<'a> {
     /// It knows the options that kube-proxy has not.
     pub ours: bool,
     /// Some of those.
-    pub options: &'a [&'a str],
+    pub options: &'a [String],
 }
 
 /// What was measured.
