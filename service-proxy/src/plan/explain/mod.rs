@@ -15,6 +15,7 @@ pub use origin::{Origin, Surroundings};
 use self::fate::fates;
 use super::{
     Address, Balance, Entrance, Frontend, Otherwise, frontends,
+    ipvs::is_scoped,
     nftables::{NodePortAddresses, NodeRules, loopback},
 };
 use crate::model::{Catalogue, Here, Protocol, Service, TrafficPolicy};
@@ -148,6 +149,8 @@ pub struct View<'a> {
 pub struct Manners {
     /// NodePorts are served on loopback addresses by the kernel.
     pub serves_loopback: bool,
+    /// NodePorts are not served where the interface would have to be known too.
+    pub names_no_interface: bool,
     /// Other ports of cluster IPs, and cluster IPs of no Service, are left alone.
     pub indifferent: bool,
 }
@@ -267,7 +270,8 @@ impl<'a> View<'a> {
                 networks.iter().any(|network| network.contains(address))
             }
         };
-        served && self.surroundings.destination_on_node
+        let unserved = self.manners.names_no_interface && is_scoped(address);
+        served && !unserved && self.surroundings.destination_on_node
     }
 
     fn unclaimed(&self, packet: &Packet) -> Outcome {
