@@ -48,7 +48,8 @@ pub struct Follower {
     told: Sender<Told>,
     incidents: Arc<Incidents>,
     backoff: Backoff,
-    /// Whether the server offers streaming lists, as far as is known.
+    /// Whether the next list is asked for as a stream. A server that refused one is asked again when there is another
+    /// to be had: a refusal may have been trouble of a moment, or the server may have been replaced.
     streams: bool,
     /// From where to watch on; `None` if everything is to be listed.
     position: Option<String>,
@@ -315,6 +316,7 @@ impl Follower {
         self.tell(Told::News(listed)).await?;
         self.tell(Told::Complete(self.resource)).await?;
         self.position = Some(version);
+        self.streams = true;
         self.was_listed = true;
         self.recovered();
         Ok(())
