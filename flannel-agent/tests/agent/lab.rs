@@ -410,7 +410,15 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
-        self.start_by(agent_command(), arguments);
+        let log = self.open_log();
+        self.start_by(agent_command().stderr(log), arguments);
+    }
+
+    /// Starts an agent that nobody hears, and waits until it is ready.
+    pub fn start_ready_unheard(&mut self) {
+        let (_, closed) = std::io::pipe().unwrap();
+        self.start_by(agent_command().stderr(closed), &[]);
+        self.wait_until_ready();
     }
 
     /// Starts an agent where it can't write to `/proc/sys`, as in a container that is not privileged, and waits until
@@ -421,18 +429,13 @@ impl Node {
             exec \"$0\" \"$@\"";
         let mut command = bare(Command::new("unshare"));
         command.args(["--mount", "--propagation=private", "sh", "-ec", script]);
-        command.arg(AGENT);
-        self.start_by(command, &[]);
+        command.arg(AGENT).stderr(self.open_log());
+        self.start_by(&mut command, &[]);
         self.wait_until_ready();
     }
 
-    fn start_by(&mut self, mut command: Command, arguments: &[&str]) {
+    fn start_by(&mut self, command: &mut Command, arguments: &[&str]) {
         self.forget_ready();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .unwrap();
         command
             .arg(format!("--etcd-endpoints=http://{GATEWAY}:2379"))
             .arg("--subnet-file")
@@ -440,8 +443,7 @@ impl Node {
             .args(arguments)
             .env("NODE_NAME", format!("node{}", self.number))
             .env("WIREGUARD_KEY_FILE", self.directory.path().join("wgkey"))
-            .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
-            .stderr(log);
+            .env("NOTIFY_SOCKET", self.directory.path().join("systemd"));
         let child = self
             .host
             .namespace
@@ -542,6 +544,12 @@ impl Node {
         let run = || Command::new(program).args(arguments).output().unwrap();
         let output = self.host.namespace.run(run).unwrap();
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn open_log(&self) -> fs::File {
+        let mut options = fs::File::options();
+        let options = options.create(true).append(true);
+        options.open(self.log_path()).unwrap()
     }
 
     fn log_path(&self) -> PathBuf {

@@ -8,6 +8,7 @@ mod cost;
 mod events;
 mod inspect;
 mod node;
+mod unread;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};
 use serde_json::json;
