@@ -14,11 +14,9 @@ use std::{
 use etcd_client::{Client, GetOptions, KeyValue, PutOptions};
 use kernel::{
     netns::Namespace,
-    route::{
-        Address, Change, Handle, IfIndex, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
-        Route, VethPeer,
-    },
+    route::{Address, Change, Handle, IfIndex, NewLink, NewLinkKind, VethPeer},
 };
+use lab::{default_route, up};
 use tempfile::TempDir;
 
 /// Where etcd stores what the tests are about.
@@ -349,7 +347,7 @@ impl Lab {
                 up(eth0),
                 address(eth0, &format!("{network}.{number}/24")),
                 address(eth0, &format!("fd64::{number}/64")),
-                default_route(eth0, gateway),
+                default_route(eth0, gateway.parse().unwrap()),
             ])
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -400,7 +398,7 @@ impl Node {
             .apply(&[
                 up(eth0),
                 address(eth0, &format!("{pod}/24")),
-                default_route(eth0, gateway),
+                default_route(eth0, gateway.parse().unwrap()),
             ])
             .unwrap();
         let forward = || kernel::sysctl::set("net/ipv4/ip_forward", "1").unwrap();
@@ -484,6 +482,13 @@ impl Node {
             }
         };
         assert_eq!(&message[..len], b"READY=1\n");
+    }
+
+    /// Gives the node another address on its uplink.
+    pub fn move_to(&self, address: &str) {
+        let flush = ["address", "flush", "dev", "eth0", "scope", "global"];
+        self.ip("ip", &flush);
+        self.ip("ip", &["address", "add", address, "dev", "eth0"]);
     }
 
     /// Ends the agent by a signal, and answers how it ended.
@@ -617,31 +622,6 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn up(index: IfIndex) -> Change {
-    Change::SetLink(
-        index,
-        LinkSettings {
-            up: Some(true),
-            ..LinkSettings::default()
-        },
-    )
-}
-
 fn address(interface: IfIndex, text: &str) -> Change {
     Change::ReplaceAddress(Address::global(interface, text.parse().unwrap()))
-}
-
-fn default_route(interface: IfIndex, gateway: &str) -> Change {
-    Change::ReplaceRoute(Route {
-        destination: "0.0.0.0/0".parse().unwrap(),
-        next_hop: NextHop::Gateway {
-            gateway: gateway.parse().unwrap(),
-            interface,
-            onlink: false,
-        },
-        protocol: Protocol::BOOT,
-        table: Route::MAIN,
-        metric: 0,
-        source: None,
-    })
 }
