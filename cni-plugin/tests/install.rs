@@ -79,3 +79,24 @@ fn the_version_is_told() {
     );
     assert!(output.status.success());
 }
+
+/// Whoever has called has no answer, which the exit code tells.
+#[test]
+fn an_answer_that_nobody_reads_is_a_failure_and_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = directory.path().join("bridge");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_cni-plugin"), &plugin).unwrap();
+    let mut asked = Command::new(&plugin);
+    asked.env("CNI_COMMAND", "VERSION");
+    let mut about = Command::new(&plugin);
+    about.env_remove("CNI_COMMAND");
+    let mut version = Command::new(env!("CARGO_BIN_EXE_cni-plugin"));
+    version.arg("--version");
+    let usage = Command::new(env!("CARGO_BIN_EXE_cni-plugin"));
+    for mut command in [asked, about, version, usage] {
+        let (_, stdout) = std::io::pipe().unwrap();
+        let (_, stderr) = std::io::pipe().unwrap();
+        command.stdout(stdout).stderr(stderr);
+        assert_eq!(command.status().unwrap().code(), Some(1), "{command:?}");
+    }
+}

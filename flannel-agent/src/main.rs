@@ -1,10 +1,15 @@
 //! The flannel-agent program.
 
-use std::{env, process::ExitCode};
+use std::{
+    env,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
 use flannel_agent::{agent, cleanup, command::Look, options::Options, report};
+use kernel::stdio::UntilClosed;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -18,7 +23,7 @@ fn main() -> ExitCode {
     let options =
         Options::parse_arguments(arguments, env::vars_os()).unwrap_or_else(|error| error.exit());
     if options.version {
-        eprintln!("tweed flannel-agent {}", release::text());
+        tell(&format!("tweed flannel-agent {}", release::text()));
         return ExitCode::SUCCESS;
     }
     report::start_log(options.v);
@@ -42,16 +47,24 @@ fn main() -> ExitCode {
 
 /// A command of somebody who looks at the agent.
 fn look(look: &Look) -> ExitCode {
-    match look.run() {
-        Ok(outcome) => {
-            print!("{}", outcome.text);
-            ExitCode::from(u8::from(!outcome.is_well))
-        }
+    let printed = look.run().map_err(anyhow::Error::from).and_then(|outcome| {
+        let mut out = UntilClosed(io::stdout().lock());
+        out.write_all(outcome.text.as_bytes()).context("print")?;
+        Ok(outcome.is_well)
+    });
+    match printed {
+        Ok(is_well) => ExitCode::from(u8::from(!is_well)),
         Err(error) => {
-            eprintln!("{error}");
+            tell(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says a line on standard error.
+fn tell(line: &str) {
+    // Where nobody listens, the exit code is all that is left to tell it by.
+    drop(writeln!(io::stderr(), "{line}"));
 }
 
 #[tokio::main(flavor = "current_thread")]

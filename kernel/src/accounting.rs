@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use crate::{
     Error, Result,
-    netlink::{Request, Socket, array_at, attribute::find},
+    netlink::{self, Request, Socket, array_at, attribute::find},
     nfnetlink::{self, Subsystem},
 };
 
@@ -26,12 +26,9 @@ pub struct Handle {
 
 // === impl Handle ===
 
-impl Handle {
-    /// Works on the calling thread's network namespace.
-    pub fn open() -> Result<Self> {
-        nfnetlink::open().map(|socket| Self { socket })
-    }
+netlink::opens!(Handle, Netfilter);
 
+impl Handle {
     /// Makes an object unless there is one of the name, which goes on to count.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod route;
+pub mod stdio;
 pub mod sysctl;
 pub mod tc;
 pub mod wireguard;

@@ -1,9 +1,6 @@
 //! nfnetlink: what the subsystems of netfilter have in common (`linux/netfilter/nfnetlink.h`).
 
-use crate::{
-    Result,
-    netlink::{self, Protocol, Request, Socket, attribute::Body},
-};
+use crate::netlink::{Request, attribute::Body};
 
 /// Length of `struct nfgenmsg`, which precedes the attributes.
 pub(crate) const HEADER_LEN: usize = 4;
@@ -29,11 +26,6 @@ impl Subsystem {
     pub(crate) const fn sent(self, kind: u16) -> bool {
         kind >> 8 == self as u16
     }
-}
-
-/// Opens a socket in the calling thread's network namespace.
-pub(crate) fn open() -> Result<Socket> {
-    netlink::open(Protocol::Netfilter)
 }
 
 /// `struct nfgenmsg`: a family of packets (`NFPROTO_*`), version 0, and what is particular to a message.

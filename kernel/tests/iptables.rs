@@ -101,8 +101,11 @@ fn the_backend_in_use_is_the_one_with_rules_or_with_the_hint() {
             assert_eq!(in_use().unwrap(), Backend::Nft);
             legacy.restore(RULES).unwrap();
             assert_eq!(in_use().unwrap(), Backend::Legacy);
-            nft.restore("*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n")
-                .unwrap();
+            let hint = "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n";
+            nft.restore(RULES).unwrap();
+            legacy.restore(hint).unwrap();
+            assert_eq!(in_use().unwrap(), Backend::Legacy);
+            nft.restore(hint).unwrap();
             assert_eq!(in_use().unwrap(), Backend::Nft);
         })
         .unwrap();

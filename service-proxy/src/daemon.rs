@@ -158,17 +158,8 @@ impl Daemon {
             health: progress.health.clone(),
             metrics: progress.metrics.clone(),
         };
+        let (check_ports, loopback_ports) = serve(&settings, &subject, &events)?;
         let rules = |family| settings.rules(family);
-        let addresses = Family::ALL.map(|family| (family, rules(family).node_ports));
-        let (check_ports, servers) =
-            CheckPorts::new(progress.health.clone(), addresses.clone(), events.clone());
-        let elsewhere = addresses.map(|(family, addresses)| {
-            let primary = None;
-            (family, Elsewhere { addresses, primary })
-        });
-        let (loopback_ports, listeners) =
-            LoopbackPorts::new(settings.node_ports.loopback.clone(), elsewhere);
-        http::start(&settings.bindings, &subject, servers, listeners, &events)?;
         let waiting = settings.detector == Detector::NodeCidr;
         if waiting {
             report::waits(&node);
@@ -305,6 +296,26 @@ impl Daemon {
     fn look(&mut self) {
         self.sync(Occasion::Ended, |dataplane, _| dataplane.look());
     }
+}
+
+/// Serves health and metrics, and what load balancers ask for and connections to loopback addresses as soon as there
+/// are Services.
+fn serve(
+    settings: &Settings,
+    subject: &http::Subject,
+    events: &Events,
+) -> Result<(CheckPorts, LoopbackPorts), Error> {
+    let addresses = Family::ALL.map(|family| (family, settings.rules(family).node_ports));
+    let (check_ports, servers) =
+        CheckPorts::new(subject.health.clone(), addresses.clone(), events.clone());
+    let elsewhere = addresses.map(|(family, addresses)| {
+        let primary = None;
+        (family, Elsewhere { addresses, primary })
+    });
+    let (loopback_ports, listeners) =
+        LoopbackPorts::new(settings.node_ports.loopback.clone(), elsewhere);
+    http::start(&settings.bindings, subject, servers, listeners, events)?;
+    Ok((check_ports, loopback_ports))
 }
 
 /// What to do where a mode can't be had at the start.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kernel::Family;
+use kernel::{Family, stdio::UntilClosed};
 use service_proxy::{
     configuration::{self, Configuration, Follow, LogFormat},
     daemon::{self, Orders},
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Errors name their causes themselves; those with a context have one below it.
-            eprintln!("service-proxy: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -113,16 +113,21 @@ fn missing(options: &Options, configuration: &Configuration) -> anyhow::Result<O
 
 /// Looks, prints what is found, and changes nothing.
 fn inspect(inspection: &Inspection) -> ExitCode {
-    let found =
-        log(0, LogFormat::Text).and_then(|()| Ok(inspection.run(&mut io::stdout().lock())?));
+    let mut out = UntilClosed(io::stdout().lock());
+    let found = log(0, LogFormat::Text).and_then(|()| Ok(inspection.run(&mut out)?));
     match found {
         Ok(Finding::Fine) => ExitCode::SUCCESS,
         Ok(Finding::Differs) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("service-proxy: {error}");
+            complain(&error.to_string());
             ExitCode::from(TROUBLE)
         }
     }
+}
+
+fn complain(error: &str) {
+    // Where nobody listens, the exit code is all that is left to tell it by.
+    drop(writeln!(io::stderr(), "service-proxy: {error}"));
 }
 
 /// Tells what happens: as much as RUST_LOG says, or as a number of klog's stands for.
@@ -140,6 +145,8 @@ fn log(verbosity: u32, format: LogFormat) -> anyhow::Result<()> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would tell of a closed pipe by eprintln!, which panics there.
+        .log_internal_errors(false)
         .with_target(false);
     match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),

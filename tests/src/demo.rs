@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    io::{self, Write},
     net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
@@ -30,29 +31,29 @@ const QUIET: usize = 200;
 struct Findings(Vec<(&'static str, String)>);
 
 /// Runs it. With `keep` the cluster stays up.
-pub fn run(keep: bool) -> Result<()> {
+pub fn run(keep: bool, out: &mut dyn Write) -> Result<()> {
     let start = Instant::now();
     let mut findings = Findings::default();
     let mut lab = Lab::create(Plan::new(NAME, NODES)?, Programs::find()?)?;
-    bring_up(&mut lab)?;
+    bring_up(&mut lab, out)?;
     findings.add(
         "three nodes, six pods up",
         format!("{:.1} s", start.elapsed().as_secs_f64()),
     );
-    show_leases(&lab)?;
-    show_subnets(&lab, &mut findings)?;
-    show_pings(&lab, &mut findings)?;
-    let service = show_service(&lab, &mut findings)?;
-    show_removal(&lab, service, &mut findings)?;
-    findings.print();
+    show_leases(&lab, out)?;
+    show_subnets(&lab, &mut findings, out)?;
+    show_pings(&lab, &mut findings, out)?;
+    let service = show_service(&lab, &mut findings, out)?;
+    show_removal(&lab, service, &mut findings, out)?;
+    findings.print(out)?;
     if keep {
         lab.keep();
-        print_ways_to_look_around();
+        print_ways_to_look_around(out)?;
     } else {
-        step("Taking everything down");
+        step("Taking everything down", out)?;
         drop(lab);
         ensure!(!Lab::down(NAME)?, "something of the lab was left");
-        println!("    nothing is left");
+        writeln!(out, "    nothing is left")?;
     }
     Ok(())
 }
@@ -77,41 +78,49 @@ pub fn web_service(lab: &Lab) -> Result<Service> {
 }
 
 /// Starts etcd, an agent and a proxy on every node, and two pods on each: `webN` and `clientN`.
-pub fn bring_up(lab: &mut Lab) -> Result<()> {
+pub fn bring_up(lab: &mut Lab, out: &mut dyn Write) -> Result<()> {
     let nodes: Vec<_> = lab.plan().nodes().collect();
-    step("Three nodes on one underlay, and etcd");
+    step("Three nodes on one underlay, and etcd", out)?;
     lab.start_etcd()?;
     lab.write_network_config(NETWORK_CONFIG)?;
-    println!("    etcdctl put /coreos.com/network/config '{NETWORK_CONFIG}'");
-    step("flannel-agent and service-proxy on every node");
+    writeln!(
+        out,
+        "    etcdctl put /coreos.com/network/config '{NETWORK_CONFIG}'"
+    )?;
+    step("flannel-agent and service-proxy on every node", out)?;
     for node in &nodes {
         lab.start_agent(&node.name)?;
         lab.start_proxy(&node.name)?;
     }
     lab.wait_for_overlay()?;
-    step("Two pods on every node, by the CNI plugin");
+    step("Two pods on every node, by the CNI plugin", out)?;
     for (number, node) in (1..).zip(&nodes) {
         for kind in ["web", "client"] {
             let name = format!("{kind}{number}");
             lab.add_pod(&name, &node.name)?;
-            println!(
+            writeln!(
+                out,
                 "    {name:<8} on {}  {}",
                 node.name,
                 lab.pod(&name)?.address
-            );
+            )?;
         }
     }
     Ok(())
 }
 
-fn show_leases(lab: &Lab) -> Result<()> {
-    step("The leases: etcdctl get --prefix /coreos.com/network/subnets");
-    print_indented(&lab.etcdctl(&["get", "--prefix", "/coreos.com/network/subnets"])?);
+fn show_leases(lab: &Lab, out: &mut dyn Write) -> Result<()> {
+    step(
+        "The leases: etcdctl get --prefix /coreos.com/network/subnets",
+        out,
+    )?;
+    let leases = lab.etcdctl(&["get", "--prefix", "/coreos.com/network/subnets"])?;
+    print_indented(&leases, out)?;
     Ok(())
 }
 
-fn show_subnets(lab: &Lab, findings: &mut Findings) -> Result<()> {
-    step("Each node's subnet, device and routes");
+fn show_subnets(lab: &Lab, findings: &mut Findings, out: &mut dyn Write) -> Result<()> {
+    step("Each node's subnet, device and routes", out)?;
     for node in lab.plan().nodes() {
         let path = node.directory.join("subnet.env");
         let file =
@@ -119,19 +128,16 @@ fn show_subnets(lab: &Lab, findings: &mut Findings) -> Result<()> {
         let subnet = file
             .lines()
             .find_map(|line| line.strip_prefix("FLANNEL_SUBNET="));
-        println!(
+        writeln!(
+            out,
             "    {}  {:<15} {}",
             node.name,
             node.address.to_string(),
             subnet.unwrap_or("?")
-        );
+        )?;
         let host = lab.node(&node.name)?;
-        print_indented(&host.text(Command::new("ip").args([
-            "route",
-            "show",
-            "dev",
-            "flannel.1",
-        ]))?);
+        let routes = ["route", "show", "dev", "flannel.1"];
+        print_indented(&host.text(Command::new("ip").args(routes))?, out)?;
     }
     findings.add(
         "subnets leased",
@@ -140,18 +146,18 @@ fn show_subnets(lab: &Lab, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-fn show_pings(lab: &Lab, findings: &mut Findings) -> Result<()> {
-    step("Every pod pings every pod");
+fn show_pings(lab: &Lab, findings: &mut Findings, out: &mut dyn Write) -> Result<()> {
+    step("Every pod pings every pod", out)?;
     let mut answered = 0;
     let header: String = lab.pods().keys().fold(String::new(), |mut line, name| {
         // Writing to a String can't fail.
         write!(line, "{name:>9}").ok();
         line
     });
-    println!("    {:<8}{header}", "from\\to");
+    writeln!(out, "    {:<8}{header}", "from\\to")?;
     for from in lab.pods().values() {
         let host = lab.pod_host(&from.name)?;
-        print!("    {:<8}", from.name);
+        write!(out, "    {:<8}", from.name)?;
         for to in lab.pods().values() {
             let ok = from.name == to.name || ping(&host, to.address)?;
             answered += usize::from(ok && from.name != to.name);
@@ -162,9 +168,9 @@ fn show_pings(lab: &Lab, findings: &mut Findings) -> Result<()> {
             } else {
                 "LOST"
             };
-            print!("{mark:>9}");
+            write!(out, "{mark:>9}")?;
         }
-        println!();
+        writeln!(out)?;
     }
     let pairs = lab.pods().len() * (lab.pods().len() - 1);
     findings.add(
@@ -175,12 +181,11 @@ fn show_pings(lab: &Lab, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-fn show_service(lab: &Lab, findings: &mut Findings) -> Result<Service> {
+fn show_service(lab: &Lab, findings: &mut Findings, out: &mut dyn Write) -> Result<Service> {
     let service = web_service(lab)?;
     let address = SocketAddr::new(service.cluster_ip, service.port);
-    step(&format!(
-        "Service {address} in front of web1, web2 and web3"
-    ));
+    let text = format!("Service {address} in front of web1, web2 and web3");
+    step(&text, out)?;
     service.write(&lab.plan().manifests())?;
     let client = lab.pod_host("client1")?;
     wait_until("the Service to answer", || {
@@ -188,7 +193,11 @@ fn show_service(lab: &Lab, findings: &mut Findings) -> Result<Service> {
     })?;
     for (what, host) in [("pod client1", &client), ("node node1", lab.node("node1")?)] {
         let shares = shares(host, address)?;
-        println!("    {REQUESTS} requests from {what}: {}", describe(&shares));
+        writeln!(
+            out,
+            "    {REQUESTS} requests from {what}: {}",
+            describe(&shares)
+        )?;
         let total: usize = shares.values().sum();
         ensure!(
             total == REQUESTS && shares.len() == 3,
@@ -207,8 +216,13 @@ fn show_service(lab: &Lab, findings: &mut Findings) -> Result<Service> {
     Ok(service)
 }
 
-fn show_removal(lab: &Lab, mut service: Service, findings: &mut Findings) -> Result<()> {
-    step("Endpoint web2 is removed while client1 goes on asking");
+fn show_removal(
+    lab: &Lab,
+    mut service: Service,
+    findings: &mut Findings,
+    out: &mut dyn Write,
+) -> Result<()> {
+    step("Endpoint web2 is removed while client1 goes on asking", out)?;
     let removed = lab.pod("web2")?.address;
     service
         .endpoints
@@ -225,7 +239,7 @@ fn show_removal(lab: &Lab, mut service: Service, findings: &mut Findings) -> Res
         ),
         None => "none after the manifest changed".to_owned(),
     };
-    println!("    last request that reached web2: {text}");
+    writeln!(out, "    last request that reached web2: {text}")?;
     findings.add("last request to a removed endpoint", text);
     Ok(())
 }
@@ -261,18 +275,18 @@ fn describe(shares: &BTreeMap<String, usize>) -> String {
     parts.join(", ")
 }
 
-fn step(text: &str) {
-    println!("\n==> {text}");
+fn step(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n==> {text}")
 }
 
-fn print_indented(text: &str) {
-    for line in text.lines() {
-        println!("    {line}");
-    }
+fn print_indented(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    text.lines()
+        .try_for_each(|line| writeln!(out, "    {line}"))
 }
 
-fn print_ways_to_look_around() {
-    println!(
+fn print_ways_to_look_around(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
         "\nThe cluster stays up. To look around:\n\
          \x20   target/debug/lab status\n\
          \x20   ip netns exec tweed-{NAME}-client1 curl http://10.97.97.97\n\
@@ -282,7 +296,7 @@ fn print_ways_to_look_around() {
          \x20   ls /run/tweed-lab/{NAME}                     logs, manifests, CNI state\n\
          To take it down:\n\
          \x20   target/debug/lab down"
-    );
+    )
 }
 
 // === impl Findings ===
@@ -292,11 +306,12 @@ impl Findings {
         self.0.push((what, result));
     }
 
-    fn print(&self) {
-        println!("\n{:<36} result", "what");
-        println!("{:-<36} {:-<50}", "", "");
+    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "\n{:<36} result", "what")?;
+        writeln!(out, "{:-<36} {:-<50}", "", "")?;
         for (what, result) in &self.0 {
-            println!("{what:<36} {result}");
+            writeln!(out, "{what:<36} {result}")?;
         }
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@
 //! that [`Lab::down`] finds it whatever became of the process that made it.
 
 mod capabilities;
+mod change;
 mod cluster;
 mod container;
 mod etcd;
@@ -30,6 +31,7 @@ pub mod demo;
 pub mod server;
 pub mod status;
 
+pub use change::{default_route, up};
 pub use cluster::Lab;
 pub use container::{Pod, Runtime, address};
 pub use machine::Machine;

@@ -77,7 +77,7 @@ fn running_lab(name: &str) -> Lab {
     let name = format!("{name}{}", std::process::id());
     let plan = Plan::new(&name, 3).unwrap();
     let mut lab = Lab::create(plan, Programs::find().unwrap()).unwrap();
-    demo::bring_up(&mut lab).unwrap();
+    demo::bring_up(&mut lab, &mut std::io::sink()).unwrap();
     lab
 }
 

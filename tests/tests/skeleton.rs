@@ -20,7 +20,7 @@ fn empty_lab(name: &str, nodes: u8) -> Lab {
 
 fn running_lab(name: &str) -> Lab {
     let mut lab = empty_lab(name, 3);
-    demo::bring_up(&mut lab).unwrap();
+    demo::bring_up(&mut lab, &mut std::io::sink()).unwrap();
     lab
 }
 
@@ -317,7 +317,7 @@ fn a_service_spreads_over_its_endpoints_and_follows_them() {
 #[test]
 fn the_number_of_rules_does_not_grow_with_services() {
     let mut lab = empty_lab("rules", 1);
-    demo::bring_up(&mut lab).unwrap();
+    demo::bring_up(&mut lab, &mut std::io::sink()).unwrap();
     let manifests = lab.plan().manifests();
     let template = demo::web_service(&lab).unwrap();
     let add = |from: u16, to: u16| {
@@ -505,7 +505,7 @@ fn bad_leases_and_bad_configuration_are_named() {
 #[test]
 fn pods_come_and_go_and_a_lab_leaves_nothing() {
     let mut lab = empty_lab("churn", 2);
-    demo::bring_up(&mut lab).unwrap();
+    demo::bring_up(&mut lab, &mut std::io::sink()).unwrap();
     let directory = lab.node_plan("node1").unwrap().directory.join("cni");
     let links = |lab: &Lab| {
         lab.node("node1")

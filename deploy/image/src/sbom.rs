@@ -271,7 +271,7 @@ mod tests {
             .iter()
             .map(|it| it["name"].as_str().unwrap())
             .collect();
-        assert_eq!(names, ["kernel", "release"]);
+        assert_eq!(names, ["kernel", "outage", "release"]);
     }
 
     #[test]

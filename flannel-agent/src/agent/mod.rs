@@ -28,7 +28,7 @@ use crate::{
     backoff::Backoff,
     model::{
         self, Attributes, Backend, ByFamily, Held, InvalidNetConf, NetConf, Node, Owner, Snapshot,
-        WireguardConf,
+        Underlay, WireguardConf,
     },
     options::{InvalidMargin, Options},
     plan::{self, Claimant, InterfaceSearch, NoInterface, Reach},
@@ -280,13 +280,7 @@ impl Dataplane {
         if conf.packet_filter == model::PacketFilter::Iptables {
             source::check_bridge_netfilter()?;
         }
-        let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
-        let host = source::read_host(&mut kernel)?;
-        let underlay = plan::choose_interface(&host, &search, &families)?;
-        let public = |family| underlay.public.get(family);
-        let node = source::node_id(families.iter().copied().find_map(public));
-        let external = kernel.link_by_name(&underlay.name)?;
-        let owner = source::owner(external.and_then(|link| link.mac));
+        let (underlay, node, owner) = whereabouts(&mut kernel, &search, &conf)?;
         // Before anything is read that it tells changes of.
         let drift = Drift::open()?;
         let identity = Identity {
@@ -342,6 +336,23 @@ impl Dataplane {
             never = self.reconciler.run(&mut self.drift, held, snapshots) => never,
         }
     }
+}
+
+/// The interface that leads to other nodes, the name by which the node tells itself from others, and what it is known
+/// by as the owner of a lease.
+fn whereabouts(
+    kernel: &mut Handle,
+    search: &InterfaceSearch,
+    conf: &NetConf,
+) -> Result<(Underlay, String, Owner), Error> {
+    let families: Vec<_> = conf.pools.iter().map(|(family, _)| family).collect();
+    let host = source::read_host(kernel)?;
+    let underlay = plan::choose_interface(&host, search, &families)?;
+    let public = |family| underlay.public.get(family);
+    let node = source::node_id(families.iter().copied().find_map(public));
+    let external = kernel.link_by_name(&underlay.name)?;
+    let owner = source::owner(external.and_then(|link| link.mac));
+    Ok((underlay, node, owner))
 }
 
 /// What ends only with an error; nothing is served, and there is no end, where the port is 0.

@@ -19,6 +19,8 @@ pub fn start_log(verbosity: Option<u8>) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would tell of a closed pipe by eprintln!, which panics there.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();

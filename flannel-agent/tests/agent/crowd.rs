@@ -148,14 +148,7 @@ fn a_node_keeps_its_subnet_when_all_but_the_machine_changed() {
     node.stop(Signal::SIGKILL);
     std::fs::remove_file(node.subnet_file()).unwrap();
     node.ip("ip", &["link", "delete", "flannel.1"]);
-    node.ip(
-        "ip",
-        &["address", "flush", "dev", "eth0", "scope", "global"],
-    );
-    node.ip(
-        "ip",
-        &["address", "add", "192.168.64.101/24", "dev", "eth0"],
-    );
+    node.move_to("192.168.64.101/24");
     node.ip("ip", &["route", "add", "default", "via", "192.168.64.254"]);
     node.start_ready(&[]);
     let leases = lab.etcd.leases();

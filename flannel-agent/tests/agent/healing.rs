@@ -149,14 +149,7 @@ fn a_node_keeps_its_subnet_under_another_address() {
     let [one, two] = &nodes;
     wait_for_peers(&[one, two], Family::V4, "flannel.1");
     let (subnet, before) = lab.etcd.lease_of("\"192.168.64.1\"").unwrap();
-    one.ip(
-        "ip",
-        &["address", "flush", "dev", "eth0", "scope", "global"],
-    );
-    one.ip(
-        "ip",
-        &["address", "add", "192.168.64.101/24", "dev", "eth0"],
-    );
+    one.move_to("192.168.64.101/24");
     eventually("the lease tells the new address", || {
         let moved = lab.etcd.lease_of("\"192.168.64.101\"");
         let value = before.replace("192.168.64.1\"", "192.168.64.101\"");

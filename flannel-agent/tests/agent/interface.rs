@@ -3,8 +3,9 @@
 use kernel::Family;
 
 use crate::{
-    lab::{Lab, TestNamespace, agent_command, eventually},
+    lab::{Lab, TestNamespace, eventually},
     nodes::wait_for_peers,
+    start::run_in,
 };
 
 const CONF: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
@@ -78,18 +79,8 @@ fn default_routes_of_both_families_are_on_one_interface() {
             "-6", "route", "add", "default", "via", "fd09::fe", "dev", "eth9",
         ],
     );
-    let output = node
-        .host
-        .namespace
-        .run(|| {
-            agent_command()
-                .arg("--etcd-endpoints=192.168.64.254:2379")
-                .output()
-                .unwrap()
-        })
-        .unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    let (code, text) = run_in(&node.host, &["--etcd-endpoints=192.168.64.254:2379"]);
+    assert_eq!(code, Some(1), "{text}");
     assert!(
         text.contains(
             "v6 default route interface eth9 must be the same with v4 default route interface eth0"

@@ -14,11 +14,9 @@ use std::{
 use etcd_client::{Client, GetOptions, KeyValue, PutOptions};
 use kernel::{
     netns::Namespace,
-    route::{
-        Address, Change, Handle, IfIndex, LinkSettings, NewLink, NewLinkKind, NextHop, Protocol,
-        Route, VethPeer,
-    },
+    route::{Address, Change, Handle, IfIndex, NewLink, NewLinkKind, VethPeer},
 };
+use lab::{default_route, up};
 use tempfile::TempDir;
 
 /// Where etcd stores what the tests are about.
@@ -349,7 +347,7 @@ impl Lab {
                 up(eth0),
                 address(eth0, &format!("{network}.{number}/24")),
                 address(eth0, &format!("fd64::{number}/64")),
-                default_route(eth0, gateway),
+                default_route(eth0, gateway.parse().unwrap()),
             ])
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -400,7 +398,7 @@ impl Node {
             .apply(&[
                 up(eth0),
                 address(eth0, &format!("{pod}/24")),
-                default_route(eth0, gateway),
+                default_route(eth0, gateway.parse().unwrap()),
             ])
             .unwrap();
         let forward = || kernel::sysctl::set("net/ipv4/ip_forward", "1").unwrap();
@@ -410,7 +408,15 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub fn start(&mut self, arguments: &[&str]) {
-        self.start_by(agent_command(), arguments);
+        let log = self.open_log();
+        self.start_by(agent_command().stderr(log), arguments);
+    }
+
+    /// Starts an agent that nobody hears, and waits until it is ready.
+    pub fn start_ready_unheard(&mut self) {
+        let (_, closed) = std::io::pipe().unwrap();
+        self.start_by(agent_command().stderr(closed), &[]);
+        self.wait_until_ready();
     }
 
     /// Starts an agent where it can't write to `/proc/sys`, as in a container that is not privileged, and waits until
@@ -421,18 +427,13 @@ impl Node {
             exec \"$0\" \"$@\"";
         let mut command = bare(Command::new("unshare"));
         command.args(["--mount", "--propagation=private", "sh", "-ec", script]);
-        command.arg(AGENT);
-        self.start_by(command, &[]);
+        command.arg(AGENT).stderr(self.open_log());
+        self.start_by(&mut command, &[]);
         self.wait_until_ready();
     }
 
-    fn start_by(&mut self, mut command: Command, arguments: &[&str]) {
+    fn start_by(&mut self, command: &mut Command, arguments: &[&str]) {
         self.forget_ready();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .unwrap();
         command
             .arg(format!("--etcd-endpoints=http://{GATEWAY}:2379"))
             .arg("--subnet-file")
@@ -440,8 +441,7 @@ impl Node {
             .args(arguments)
             .env("NODE_NAME", format!("node{}", self.number))
             .env("WIREGUARD_KEY_FILE", self.directory.path().join("wgkey"))
-            .env("NOTIFY_SOCKET", self.directory.path().join("systemd"))
-            .stderr(log);
+            .env("NOTIFY_SOCKET", self.directory.path().join("systemd"));
         let child = self
             .host
             .namespace
@@ -482,6 +482,13 @@ impl Node {
             }
         };
         assert_eq!(&message[..len], b"READY=1\n");
+    }
+
+    /// Gives the node another address on its uplink.
+    pub fn move_to(&self, address: &str) {
+        let flush = ["address", "flush", "dev", "eth0", "scope", "global"];
+        self.ip("ip", &flush);
+        self.ip("ip", &["address", "add", address, "dev", "eth0"]);
     }
 
     /// Ends the agent by a signal, and answers how it ended.
@@ -542,6 +549,12 @@ impl Node {
         let run = || Command::new(program).args(arguments).output().unwrap();
         let output = self.host.namespace.run(run).unwrap();
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn open_log(&self) -> fs::File {
+        let mut options = fs::File::options();
+        let options = options.create(true).append(true);
+        options.open(self.log_path()).unwrap()
     }
 
     fn log_path(&self) -> PathBuf {
@@ -609,31 +622,6 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn up(index: IfIndex) -> Change {
-    Change::SetLink(
-        index,
-        LinkSettings {
-            up: Some(true),
-            ..LinkSettings::default()
-        },
-    )
-}
-
 fn address(interface: IfIndex, text: &str) -> Change {
     Change::ReplaceAddress(Address::global(interface, text.parse().unwrap()))
-}
-
-fn default_route(interface: IfIndex, gateway: &str) -> Change {
-    Change::ReplaceRoute(Route {
-        destination: "0.0.0.0/0".parse().unwrap(),
-        next_hop: NextHop::Gateway {
-            gateway: gateway.parse().unwrap(),
-            interface,
-            onlink: false,
-        },
-        protocol: Protocol::BOOT,
-        table: Route::MAIN,
-        metric: 0,
-        source: None,
-    })
 }

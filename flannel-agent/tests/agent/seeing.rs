@@ -131,6 +131,44 @@ fn status_tells_every_peer_and_what_is_missing_for_it() {
 }
 
 #[test]
+fn nobody_has_to_read_what_is_told() {
+    let lab = Lab::new("unread", CONF);
+    let mut node = lab.node(1);
+    node.start_ready_unheard();
+    // The repair would be logged.
+    node.ip("ip", &["link", "delete", "flannel.1"]);
+    eventually("the device is repaired", || {
+        node.try_ip("ip", &["link", "show", "flannel.1"])
+            .contains("flannel.1:")
+    });
+    assert!(node.is_running());
+
+    let subnet_file = node.subnet_file();
+    let status = |arguments: &[&str]| {
+        let mut command = agent_command();
+        command
+            .args(arguments)
+            .arg("--subnet-file")
+            .arg(&subnet_file);
+        command
+    };
+    for (mut command, expected) in [
+        (status(&["status"]), 0),
+        (status(&["status", "--json"]), 0),
+        (status(&["status", "--help"]), 0),
+        (status(&["--version"]), 0),
+        (status(&["--help"]), 0),
+        (status(&["--no-such-flag"]), 2),
+    ] {
+        let (_, stdout) = std::io::pipe().unwrap();
+        let (_, stderr) = std::io::pipe().unwrap();
+        command.stdout(stdout).stderr(stderr);
+        let ended = node.host.namespace.run(|| command.status().unwrap());
+        assert_eq!(ended.unwrap().code(), Some(expected), "{command:?}");
+    }
+}
+
+#[test]
 fn check_tells_who_answers_and_what_size_passes() {
     let lab = Lab::new("check", CONF);
     let [mut one, mut two] = [lab.node(1), lab.node(2)];

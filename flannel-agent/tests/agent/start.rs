@@ -5,7 +5,11 @@ use nix::sys::signal::Signal;
 use crate::lab::{Lab, TestNamespace, agent_command, eventually};
 
 fn run(test: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let host = TestNamespace::new(test, "host");
+    run_in(&TestNamespace::new(test, "host"), arguments)
+}
+
+/// Runs an agent until it ends, and answers how it did and what it said.
+pub fn run_in(host: &TestNamespace, arguments: &[&str]) -> (Option<i32>, String) {
     let output = host
         .namespace
         .run(|| agent_command().args(arguments).output().unwrap())
@@ -88,18 +92,8 @@ fn bad_options_end_the_start() {
 fn a_bad_network_configuration_ends_the_start_by_its_key() {
     let lab = Lab::new("badconf", r#"{"Network":"10.5.0.0/16","SubnetLen":31}"#);
     let node = lab.node(1);
-    let output = node
-        .host
-        .namespace
-        .run(|| {
-            agent_command()
-                .arg("--etcd-endpoints=192.168.64.254:2379")
-                .output()
-                .unwrap()
-        })
-        .unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    let (code, text) = run_in(&node.host, &["--etcd-endpoints=192.168.64.254:2379"]);
+    assert_eq!(code, Some(1), "{text}");
     assert!(
         text.contains("/coreos.com/network/config in etcd: SubnetLen must be less than /31"),
         "{text}"

@@ -4,8 +4,6 @@ use super::{Flow, Protocol, flow::conntrack_name, message};
 use crate::{
     Error, Family, Result,
     netlink::{self, Socket},
-    netns::Namespace,
-    nfnetlink,
 };
 
 /// Reads and changes the flows of one network namespace.
@@ -16,17 +14,9 @@ pub struct Handle {
 
 // === impl Handle ===
 
+netlink::opens!(Handle, Netfilter);
+
 impl Handle {
-    /// Works on the calling thread's network namespace.
-    pub fn open() -> Result<Self> {
-        nfnetlink::open().map(|socket| Self { socket })
-    }
-
-    /// Works on another network namespace.
-    pub fn open_in(namespace: &Namespace) -> Result<Self> {
-        namespace.run(Self::open)?
-    }
-
     /// Every flow of a family and a protocol. Flows that come and go while the table is read may be
     /// missing or twice.
     pub fn flows(&mut self, family: Family, protocol: Protocol) -> Result<Vec<Flow>> {

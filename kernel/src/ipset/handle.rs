@@ -12,9 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netlink::{Reply, Request, Socket},
-    netns::Namespace,
-    nfnetlink,
+    netlink::{self, Reply, Request, Socket},
 };
 
 /// Reads and changes the sets of one network namespace.
@@ -25,18 +23,9 @@ pub struct Handle {
 
 // === impl Handle ===
 
+netlink::opens!(Handle, Netfilter);
+
 impl Handle {
-    /// Works on the calling thread's network namespace. Whether the kernel has sets at all is seen when it is
-    /// asked for the first time.
-    pub fn open() -> Result<Self> {
-        nfnetlink::open().map(|socket| Self { socket })
-    }
-
-    /// Works on another network namespace.
-    pub fn open_in(namespace: &Namespace) -> Result<Self> {
-        namespace.run(Self::open)?
-    }
-
     /// The names of all sets; none where the kernel has no sets at all.
     pub fn names(&mut self) -> Result<BTreeSet<Named>> {
         let replies = match self.socket.dump(&message::list_headers()) {

@@ -88,10 +88,8 @@ impl Iptables {
 
     /// Reads a table; without chains if it is not there.
     pub fn save(&self, table: &str) -> Result<Table> {
-        let arguments = ["-t", table];
-        let text = self.run("-save", &arguments, "")?;
-        Table::parse(&text).map_err(|line| Error::Malformed {
-            command: self.command("-save", &arguments),
+        Table::parse(&self.save_text(table)?).map_err(|line| Error::Malformed {
+            command: self.command("-save", &["-t", table]),
             line,
         })
     }
@@ -115,6 +113,11 @@ impl Iptables {
             Err(Error::Refused { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads a table, as text.
+    pub(super) fn save_text(&self, table: &str) -> Result<String> {
+        self.run("-save", &["-t", table], "")
     }
 
     /// Reads every table that is there, as text.

@@ -6,12 +6,14 @@
 pub(crate) mod attribute;
 mod descriptor;
 mod error;
+mod handle;
 mod message;
 mod monitor;
 mod socket;
 
 pub(crate) use descriptor::set_int;
 pub use error::{Error, Result};
+pub(crate) use handle::opens;
 pub use message::{Reply, Request};
 pub(crate) use message::{align, array_at};
 pub use monitor::{Drained, Monitor};

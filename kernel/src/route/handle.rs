@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     Error, Family, IfName, Result,
-    netlink::{self, Protocol, Reply, Request, Socket},
-    netns::Namespace,
+    netlink::{self, Reply, Request, Socket},
 };
 
 /// The table of the node's own addresses.
@@ -34,17 +33,9 @@ pub struct Handle {
 
 // === impl Handle ===
 
+netlink::opens!(Handle, Route);
+
 impl Handle {
-    /// Works on the calling thread's network namespace.
-    pub fn open() -> Result<Self> {
-        netlink::open(Protocol::Route).map(|socket| Self { socket })
-    }
-
-    /// Works on another network namespace.
-    pub fn open_in(namespace: &Namespace) -> Result<Self> {
-        namespace.run(Self::open)?
-    }
-
     /// Every interface.
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();

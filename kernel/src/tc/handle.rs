@@ -6,8 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netlink::{self, Protocol, Socket},
-    netns::Namespace,
+    netlink::{self, Socket},
     route::IfIndex,
 };
 
@@ -32,17 +31,9 @@ pub struct Handle {
 
 // === impl Handle ===
 
+netlink::opens!(Handle, Route);
+
 impl Handle {
-    /// Works on the calling thread's network namespace.
-    pub fn open() -> Result<Self> {
-        netlink::open(Protocol::Route).map(|socket| Self { socket })
-    }
-
-    /// Works on another network namespace.
-    pub fn open_in(namespace: &Namespace) -> Result<Self> {
-        namespace.run(Self::open)?
-    }
-
     /// What is at the root of an interface; `None` if it is the kernel's default.
     pub fn root(&mut self, interface: IfIndex) -> Result<Option<Qdisc>> {
         self.qdisc(interface, Place::Root, "root")

@@ -62,12 +62,17 @@ pub fn met(
 /// Where the mode differs from others.
 pub fn manners(objects: &Objects, family: Family) -> Manners {
     match objects.mode {
-        Mode::Nftables | Mode::Ipvs(_) => Manners::default(),
+        Mode::Nftables => Manners::default(),
+        Mode::Ipvs(_) => Manners {
+            names_no_interface: true,
+            ..Manners::default()
+        },
         Mode::Iptables(mode) => Manners {
             serves_loopback: mode
                 .settings_now(family, objects.rules(family).clone())
                 .serves_loopback(),
             indifferent: mode.dispatch == Dispatch::Flat,
+            ..Manners::default()
         },
     }
 }

@@ -8,6 +8,7 @@ mod cost;
 mod events;
 mod inspect;
 mod node;
+mod unread;
 
 use lab::apiserver::{ApiServer, Fault, Server, Verb};
 use serde_json::json;
@@ -19,6 +20,8 @@ use node::{
 
 const SLICE: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
 const SLICES: &str = "endpointslices";
+/// As they are counted.
+const SLICES_COUNTED: &str = "endpointslices.discovery.k8s.io";
 
 /// A server with one Service by endpoints 1 and 2, and a proxy that has it.
 fn running(streaming: bool) -> (Server, Proxy) {
@@ -251,6 +254,30 @@ fn what_a_new_list_lacks_goes() {
             eventually_served_by(1, &[1, 2]);
         });
     }
+}
+
+#[test]
+fn a_stream_that_was_refused_is_asked_for_again() {
+    on_node(|| {
+        let server = ApiServer::start().unwrap();
+        let fault = Fault::answer(500).on(Verb::Watch, SLICES);
+        server.faults().add(fault);
+        let server = Server::StandIn(server);
+        server.apply(service(1)).unwrap();
+        server.apply(slice(1, &[1])).unwrap();
+        let _proxy = Proxy::start(&server, &[]);
+        eventually_served_by(1, &[1]);
+        let server = stand_in(&server);
+        let lists = || server.counters().requests(SLICES_COUNTED, Verb::List);
+        assert_eq!(lists(), 1, "the stream was not refused");
+        server.stop_listening().unwrap();
+        let slice = slice(1, &[2]);
+        server.apply(slice).unwrap();
+        server.compact();
+        server.listen_again().unwrap();
+        eventually_served_by(1, &[2]);
+        assert_eq!(lists(), 1, "listed anew without asking for a stream");
+    });
 }
 
 #[test]

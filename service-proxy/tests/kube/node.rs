@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::symlink,
     path::Path,
@@ -74,6 +74,14 @@ impl Proxy {
         })
     }
 
+    /// Starts it with nobody who hears what it tells.
+    pub fn start_unheard(server: &Server) -> Self {
+        Self::spawn(server, |command, _| {
+            let (_, closed) = io::pipe().unwrap();
+            command.args(["--master", &server.url()]).stderr(closed);
+        })
+    }
+
     /// Starts it with lines of a configuration file.
     pub fn start_configured(server: &Server, lines: &str) -> Self {
         Self::spawn(server, |command, directory| {
@@ -89,13 +97,12 @@ impl Proxy {
             .kubeconfig(&directory.path().join("kubeconfig"))
             .unwrap();
         let mut command = Command::new(program());
-        command.args(["--hostname-override", NODE]);
-        arguments(&mut command, directory.path());
-        let child = command
+        command
+            .args(["--hostname-override", NODE])
             .stdin(Stdio::null())
-            .stderr(File::create(directory.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(File::create(directory.path().join("log")).unwrap());
+        arguments(&mut command, directory.path());
+        let child = command.spawn().unwrap();
         Self { child, directory }
     }
 
@@ -123,6 +130,11 @@ impl Proxy {
     /// What it has told.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Its process.

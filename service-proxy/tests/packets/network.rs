@@ -13,14 +13,11 @@ use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     netns::Namespace,
-    route::{
-        Address, Change, Handle, IfIndex, Link, LinkSettings, NewLink, NewLinkKind, NextHop,
-        Protocol, Route, VethPeer,
-    },
+    route::{Address, Change, Handle, IfIndex, Link, NewLink, NewLinkKind, VethPeer},
     sysctl,
 };
 
-use lab::apiserver::ApiServer;
+use lab::{apiserver::ApiServer, default_route, up};
 
 use crate::{
     foreign,
@@ -149,7 +146,7 @@ impl Network {
             .unwrap()
             .index;
         let defaults =
-            Family::ALL.map(|family| default_route(Place::Outside.address(family), outside));
+            Family::ALL.map(|family| default_route(outside, Place::Outside.address(family)));
         node.apply(&defaults).unwrap();
         for pod in PODS {
             server::serve(network.namespace(pod), pod.name());
@@ -323,40 +320,12 @@ fn attach(node: &mut Handle, place: Place, namespace: &Namespace) {
     leaf.apply(&[up(LOOPBACK), up(index)]).unwrap();
     leaf.apply(&Family::ALL.map(|family| address(index, place.address(family))))
         .unwrap();
-    leaf.apply(&Family::ALL.map(|family| default_route(place.gateway(family), index)))
+    leaf.apply(&Family::ALL.map(|family| default_route(index, place.gateway(family))))
         .unwrap();
-}
-
-fn up(interface: IfIndex) -> Change {
-    let settings = LinkSettings {
-        up: Some(true),
-        ..LinkSettings::default()
-    };
-    Change::SetLink(interface, settings)
 }
 
 fn address(interface: IfIndex, address: IpAddr) -> Change {
     let prefix = if address.is_ipv4() { 24 } else { 64 };
     let address = IpNetwork::new(address, prefix).unwrap();
     Change::ReplaceAddress(Address::global(interface, address))
-}
-
-fn default_route(gateway: IpAddr, interface: IfIndex) -> Change {
-    let any = if gateway.is_ipv4() {
-        "0.0.0.0/0"
-    } else {
-        "::/0"
-    };
-    Change::ReplaceRoute(Route {
-        destination: any.parse().unwrap(),
-        next_hop: NextHop::Gateway {
-            gateway,
-            interface,
-            onlink: false,
-        },
-        protocol: Protocol::STATIC,
-        table: Route::MAIN,
-        metric: 0,
-        source: None,
-    })
 }

@@ -116,27 +116,23 @@ impl Running {
 
     /// Ends the thread and all connections.
     pub(super) fn end(&self, life: &Life) {
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread
-            && life.end().is_ok()
-            && thread.join().is_err()
-        {
-            eprintln!("the API server's thread panicked");
-        }
+        self.join(|| life.end().is_ok());
     }
 
     /// Waits for the thread to end by itself, which only a failure makes it do.
     pub(super) fn wait(&self) {
+        self.join(|| true);
+    }
+
+    /// Waits for the thread if it ends.
+    fn join(&self, ends: impl FnOnce() -> bool) {
         let thread = self
             .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread
+            && ends()
             && thread.join().is_err()
         {
             eprintln!("the API server's thread panicked");

@@ -1,6 +1,7 @@
 //! The lab's command line.
 
 use std::{
+    io::{self, Write},
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::exit,
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use kernel::stdio::UntilClosed;
 use lab::{
     Lab, Plan, Programs,
     apiserver::{ApiServer, Options},
@@ -80,24 +82,22 @@ enum Command {
 }
 
 fn main() -> Result<()> {
+    let mut out = UntilClosed(io::stdout());
     match Arguments::parse().command {
-        Command::Up { name, nodes } => up(&name, nodes),
-        Command::Status { name } => status::print(&Lab::open(&name, Programs::find()?)?),
+        Command::Up { name, nodes } => up(&name, nodes, &mut out),
+        Command::Status { name } => status::print(&Lab::open(&name, Programs::find()?)?, &mut out),
         Command::Down { name } => {
             let found = Lab::down(&name)?;
-            println!(
-                "{}",
-                if found {
-                    "taken down"
-                } else {
-                    "nothing was there"
-                }
-            );
-            Ok(())
+            let told = if found {
+                "taken down"
+            } else {
+                "nothing was there"
+            };
+            Ok(writeln!(out, "{told}")?)
         }
         Command::Demo { keep } => {
             take_down_when_interrupted(demo::NAME.to_owned())?;
-            demo::run(keep)
+            demo::run(keep, &mut out)
         }
         Command::Serve { name, port } => runtime()?.block_on(server::serve(name, port)),
         Command::Apiserver {
@@ -111,26 +111,31 @@ fn main() -> Result<()> {
                 bookmark_interval: Duration::from_secs(bookmark_interval.max(1).into()),
                 ..Options::default()
             };
-            serve_api(listen, options, kubeconfig)
+            serve_api(listen, options, kubeconfig, &mut out)
         }
     }
 }
 
-fn serve_api(listen: SocketAddr, options: Options, kubeconfig: Option<PathBuf>) -> Result<()> {
+fn serve_api(
+    listen: SocketAddr,
+    options: Options,
+    kubeconfig: Option<PathBuf>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let listener = TcpListener::bind(listen).with_context(|| format!("listen on {listen}"))?;
     let server = ApiServer::start_on(listener, options)?;
     if let Some(path) = kubeconfig {
         server.kubeconfig(&path)?;
     }
-    println!("serving {}", server.url());
+    writeln!(out, "serving {}", server.url())?;
     server.wait();
     Ok(())
 }
 
-fn up(name: &str, nodes: u8) -> Result<()> {
+fn up(name: &str, nodes: u8, out: &mut dyn Write) -> Result<()> {
     take_down_when_interrupted(name.to_owned())?;
     let mut lab = Lab::create(Plan::new(name, nodes)?, Programs::find()?)?;
-    demo::bring_up(&mut lab)?;
+    demo::bring_up(&mut lab, out)?;
     demo::web_service(&lab)?.write(&lab.plan().manifests())?;
     lab.keep();
     Ok(())
@@ -156,7 +161,8 @@ fn take_down_when_interrupted(name: String) -> Result<()> {
                 }
             });
             if let Err(error) = Lab::down(&name) {
-                eprintln!("take down lab {name}: {error:#}");
+                // The exit code is the interrupt's in any case.
+                drop(writeln!(io::stderr(), "take down lab {name}: {error:#}"));
             }
             exit(130);
         })?;

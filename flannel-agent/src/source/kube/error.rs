@@ -1,6 +1,6 @@
 //! What goes wrong between the agent and the API server.
 
-use std::{error::Error as _, fmt};
+use std::fmt;
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +57,5 @@ fn text(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status_text(status);
     }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    outage::with_causes(error)
 }

@@ -283,12 +283,11 @@ impl Match {
         match self {
             Self::Comment(comment) => write!(f, "-m comment --comment {} ", words::quote(comment)),
             Self::Ports(transport, None) => write!(f, "-m {} ", transport.name()),
+            Self::Ports(transport, Some((first, last))) if first == last => {
+                write!(f, "-m {} --dport {first} ", transport.name())
+            }
             Self::Ports(transport, Some((first, last))) => {
-                write!(f, "-m {} --dport {first}", transport.name())?;
-                if first != last {
-                    write!(f, ":{last}")?;
-                }
-                f.write_char(' ')
+                write!(f, "-m {} --dport {first}:{last} ", transport.name())
             }
             Self::Statistic(share) => {
                 let share = f64::from(*share) / PROBABILITY;
@@ -307,9 +306,7 @@ impl Match {
                 if *seconds > 0 {
                     write!(f, "--seconds {seconds} ")?;
                 }
-                if *reap {
-                    f.write_str("--reap ")?;
-                }
+                f.write_str(if *reap { "--reap " } else { "" })?;
                 let mask = all_bits(family);
                 write!(f, "--name {name} --mask {mask} --rsource ")
             }
@@ -327,17 +324,8 @@ impl Match {
                 f.write_char(' ')
             }
             Self::State { negated, states } => {
-                let names: Vec<_> = STATES
-                    .iter()
-                    .filter(|(_, bit)| states & bit != 0)
-                    .map(|(name, _)| *name)
-                    .collect();
-                write!(
-                    f,
-                    "-m conntrack {}--ctstate {} ",
-                    not(*negated),
-                    names.join(",")
-                )
+                let (not, names) = (not(*negated), state_names(*states));
+                write!(f, "-m conntrack {not}--ctstate {names} ")
             }
             Self::Account(name) => write!(f, "-m nfacct --nfacct-name {name} "),
         }
@@ -368,6 +356,12 @@ impl Target {
             }
         }
     }
+}
+
+fn state_names(states: u16) -> String {
+    let names = STATES.iter().filter(|(_, bit)| states & bit != 0);
+    let names: Vec<_> = names.map(|(name, _)| *name).collect();
+    names.join(",")
 }
 
 const fn not(negated: bool) -> &'static str {

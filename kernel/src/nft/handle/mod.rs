@@ -12,8 +12,6 @@ use super::{
 use crate::{
     Error, Result,
     netlink::{self, Request, Socket},
-    netns::Namespace,
-    nfnetlink,
 };
 
 /// How often a table is read again that changed while it was read.
@@ -27,17 +25,9 @@ pub struct Handle {
 
 // === impl Handle ===
 
+netlink::opens!(Handle, Netfilter);
+
 impl Handle {
-    /// Works on the calling thread's network namespace.
-    pub fn open() -> Result<Self> {
-        nfnetlink::open().map(|socket| Self { socket })
-    }
-
-    /// Works on another network namespace.
-    pub fn open_in(namespace: &Namespace) -> Result<Self> {
-        namespace.run(Self::open)?
-    }
-
     /// Carries out a transaction, all or nothing.
     ///
     /// # Errors

@@ -80,72 +80,71 @@ pub(crate) fn check_comment(comment: Option<&str>) -> Result<(), Invalid> {
 }
 
 fn lower_statement(statement: &Statement, family: Family) -> Result<Vec<Expr>, Invalid> {
-    let in_words = || InFamily(statement, family.into()).to_string();
-    let concatenate = |fields: &[Field]| {
-        concatenate(fields, family).ok_or_else(|| Invalid::Registers(in_words()))
-    };
-    let look_up = |set: &str, to, negated| Expr::Lookup {
-        set: set.to_owned(),
-        key: Register::FIRST,
-        to,
-        negated,
-    };
-    let mut expressions = Vec::new();
-    match statement {
-        Statement::Match(comparison) => {
-            let lowered = lower_match(comparison, family);
-            expressions.extend(lowered.ok_or_else(|| Invalid::Comparison(in_words()))?);
+    expressions(statement, family).ok_or_else(|| {
+        let words = InFamily(statement, family.into()).to_string();
+        match statement {
+            Statement::Match(_) | Statement::Dnat(_) => Invalid::Comparison(words),
+            _ => Invalid::Registers(words),
         }
+    })
+}
+
+/// What a statement is to the kernel; `None` if it compares what can't be compared, or has no room in the registers.
+fn expressions(statement: &Statement, family: Family) -> Option<Vec<Expr>> {
+    Some(match statement {
+        Statement::Match(comparison) => lower_match(comparison, family)?,
         Statement::InSet {
             fields,
             negated,
             set,
-        } => {
-            expressions.extend(concatenate(fields)?);
-            expressions.push(look_up(set, LookupTarget::Nothing, *negated));
-        }
+        } => look_up(fields, set, LookupTarget::Nothing, *negated, family)?,
         Statement::VerdictMap { fields, map } => {
-            expressions.extend(concatenate(fields)?);
-            expressions.push(look_up(map, LookupTarget::Verdict, false));
+            look_up(fields, map, LookupTarget::Verdict, false, family)?
         }
         Statement::DnatMap { fields, map } => {
-            expressions.extend(concatenate(fields)?);
-            expressions.push(look_up(map, LookupTarget::Register(Register::FIRST), false));
-            expressions.push(dnat(family).ok_or_else(|| Invalid::Registers(in_words()))?);
+            let to = LookupTarget::Register(Register::FIRST);
+            let mut lowered = look_up(fields, map, to, false, family)?;
+            lowered.push(dnat(family)?);
+            lowered
         }
-        Statement::DnatTerms { key, map } => {
-            let lowered = dnat_terms(key, map, family);
-            expressions.extend(lowered.ok_or_else(|| Invalid::Registers(in_words()))?);
-        }
+        Statement::DnatTerms { key, map } => dnat_terms(key, map, family)?,
         Statement::Update {
             map,
             key,
             data,
             timeout,
-        } => {
-            let lowered = update(map, key, data, *timeout, family);
-            expressions.extend(lowered.ok_or_else(|| Invalid::Registers(in_words()))?);
-        }
-        Statement::Delete { map, key } => {
-            let lowered = delete(map, key, family);
-            expressions.extend(lowered.ok_or_else(|| Invalid::Registers(in_words()))?);
-        }
-        Statement::Dnat(destination) => {
-            let lowered = dnat_to(*destination, family);
-            expressions.extend(lowered.ok_or_else(|| Invalid::Comparison(in_words()))?);
-        }
-        Statement::Masquerade { fully_random } => expressions.push(Expr::Masquerade {
+        } => update(map, key, data, *timeout, family)?,
+        Statement::Delete { map, key } => delete(map, key, family)?,
+        Statement::Dnat(destination) => dnat_to(*destination, family)?.into(),
+        Statement::Masquerade { fully_random } => vec![Expr::Masquerade {
             flags: if *fully_random { RANDOM_FULLY } else { 0 },
-        }),
-        Statement::SetMark { mask, bits } => expressions.extend(set_mark(*mask, *bits)),
-        Statement::Reject => expressions.push(Expr::Reject {
+        }],
+        Statement::SetMark { mask, bits } => set_mark(*mask, *bits).into(),
+        Statement::Reject => vec![Expr::Reject {
             kind: REJECT_UNREACHABLE,
             code: port_unreachable(family),
-        }),
-        Statement::Counter => expressions.push(Expr::Counter),
-        Statement::Verdict(verdict) => expressions.push(Expr::Verdict(verdict.clone())),
-    }
-    Ok(expressions)
+        }],
+        Statement::Counter => vec![Expr::Counter],
+        Statement::Verdict(verdict) => vec![Expr::Verdict(verdict.clone())],
+    })
+}
+
+/// Loads fields and looks them up.
+fn look_up(
+    fields: &[Field],
+    set: &str,
+    to: LookupTarget,
+    negated: bool,
+    family: Family,
+) -> Option<Vec<Expr>> {
+    let mut lowered = concatenate(fields, family)?;
+    lowered.push(Expr::Lookup {
+        set: set.to_owned(),
+        key: Register::FIRST,
+        to,
+        negated,
+    });
+    Some(lowered)
 }
 
 /// Loads fields one behind the other, each at the beginning of a register of four bytes.

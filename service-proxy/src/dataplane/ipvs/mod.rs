@@ -409,7 +409,9 @@ fn carry_out<K: Kernel + Guarding<G>, G: Guard>(
     outcome.sent.servers += step.servers.len();
     let mut concern = lock(concerns);
     concern.bound.extend(&step.bind);
-    concern.bound.retain(|ip| !step.unbind.contains(ip));
+    for ip in &step.unbind {
+        concern.bound.remove(ip);
+    }
     drop(concern);
     kernel.set_addresses(&step.bind, &step.unbind)?;
     outcome.sent.addresses += step.bind.len() + step.unbind.len();

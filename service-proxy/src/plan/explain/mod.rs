@@ -14,7 +14,8 @@ pub use origin::{Origin, Surroundings};
 
 use self::fate::fates;
 use super::{
-    Address, Balance, Entrance, Frontend, Otherwise, frontends,
+    Address, Backend, Balance, Entrance, Frontend, Otherwise, frontends,
+    ipvs::is_scoped,
     nftables::{NodePortAddresses, NodeRules, loopback},
 };
 use crate::model::{Catalogue, Here, Protocol, Service, TrafficPolicy};
@@ -148,6 +149,8 @@ pub struct View<'a> {
 pub struct Manners {
     /// NodePorts are served on loopback addresses by the kernel.
     pub serves_loopback: bool,
+    /// NodePorts are not served where the interface would have to be known too.
+    pub names_no_interface: bool,
     /// Other ports of cluster IPs, and cluster IPs of no Service, are left alone.
     pub indifferent: bool,
 }
@@ -175,6 +178,18 @@ impl<'a> View<'a> {
                 frontend: None,
             };
         };
+        let contenders = claims.map(|claim| claim.balance.name.to_string()).collect();
+        self.claimed(packet, origin, claim, contenders)
+    }
+
+    /// What becomes of a packet that is for a Service port, in vain for others.
+    fn claimed(
+        &self,
+        packet: &Packet,
+        origin: Origin,
+        claim: Claim<'_>,
+        contenders: Vec<String>,
+    ) -> Explanation {
         let Claim {
             service,
             frontend,
@@ -192,19 +207,40 @@ impl<'a> View<'a> {
             _ => &balance.backends,
         };
         let slices = self.catalogue.slices_of(&service.name);
-        let endpoints = fates(
-            service,
-            slices,
-            &balance.name,
-            self.here,
-            wants_local,
-            taken,
-        );
+        Explanation {
+            origin,
+            endpoints: fates(
+                service,
+                slices,
+                &balance.name,
+                self.here,
+                wants_local,
+                taken,
+            ),
+            outcome: self.outcome(packet, origin, &balance, taken),
+            matched: Some(Matched {
+                service_port: balance.name.to_string(),
+                by,
+                policy,
+                contenders,
+            }),
+            frontend: Some(frontend),
+        }
+    }
+
+    /// What becomes of a packet that only some endpoints may take.
+    fn outcome(
+        &self,
+        packet: &Packet,
+        origin: Origin,
+        balance: &Balance,
+        taken: &[Backend],
+    ) -> Outcome {
         let admitted = balance
             .sources
             .as_ref()
             .is_none_or(|ranges| ranges.iter().any(|range| range.contains(packet.source)));
-        let outcome = match (admitted, taken.is_empty()) {
+        match (admitted, taken.is_empty()) {
             (false, _) => Outcome::Dropped {
                 because: Because::SourceRanges,
             },
@@ -212,18 +248,6 @@ impl<'a> View<'a> {
             (true, false) => Outcome::Forwarded {
                 masqueraded: self.masqueraded(balance.entrance, origin),
             },
-        };
-        Explanation {
-            origin,
-            matched: Some(Matched {
-                service_port: balance.name.to_string(),
-                by,
-                policy,
-                contenders: claims.map(|claim| claim.balance.name.to_string()).collect(),
-            }),
-            endpoints,
-            outcome,
-            frontend: Some(frontend),
         }
     }
 
@@ -267,7 +291,8 @@ impl<'a> View<'a> {
                 networks.iter().any(|network| network.contains(address))
             }
         };
-        served && self.surroundings.destination_on_node
+        let unserved = self.manners.names_no_interface && is_scoped(address);
+        served && !unserved && self.surroundings.destination_on_node
     }
 
     fn unclaimed(&self, packet: &Packet) -> Outcome {

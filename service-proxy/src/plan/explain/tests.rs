@@ -262,6 +262,62 @@ fn what_becomes_of_it() {
 }
 
 #[test]
+fn where_node_ports_are_served() {
+    let service = json!({
+        "kind": "Service",
+        "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {
+            "type": "NodePort",
+            "clusterIP": "fd00:96::10",
+            "ipFamilies": ["IPv6"],
+            "ports": [{"name": "http", "port": 80, "nodePort": 30080}],
+        },
+    });
+    let mut catalogue = Catalogue::default();
+    catalogue.apply(change(&service));
+    let nftables = Manners::default();
+    let ipvs = Manners {
+        names_no_interface: true,
+        ..nftables
+    };
+    let listed = || NodePortAddresses::In(vec!["fe80::/10".parse().unwrap()]);
+    let all = || NodePortAddresses::All;
+    for (manners, node_ports, address, served) in [
+        (nftables, all(), "[2001:db8::1]:30080", true),
+        (nftables, all(), "[fe80::1]:30080", true),
+        (nftables, listed(), "[fe80::1]:30080", true),
+        (ipvs, all(), "[2001:db8::1]:30080", true),
+        (ipvs, all(), "[fe80::1]:30080", false),
+        (ipvs, listed(), "[fe80::1]:30080", false),
+    ] {
+        let view = View {
+            catalogue: &catalogue,
+            here: Here {
+                node: "n1",
+                zone: None,
+                addresses: &[],
+            },
+            rules: &NodeRules {
+                node_ports,
+                ..NodeRules::default()
+            },
+            surroundings: &Surroundings {
+                destination_on_node: true,
+                ..Surroundings::default()
+            },
+            manners,
+        };
+        let found = view.explain(&Packet {
+            source: "2001:db8::9".parse().unwrap(),
+            destination: address.parse().unwrap(),
+            protocol: Protocol::Tcp,
+        });
+        let untouched = found.outcome == Outcome::Untouched;
+        assert_eq!(!untouched, served, "{view:?}: {address}");
+    }
+}
+
+#[test]
 fn whose_it_is() {
     let mut other = service("Cluster Local");
     other["metadata"]["name"] = json!("zoo");

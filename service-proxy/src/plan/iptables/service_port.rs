@@ -55,30 +55,30 @@ impl ServicePort {
         family: Family,
         here: Here<'_>,
     ) -> Vec<Self> {
-        Self::of(service, family, frontends(service, slices, family, here))
+        Self::of(service, family, &frontends(service, slices, family, here))
     }
 
     /// All ports of a Service in a family, from what clients connect to.
     pub fn of(
         service: &Service,
         family: Family,
-        frontends: BTreeMap<Frontend, Balance>,
+        frontends: &BTreeMap<Frontend, Balance>,
     ) -> Vec<Self> {
         let mut by_name: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (frontend, balance) in frontends {
-            let name = balance.name.clone();
-            by_name.entry(name).or_default().push((frontend, balance));
+            let of_port = by_name.entry(&balance.name).or_default();
+            of_port.push((frontend, balance));
         }
         let ports = by_name.into_values();
         ports
-            .filter_map(|frontends| Self::new(service, family, frontends))
+            .filter_map(|frontends| Self::new(service, family, &frontends))
             .collect()
     }
 
-    fn new(service: &Service, family: Family, frontends: Vec<(Frontend, Balance)>) -> Option<Self> {
+    fn new(service: &Service, family: Family, frontends: &[(&Frontend, &Balance)]) -> Option<Self> {
         let cluster_ip = service.cluster_ip(family)?;
         let is_own = |address: IpAddr| {
-            move |(it, _): &&(Frontend, Balance)| it.address == Address::Own(address)
+            move |(it, _): &&(&Frontend, &Balance)| it.address == Address::Own(address)
         };
         let (frontend, balance) = frontends.iter().find(is_own(cluster_ip))?;
         let mut port = Self {
@@ -97,28 +97,28 @@ impl ServicePort {
             otherwise: balance.otherwise,
         };
         for (frontend, balance) in frontends {
-            port.add(service, &frontend, balance);
+            port.add(service, frontend, balance);
         }
         Some(port)
     }
 
-    fn add(&mut self, service: &Service, frontend: &Frontend, balance: Balance) {
+    fn add(&mut self, service: &Service, frontend: &Frontend, balance: &Balance) {
         match frontend.address {
             Address::Node => self.node_port = Some(frontend.port),
             Address::Own(_) if balance.entrance == Entrance::Internal => {}
             Address::Own(address) if service.load_balancer_ips.contains(&address) => {
                 self.load_balancer_ips.push(address);
-                self.sources = balance.sources;
+                self.sources.clone_from(&balance.sources);
             }
             Address::Own(address) => self.external_ips.push(address),
         }
         if balance.scope == TrafficPolicy::Local {
-            self.local = balance.backends;
+            self.local.clone_from(&balance.backends);
         } else {
-            self.cluster = balance.backends;
+            self.cluster.clone_from(&balance.backends);
         }
         if balance.entrance == Entrance::ExternalLocal {
-            self.local = balance.local;
+            self.local.clone_from(&balance.local);
         }
     }
 

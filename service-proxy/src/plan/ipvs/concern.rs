@@ -7,7 +7,7 @@ use std::{
 
 use kernel::Family;
 
-use super::{Guard, Plan, serves};
+use super::{Guard, Plan, served::serves};
 use crate::plan::nftables::NodePortAddresses;
 
 /// Which of the node's addresses make a difference to virtual servers: pods come and go with theirs.

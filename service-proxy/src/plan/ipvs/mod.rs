@@ -16,7 +16,9 @@ mod involved;
 mod machine;
 mod phases;
 mod record;
+mod served;
 mod sets;
+mod step;
 mod table;
 mod virtuals;
 
@@ -29,12 +31,12 @@ use ipnetwork::IpNetwork;
 use kernel::{
     Family,
     ipvs::{Change, VirtualAddress},
-    nft::Transaction,
 };
 
+use self::served::serves;
 use super::{
     Address, Balance, Frontend,
-    nftables::{self, Balancer, Contest, NodePortAddresses, NodeRules, Surroundings, loopback},
+    nftables::{self, Balancer, Contest, NodePortAddresses, NodeRules, Surroundings},
 };
 use crate::model::ObjectName;
 
@@ -44,7 +46,10 @@ pub use guard::{Guard, Steps};
 pub use involved::Involved;
 pub use machine::conn_reuse_mode;
 pub use record::Record;
+
+pub use served::is_scoped;
 pub use sets::{Former, GuardChange, ObservedSets, SetName, SetsGuard};
+pub use step::{Delta, Step};
 pub use table::TableGuard;
 pub use virtuals::{Real, Virtual, Virtuals};
 
@@ -85,32 +90,6 @@ pub struct Settings {
     pub excluded: Vec<IpNetwork>,
 }
 
-/// What has to be done, one after the other.
-#[derive(Debug)]
-pub struct Step<C = Transaction> {
-    /// The rules that virtual servers need.
-    pub first: Vec<C>,
-    /// The virtual servers.
-    pub servers: Vec<Change>,
-    /// Addresses that the node needs to have.
-    pub bind: Vec<IpAddr>,
-    /// Those that it needs no longer.
-    pub unbind: Vec<IpAddr>,
-    /// The rules that are needed no longer.
-    pub last: Vec<C>,
-}
-
-/// What a change of Services changes.
-#[derive(Debug)]
-pub struct Delta<C = Transaction> {
-    /// What has to be done.
-    pub step: Step<C>,
-    /// Addresses that several Services have, where that is new.
-    pub contests: Vec<Contest>,
-    /// A set has to be made anew: everything has to be compared.
-    pub outgrown: bool,
-}
-
 /// What stands in the kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Observed<O> {
@@ -120,31 +99,6 @@ pub struct Observed<O> {
     pub bound: BTreeSet<IpAddr>,
     /// The virtual servers that are ours.
     pub virtuals: Virtuals,
-}
-
-// === impl Step ===
-
-impl<C> Step<C> {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
-            && self.servers.is_empty()
-            && self.bind.is_empty()
-            && self.unbind.is_empty()
-            && self.last.is_empty()
-    }
-}
-
-impl<C> Default for Step<C> {
-    fn default() -> Self {
-        Self {
-            first: Vec::new(),
-            servers: Vec::new(),
-            bind: Vec::new(),
-            unbind: Vec::new(),
-            last: Vec::new(),
-        }
-    }
 }
 
 // === impl Plan ===
@@ -456,16 +410,4 @@ impl<G: Guard> Plan<G> {
     fn rooms(&self) -> [u32; 2] {
         G::rooms(self.count, self.bound.len())
     }
-}
-
-/// Whether NodePorts are served on an address of the node: not on those of loopback, nor where the interface
-/// would have to be known too.
-fn serves(node_ports: &NodePortAddresses, address: IpAddr) -> bool {
-    let scoped = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let looped = loopback(Family::of(&address)).contains(address);
-    let listed = match node_ports {
-        NodePortAddresses::All | NodePortAddresses::Primary => true,
-        NodePortAddresses::In(networks) => networks.iter().any(|it| it.contains(address)),
-    };
-    listed && !scoped && !looped
 }

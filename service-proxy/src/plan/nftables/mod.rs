@@ -5,6 +5,8 @@
 //! `endpoints` by the same address and the slot. So the number of rules depends on nothing but how many
 //! *different* numbers of endpoints there are, and a change of a Service is a change of its elements.
 
+mod adopt;
+mod claim;
 mod delta;
 mod elements;
 mod involved;
@@ -22,19 +24,14 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use kernel::{
     Family,
-    nft::{Element, Key, ObservedSet, ObservedTable, Table, Transaction, diff},
+    nft::{ObservedSet, ObservedTable, Table, Transaction, diff},
 };
 
 use self::{
-    elements::Elements,
-    layout::Skeleton,
-    pool::Pool,
-    sessions::{Numbers, Sessions},
-    shared::Shared,
-    sticky::Sticky,
+    claim::Claim, elements::Elements, layout::Skeleton, sessions::Sessions, shared::Shared,
 };
-use super::{Address, Backend, Balance, Entrance, Frontend};
-use crate::model::{ObjectName, Protocol, TrafficPolicy};
+use super::{Address, Balance, Frontend};
+use crate::model::{ObjectName, Protocol};
 
 pub use delta::{Contest, Delta};
 pub use involved::Involved;
@@ -58,74 +55,6 @@ pub struct Plan {
     shared: Shared,
     /// How many elements each set has.
     lengths: BTreeMap<&'static str, usize>,
-}
-
-/// What a Service makes of a frontend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Claim {
-    balance: Balance,
-    /// Where clients keep their endpoints. Boxed, as most don't.
-    numbers: Option<Box<Numbers>>,
-    /// Who spreads connections.
-    balancer: Balancer,
-}
-
-/// Endpoints that connections are spread over by maps.
-struct Share<'a> {
-    /// The maps.
-    pool: Pool,
-    /// Whether only endpoints on this node count.
-    local: bool,
-    backends: &'a [Backend],
-    /// The numbers of the endpoints, if clients keep theirs.
-    numbers: &'a [u32],
-}
-
-// === impl Claim ===
-
-impl Claim {
-    /// The Service that claims.
-    fn service(&self) -> &ObjectName {
-        &self.balance.name.service
-    }
-
-    /// What of its endpoints maps spread connections over; nothing that is empty is among it.
-    fn shares(&self, frontend: &Frontend) -> impl Iterator<Item = Share<'_>> {
-        let balance = &self.balance;
-        let numbers = self.numbers.as_deref();
-        let all = Share {
-            pool: Pool::of(frontend, false),
-            local: balance.scope == TrafficPolicy::Local,
-            backends: &balance.backends,
-            numbers: numbers.map_or(&[], |it| &it.backends),
-        };
-        let local = Share {
-            pool: Pool::of(frontend, true),
-            local: true,
-            backends: &balance.local,
-            numbers: numbers.map_or(&[], |it| &it.local),
-        };
-        let by_source = balance.entrance == Entrance::ExternalLocal;
-        let (all_by_maps, local_by_maps) = match self.balancer {
-            Balancer::Maps => (true, true),
-            // A virtual server has those on this node, whom pods and the node itself don't want.
-            Balancer::Ipvs => (by_source, false),
-        };
-        let shares = [(all, all_by_maps), (local, local_by_maps)].into_iter();
-        let shares = shares.filter(|(share, by_maps)| *by_maps && !share.backends.is_empty());
-        shares.map(|(share, _)| share)
-    }
-
-    /// The chain for some of its endpoints, if clients keep theirs.
-    fn sticky(&self, share: &Share<'_>) -> Option<Sticky> {
-        let timeout = self.balance.affinity?;
-        self.numbers.is_some().then_some(Sticky {
-            pool: share.pool,
-            local: share.local,
-            count: share.backends.len(),
-            timeout,
-        })
-    }
 }
 
 // === impl Plan ===
@@ -242,69 +171,6 @@ impl Plan {
             }
         }
         diff(Some(have), &want)
-    }
-
-    /// Takes over the slots and numbers that endpoints have in the kernel, so that a restart moves none.
-    pub fn adopt(&mut self, observed: &ObservedTable) {
-        self.adopt_sessions(observed);
-        for pool in Pool::ALL {
-            if let Some(ObservedSet::Known(set)) = observed.sets.get(pool.endpoints()) {
-                self.adopt_pool(pool, &set.elements);
-            }
-        }
-    }
-
-    /// Numbers of all that have sessions change at once; what they are shared by changes with them.
-    fn adopt_sessions(&mut self, observed: &ObservedTable) {
-        let holders = self.claims.iter().filter_map(|(frontend, claims)| {
-            let claim = claims.first()?;
-            claim.numbers.as_ref()?;
-            Some((frontend, &claim.balance))
-        });
-        self.sessions.adopt(observed, holders);
-        let mut needs = shared::Changes::default();
-        for (frontend, claims) in &mut self.claims {
-            for (place, claim) in claims.iter_mut().enumerate() {
-                if claim.numbers.is_none() {
-                    continue;
-                }
-                let before = claim.clone();
-                self.sessions.order(&mut claim.balance);
-                claim.numbers = self.sessions.numbers(&claim.balance).map(Box::new);
-                if place == 0 {
-                    needs.remove(frontend, &before);
-                    needs.add(frontend, claim);
-                }
-            }
-        }
-        self.shared
-            .apply(needs, &mut Delta::new(self.family(), self.table_name()));
-    }
-
-    fn adopt_pool(&mut self, pool: Pool, elements: &BTreeMap<Key, Element>) {
-        let mut slots: BTreeMap<Frontend, Vec<(usize, slots::Socket)>> = BTreeMap::new();
-        for (key, element) in elements {
-            if let Some((frontend, slot, socket)) = elements::slot_of(key, element) {
-                slots.entry(frontend).or_default().push((slot, socket));
-            }
-        }
-        for (frontend, slots) in slots {
-            let claims = self.claims.get_mut(&frontend).into_iter().flatten();
-            for Claim {
-                balance, numbers, ..
-            } in claims
-            {
-                if numbers.is_some() {
-                    continue;
-                }
-                let backends = if Pool::of(&frontend, true) == pool {
-                    &mut balance.local
-                } else {
-                    &mut balance.backends
-                };
-                slots::settle(slots.iter().copied(), backends);
-            }
-        }
     }
 
     /// What is the same for all Services, in the node's surroundings.

@@ -6,8 +6,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-
-use super::failure::with_causes;
+use outage::with_causes;
 
 /// How long a connection may take to be made: a server that does not answer is one that is away.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);

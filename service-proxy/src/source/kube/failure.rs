@@ -1,8 +1,9 @@
 //! What can go wrong between us and the API server.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use kube::core::Status;
+use outage::with_causes;
 
 /// Why a list or watch came to nothing, or to an end.
 #[derive(Debug, thiserror::Error)]
@@ -102,20 +103,6 @@ impl From<kube::Error> for Failure {
             other => Self::Connection(with_causes(&other)),
         }
     }
-}
-
-/// An error and what caused it, each said once.
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::{AsyncBufReadExt, AsyncReadExt};
+use outage::{Backoff, with_causes};
 use tokio::{
     sync::mpsc::Sender,
     time::{sleep, timeout},
@@ -19,9 +20,8 @@ use tokio::{
 use super::{
     Told,
     access::Access,
-    backoff::Backoff,
     event::{Event, Object, Page},
-    failure::{Failure, with_causes},
+    failure::Failure,
     incident::Incidents,
     resource::{Resource, Selection},
 };
@@ -30,6 +30,12 @@ use crate::{
     source::News,
 };
 
+/// The first wait between attempts.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// The longest, client-go's.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest that a server may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// How long a server may say nothing: it sends a bookmark about once a minute. A connection to a server that
 /// is no more is noticed by this alone.
 const SILENCE: Duration = Duration::from_secs(150);
@@ -48,7 +54,8 @@ pub struct Follower {
     told: Sender<Told>,
     incidents: Arc<Incidents>,
     backoff: Backoff,
-    /// Whether the server offers streaming lists, as far as is known.
+    /// Whether the next list is asked for as a stream. A server that refused one is asked again when there is another
+    /// to be had: a refusal may have been trouble of a moment, or the server may have been replaced.
     streams: bool,
     /// From where to watch on; `None` if everything is to be listed.
     position: Option<String>,
@@ -88,7 +95,7 @@ impl Follower {
             selection: resource.selection(node),
             told,
             incidents,
-            backoff: Backoff::default(),
+            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             streams: true,
             position: None,
             stumbled_at: None,
@@ -124,7 +131,7 @@ impl Follower {
             // A list that was streamed goes on as a watch; a watch that ends is begun again.
             Ok(progress) => {
                 if !progress && began.elapsed() < LASTING {
-                    sleep(self.backoff.next(None)).await;
+                    sleep(self.backoff.next_wait()).await;
                 }
                 Ok(())
             }
@@ -157,7 +164,7 @@ impl Follower {
         {
             self.access = access;
         }
-        Ok(self.backoff.next(failure.retry_after()))
+        Ok(longer(self.backoff.next_wait(), failure.retry_after()))
     }
 
     /// Whether something that can't be understood comes a second time in the same place, so that there is no
@@ -315,6 +322,7 @@ impl Follower {
         self.tell(Told::News(listed)).await?;
         self.tell(Told::Complete(self.resource)).await?;
         self.position = Some(version);
+        self.streams = true;
         self.was_listed = true;
         self.recovered();
         Ok(())
@@ -348,6 +356,11 @@ impl From<Unheard> for End {
     }
 }
 
+/// A wait that is at least what the server asks for.
+fn longer(wait: Duration, asked: Option<Duration>) -> Duration {
+    asked.map_or(wait, |asked| wait.max(asked.min(LONGEST_ASKED)))
+}
+
 /// Empties the buffer of lines; one that was large for once does not stay so.
 fn forget(line: &mut Vec<u8>) {
     line.clear();
@@ -361,4 +374,23 @@ fn broken(error: std::io::Error) -> Failure {
 fn random(below: u32) -> u32 {
     let number = RandomState::new().hash_one(0) % u64::from(below.max(1));
     u32::try_from(number).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_asks_for_is_waited_but_not_for_ever() {
+        let seconds = Duration::from_secs;
+        for (wait, asked, expected) in [
+            (5, None, 5),
+            (5, Some(2), 5),
+            (5, Some(20), 20),
+            (5, Some(3600), 60),
+        ] {
+            let waits = longer(seconds(wait), asked.map(seconds));
+            assert_eq!(waits, seconds(expected), "{wait} {asked:?}");
+        }
+    }
 }

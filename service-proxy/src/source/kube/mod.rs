@@ -4,7 +4,6 @@
 //! small types of the model at once, and nothing else is kept.
 
 mod access;
-mod backoff;
 mod event;
 mod failure;
 mod follow;

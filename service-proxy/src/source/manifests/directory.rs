@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, ErrorKind},
-    os::unix::fs::MetadataExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use super::document::{Format, Parsed, Problem, parse};
+use super::{
+    document::{Parsed, Problem, parse},
+    file::{Signature, content, format_of, signature},
+};
 use crate::model::{Change, ObjectKey};
 
 /// A directory of manifests, and what was read from it.
@@ -45,16 +46,6 @@ struct File {
     signature: Option<Signature>,
     keys: BTreeSet<ObjectKey>,
     problems: Vec<Problem>,
-}
-
-/// What differs when a file has been written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Signature {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 // === impl Directory ===
@@ -246,47 +237,6 @@ impl Directory {
             self.path.display(),
             others.join(", ")
         ))
-    }
-}
-
-/// How a file is written, by its name; `None` if it is no manifest.
-pub fn format_of(name: &str) -> Option<Format> {
-    if name.starts_with('.') {
-        return None;
-    }
-    match name.rsplit_once('.')?.1 {
-        "yaml" | "yml" => Some(Format::Yaml),
-        "json" => Some(Format::Json),
-        _ => None,
-    }
-}
-
-/// What tells whether a file has changed; `None` if there is no such file.
-fn signature(path: &Path) -> io::Result<Option<Signature>> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_file() => Ok(Some(Signature {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })),
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-type Content = (Signature, Result<String, std::string::FromUtf8Error>);
-
-fn content(path: &Path, signature: Option<Signature>) -> io::Result<Option<Content>> {
-    let Some(signature) = signature else {
-        return Ok(None);
-    };
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some((signature, String::from_utf8(bytes)))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -6,6 +6,7 @@
 mod defaults;
 mod directory;
 mod document;
+mod file;
 mod settle;
 mod watch;
 

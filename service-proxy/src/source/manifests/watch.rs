@@ -15,7 +15,8 @@ use notify::{
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::{
-    directory::{Directory, Outcome, Unreadable, format_of},
+    directory::{Directory, Outcome, Unreadable},
+    file::format_of,
     settle::{Settle, Step, Target},
 };
 use crate::model::Change;

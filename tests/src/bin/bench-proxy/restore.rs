@@ -46,6 +46,12 @@ fn chain_of(run: &Run, backend: &str, size: Size) -> Result<String> {
     let mut command = Command::new(format!("iptables-{backend}-save"));
     command.args(["-t", "nat"]);
     let output = run.on_node(|| command.output())??;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {} (among very many rules its stack is too small: ulimit -s unlimited): {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     let saved = String::from_utf8(output.stdout)?;
     let name = crate::objects::name(size.last());
     let to = format!("--to-destination {}:{TARGET}", Pod::First.address());

@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use kernel::{
-    route::{Change, NewLink, NewLinkKind, NextHop, Protocol, Route, VethPeer},
+    route::{Change, NewLink, NewLinkKind, VethPeer},
     sysctl,
 };
-use lab::Host;
+use lab::{Host, default_route};
 
 use crate::objects::TARGET;
 
@@ -135,18 +135,8 @@ fn attach(node: &Host, host: &Host, link: u8) -> Result<()> {
     let address = |last| IpNetwork::new(Ipv4Addr::new(10, 244, link, last).into(), 24);
     node.configure(&name, address(1)?)?;
     let interface = host.configure("eth0", address(2)?)?;
-    host.route()?.apply(&[Change::ReplaceRoute(Route {
-        destination: "0.0.0.0/0".parse()?,
-        next_hop: NextHop::Gateway {
-            gateway: address(1)?.ip(),
-            interface,
-            onlink: false,
-        },
-        protocol: Protocol::STATIC,
-        table: Route::MAIN,
-        metric: 0,
-        source: None,
-    })])?;
+    let gateway = address(1)?.ip();
+    host.route()?.apply(&[default_route(interface, gateway)])?;
     Ok(())
 }
 

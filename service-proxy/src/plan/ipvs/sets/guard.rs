@@ -143,7 +143,7 @@ impl Guard for SetsGuard {
         family: Family,
         frontends: &BTreeMap<Frontend, Balance>,
     ) -> Vec<ServicePort> {
-        ServicePort::of(service, family, frontends.clone())
+        ServicePort::of(service, family, frontends)
     }
 
     fn settle(&mut self, rules: &NodeRules, node: &BTreeSet<IpAddr>) {
