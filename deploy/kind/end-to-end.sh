@@ -38,7 +38,7 @@ for namespace in kube-flannel kube-system; do
     kubectl -n $namespace create configmap kubernetes-services-endpoint \
         --from-literal=KUBERNETES_SERVICE_HOST="$server" --from-literal=KUBERNETES_SERVICE_PORT=6443
 done
-kubectl kustomize "$overlay" | sed "s|http://127.0.0.1:2379|${ETCD:-}|" >"$work/manifests.yaml"
+kubectl kustomize "$overlay" | sed "s|http://127.0.0.1:2379|${ETCD:-&}|" >"$work/manifests.yaml"
 kubectl apply -f "$work/manifests.yaml"
 wait_for_daemons() {
     kubectl -n kube-flannel rollout status daemonset/kube-flannel-ds --timeout=3m
