@@ -3,8 +3,8 @@
 set -eu
 
 # gcc: the linker. protobuf-compiler: builds etcd's client. shellcheck: lints. The others are run by the lab and by
-# tests; curl is what `make demo KEEP=1` tells to try.
-packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack containerd runc busybox-static openssl shellcheck curl jq procps ipvsadm ipset tcpdump libcap2-bin binutils"
+# tests; curl is what `make demo KEEP=1` tells to try; iptables of the older kind loads its modules by kmod.
+packages="gcc protobuf-compiler etcd-server etcd-client iproute2 iputils-ping nftables iptables conntrack kmod containerd runc busybox-static openssl shellcheck curl jq procps ipvsadm ipset tcpdump libcap2-bin binutils"
 
 missing=
 for package in $packages; do

@@ -5,6 +5,7 @@
 #   checks.sh all         everything, once
 #   checks.sh go-on FILE  requests and pings from client1 until FILE is there; the first that fails ends it
 #   checks.sh gone NODE   whether nothing of the programs is left in a node's kernel
+#   checks.sh soon CHECK...  one of the others, in half a minute at the latest
 #   checks.sh both-answer | one-answers | nobody-answers pod|node NAME ADDRESS [WHO]   one check of others
 #
 # The environment says where it is:
@@ -110,10 +111,21 @@ go_on() {
 }
 
 gone() {
-    left=$("$RUN" node "$1" sh -c 'ip -o link show flannel.1 2>/dev/null; ip route show proto 84
-        nft list tables 2>/dev/null | grep -E "tweed|flannel"; iptables-save 2>/dev/null | grep -E "KUBE-SVC|FLANNEL"' || true)
+    left=$("$RUN" node "$1" sh -c 'ip -o link show type vxlan | grep flannel
+        ip -4 route show proto 84; ip -6 route show proto 84
+        nft list tables 2>/dev/null | grep -E "tweed|flannel"
+        { iptables-save; ip6tables-save; } 2>/dev/null | grep -E "KUBE-SVC|FLANNEL"' || true)
     [ -z "$left" ] || fail "left on $1: $left"
     ok "nothing is left on $1"
+}
+
+# The proxies follow the controllers, who need a while.
+soon() {
+    for _ in $(seq 30); do
+        ! "$0" "$@" >/dev/null 2>&1 || break
+        sleep 1
+    done
+    "$0" "$@"
 }
 
 case "${1:-}" in
@@ -126,5 +138,9 @@ gone) gone "$2" ;;
 both-answer) both_answer "$2" "$3" "$4" ;;
 one-answers) one_answers "$2" "$3" "$4" "$5" ;;
 nobody-answers) nobody_answers "$2" "$3" "$4" ;;
-*) fail "usage: checks.sh all | go-on FILE | gone NODE | CHECK pod|node NAME ADDRESS [WHO]" ;;
+soon)
+    shift
+    soon "$@"
+    ;;
+*) fail "usage: checks.sh all | go-on FILE | gone NODE | [soon] CHECK pod|node NAME ADDRESS [WHO]" ;;
 esac

@@ -9,6 +9,7 @@
 #   RUN                   a program: RUN pod NAME COMMAND..., RUN node NAME COMMAND..., RUN copy NODE FILE DIRECTORY
 #   NODE1, NODE2          the nodes' names
 #   ALSO                  programs that check more while everything stands, if it is set
+#   KEEP                  leaves everything as it is after the checks, if it is set
 #   ETCD                  for the overlay etcd: the URL of one that has the network configuration
 set -euo pipefail
 overlay=$1 server=$2 binaries=$3
@@ -87,6 +88,10 @@ for program in ${ALSO:-}; do
     "$program"
 done
 
+if [ -n "${KEEP:-}" ]; then
+    step "All is well, and stays"
+    exit
+fi
 step "Removing"
 kubectl delete -f "$here/services.yaml"
 sed "s/NODE1/$NODE1/; s/NODE2/$NODE2/" "$here/pods.yaml" | kubectl delete -f -

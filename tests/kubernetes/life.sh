@@ -14,16 +14,8 @@ trap cleanup EXIT
 
 step() { echo "--> $*"; }
 check() { deploy/kind/checks.sh "$@"; }
+soon() { check soon "$@"; }
 api() { until kubectl get --raw /readyz >/dev/null 2>&1; do sleep 0.2; done; }
-
-# The proxies follow the controllers, who need a while.
-soon() {
-    for _ in $(seq 30); do
-        ! check "$@" >"$work/said" 2>&1 || break
-        sleep 1
-    done
-    check "$@"
-}
 
 # service NAME ADDRESS FIELDS SELECTOR
 service() {
@@ -88,12 +80,5 @@ touch "$work/stop"
 wait $traffic
 
 if kubectl -n kube-flannel get configmap kube-flannel-cfg -o yaml | grep -q EnableIPv6; then
-    step "Both families"
-    service both '' 'ipFamilyPolicy: RequireDualStack' '{app: web}'
-    for address in $(kubectl get service both -o jsonpath='{.spec.clusterIPs[*]}'); do
-        case $address in *:*) address="[$address]" ;; esac
-        soon both-answer pod client1 "$address"
-        soon both-answer pod client2 "$address"
-    done
-    kubectl delete service both
+    deploy/kind/both-families.sh
 fi
