@@ -8,7 +8,8 @@
 # SERVER is the API server's address, BINARIES has the programs. The environment says where it is:
 #   RUN                   a program: RUN pod NAME COMMAND..., RUN node NAME COMMAND..., RUN copy NODE FILE DIRECTORY
 #   NODE1, NODE2          the nodes' names
-#   ALSO                  a program that checks more while everything stands, if it is set
+#   ALSO                  programs that check more while everything stands, if it is set
+#   ETCD                  for the overlay etcd: the URL of one that has the network configuration
 set -euo pipefail
 overlay=$1 server=$2 binaries=$3
 here=$(dirname "$0")
@@ -36,7 +37,7 @@ for namespace in kube-flannel kube-system; do
     kubectl -n $namespace create configmap kubernetes-services-endpoint \
         --from-literal=KUBERNETES_SERVICE_HOST="$server" --from-literal=KUBERNETES_SERVICE_PORT=6443
 done
-kubectl kustomize "$overlay" >"$work/manifests.yaml"
+kubectl kustomize "$overlay" | sed "s|http://127.0.0.1:2379|${ETCD:-&}|" >"$work/manifests.yaml"
 kubectl apply -f "$work/manifests.yaml"
 wait_for_daemons() {
     kubectl -n kube-flannel rollout status daemonset/kube-flannel-ds --timeout=3m
@@ -82,7 +83,9 @@ wait_for_daemons
 touch "$work/stop"
 wait $traffic
 "$here/checks.sh" all
-[ -z "${ALSO:-}" ] || "$ALSO"
+for program in ${ALSO:-}; do
+    "$program"
+done
 
 step "Removing"
 kubectl delete -f "$here/services.yaml"

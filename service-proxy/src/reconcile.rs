@@ -223,16 +223,38 @@ impl Nftables for Handle {
 
 /// Removes a table of both families with all that is in it; answers with the families that had it.
 ///
+/// The chain that refuses what has the address of a Service still is emptied before. The kernel empties the maps of a
+/// table as it is removed, and unhooks its chains one by one afterwards: for that moment they translate nothing
+/// any more, and would refuse a connection that what comes after them serves.
+///
 /// # Errors
 /// If the kernel refuses to.
-pub fn clean_up(kernel: &mut Handle, table: &str) -> kernel::Result<Vec<Family>> {
+pub fn clean_up(kernel: &mut Handle, table: &str, refusing: &str) -> kernel::Result<Vec<Family>> {
     let mut removed = Vec::new();
     for family in Family::ALL {
+        flush_if_present(kernel, family, table, refusing)?;
         if kernel.delete_table_if_present(family, table)? {
             removed.push(family);
         }
     }
     Ok(removed)
+}
+
+fn flush_if_present(
+    kernel: &mut Handle,
+    family: Family,
+    table: &str,
+    chain: &str,
+) -> kernel::Result<()> {
+    let flushed = kernel.apply(&Transaction {
+        family: family.into(),
+        table: table.to_owned(),
+        commands: vec![Command::FlushChain(chain.to_owned())],
+    });
+    match flushed {
+        Err(error) if error.is_not_found() => Ok(()),
+        others => others,
+    }
 }
 
 /// Reads a whole table and sends what differs from the plan.

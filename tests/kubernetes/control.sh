@@ -5,7 +5,9 @@ pods=10.244.0.0/16,fd00:10:244::/56
 services=10.96.0.0/16,fd00:10:96::/112
 
 # Where much else runs, kubelets may be late by more than a minute; their pods are not to be given up for it.
-run etcd etcd --data-dir "$state/etcd" --unsafe-no-fsync &
+# The agents of the overlay etcd use it as well.
+run etcd etcd --data-dir "$state/etcd" --unsafe-no-fsync \
+    --listen-client-urls="http://127.0.0.1:2379,http://$address4:2379" --advertise-client-urls="http://$address4:2379" &
 run kube-apiserver "$programs/kube-apiserver" \
     --etcd-servers=http://127.0.0.1:2379 \
     --advertise-address="$address4" \

@@ -5,7 +5,7 @@
 #   TWEED_KUBERNETES=PROGRAMS tests/kubernetes/run.sh [OVERLAY...]
 #
 # PROGRAMS is a directory with Kubernetes' kube-apiserver, kube-controller-manager, kube-scheduler and kubelet. Overlays
-# are kube, proxy-iptables and dual-stack if none is named. IMAGE is the image's archive if not target/image/tweed.tar,
+# are kube, proxy-iptables and dual-stack if none is named; etcd and proxy-ipvs are the others. IMAGE is the image's archive if not target/image/tweed.tar,
 # BINARIES the directory of the programs in it. Needs what cluster.sh needs, kubectl and jq.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -15,6 +15,7 @@ binaries=${BINARIES:-target/$(rustc -vV | sed -n 's/^host: //p')/dist}
 [ -f "$image" ] || { echo "run.sh: no $image: make image" >&2; exit 1; }
 # Debian's busybox breaks over wget's -T.
 export NODE1=node1 NODE2=node2 RUN=$here/in-cluster.sh ALSO=$here/life.sh GET='timeout 10 wget -q -O -'
+export ETCD=http://10.8.65.1:2379
 
 cleanup() {
     status=$?
@@ -29,6 +30,8 @@ for overlay; do
     echo "==> A cluster for $overlay"
     "$here/cluster.sh" up "$image"
     "$here/cluster.sh" admin "$here/api.sh" "$overlay"
+    [ "$overlay" != etcd ] || "$here/cluster.sh" admin env ETCDCTL_API=3 \
+        etcdctl put /coreos.com/network/config "$(cat deploy/net-conf.json)"
     "$here/cluster.sh" admin deploy/kind/end-to-end.sh "deploy/manifests/overlays/$overlay" 10.8.65.1 "$binaries"
     "$here/cluster.sh" down
 done

@@ -103,7 +103,9 @@ impl Checker {
     }
 
     fn one_of(&mut self, key: &str, text: &str, names: &[&str]) {
-        let rule = format!("must be one of {}", names.join(", "));
+        // Quoted, because nothing is one of them.
+        let names_quoted: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+        let rule = format!("must be one of {}", names_quoted.join(", "));
         self.require(names.contains(&text), key, quoted(text), &rule);
     }
 
@@ -408,6 +410,13 @@ mod tests {
         assert_eq!(
             problem.to_string(),
             "oomScoreAdj: 2000 must be within the range [-1000, 1000]"
+        );
+        let mut configuration = Configuration::usual();
+        configuration.mode = "userspace".into();
+        let problem = check(&configuration).remove(0);
+        assert_eq!(
+            problem.to_string(),
+            r#"mode: "userspace" must be one of "", "nftables", "iptables", "ipvs""#
         );
     }
 }

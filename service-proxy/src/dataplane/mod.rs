@@ -11,12 +11,14 @@ use nix::errno::Errno;
 use crate::{
     drift::{CannotWatch, Drift},
     model::{Catalogue, ObjectName},
-    plan::nftables::{IPVS_TABLE, NodeRules, Surroundings, TABLE},
+    plan::nftables::{IPVS_TABLE, NodeRules, Surroundings, TABLE, UNSERVED},
     reconcile::{self, Nftables, Outcome, Reconciler},
 };
 
 /// The nftables table of kube-proxy.
 const KUBE_PROXY_TABLE: &str = "kube-proxy";
+/// Its chain that refuses any other port of a cluster IP.
+const KUBE_PROXY_UNSERVED: &str = "cluster-ips-check";
 
 /// Lets the kernel follow Services.
 pub trait Dataplane: fmt::Debug {
@@ -180,7 +182,11 @@ fn unused(dataplane: &dyn Dataplane) -> Vec<Backend> {
 }
 
 fn remove_table(table: &str) -> Result<(), Failure> {
-    for family in reconcile::clean_up(&mut nft::Handle::open()?, table)? {
+    let refusing = match table {
+        KUBE_PROXY_TABLE => KUBE_PROXY_UNSERVED,
+        _ => UNSERVED,
+    };
+    for family in reconcile::clean_up(&mut nft::Handle::open()?, table, refusing)? {
         tracing::info!("removed table {table} of {family} from nftables");
     }
     Ok(())

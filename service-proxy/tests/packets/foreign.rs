@@ -269,7 +269,7 @@ fn rows(program: &OsString, mode: &str, only: &[&str]) -> (usize, Vec<String>) {
     let told = String::from_utf8_lossy(&output.stdout);
     let failed = told.lines().filter(|line| line.ends_with("... FAILED"));
     let failed = failed.map(ToOwned::to_owned).collect();
-    if env::var_os(PROGRAM).is_some() {
+    if env::var_os(PROGRAM).is_some() || !output.status.success() {
         println!("{told}");
     }
     (told.matches("... ok").count(), failed)

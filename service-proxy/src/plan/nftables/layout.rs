@@ -49,7 +49,8 @@ pub const LOCAL_ONLY: &str = "local-only";
 pub const NODE_PORTS_LOCAL_ONLY: &str = "node-ports-local-only";
 const LOOK_UP: &str = "look-up";
 const NODE_PORTS: &str = "look-up-node-ports";
-const UNSERVED: &str = "unserved";
+/// The chain for what has the address of a Service still, as nothing has translated it.
+pub const UNSERVED: &str = "unserved";
 const UNSERVED_NODE_PORTS: &str = "unserved-node-ports";
 const CHECK_SOURCES: &str = "check-sources";
 

@@ -36,7 +36,8 @@ use crate::model::{ObjectName, Protocol};
 pub use delta::{Contest, Delta};
 pub use involved::Involved;
 pub use layout::{
-    Balancer, IPVS_TABLE, NODE_PORT_NETWORKS, TABLE, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS, capacity,
+    Balancer, IPVS_TABLE, NODE_PORT_NETWORKS, TABLE, UNSERVED, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS,
+    capacity,
 };
 pub use node_rules::{Mark, NodePortAddresses, NodeRules, Pods, Surroundings, loopback};
 pub use sessions::kept;
