@@ -10,7 +10,7 @@ help:
 	@echo "make dist-cni     the CNI plugin alone"
 	@echo "make image        the container image, an OCI archive; make image-check runs the programs from it"
 	@echo "make debian-kernel  what needs IPVS, dummy, ipip, WireGuard or VLANs, and all of the packet suite, under"
-	@echo "                  Debian's kernel in qemu (make test runs a part of it)"
+	@echo "                  Debian's kernel in qemu and in user mode (make test runs a part of it)"
 	@echo "make clean-lab    takes down a demo that was left up"
 
 test: packages lint

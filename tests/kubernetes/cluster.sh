@@ -10,6 +10,8 @@
 #                                      the cluster's administrator
 #   cluster.sh hold PROGRAM            ends a program of the control plane until it is released
 #   cluster.sh release PROGRAM
+#   cluster.sh reboot NODE             ends all that runs on a node at once, as a power failure does, and starts it anew
+#                                      with what was on its disk
 #
 # Needs root, etcd, containerd, runc and cgroups of version 1 (as well as cgroups of version 2, that is the hybrid kind);
 # where Docker runs, deploy/kind/run.sh needs less.
@@ -60,7 +62,7 @@ machine() {
             echo $BASHPID >"$hierarchy/$cgroup/$1/cgroup.procs"
         done
         exec setsid unshare --mount --uts --ipc --net --cgroup --pid --fork \
-            "$here/machine.sh" "$cluster" "$programs" "$@" </dev/null >"$cluster/$1/log" 2>&1
+            "$here/machine.sh" "$cluster" "$(realpath $cluster/programs)" "$@" </dev/null >"$cluster/$1/log" 2>&1
     ) &
     unshare=$!
     until [ -e "$cluster/$1/ready" ]; do
@@ -70,8 +72,15 @@ machine() {
     tr -d ' ' <"/proc/$unshare/task/$unshare/children" >"$cluster/$1/pid"
 }
 
+# node NUMBER
+node() {
+    machine "node$1" node "10.8.65.1$1" "fd00:8:65::1$1"
+    ip link add eth0 netns "$(first "node$1")" type veth peer name "node$1" netns "$(first control)"
+    enter control ip link set "node$1" master eth0 up
+}
+
 up() {
-    local program node
+    local program programs image
     programs=$(realpath "${TWEED_KUBERNETES:?names the directory of Kubernetes\' programs}")
     for program in kube-apiserver kube-controller-manager kube-scheduler kubelet; do
         [ -x "$programs/$program" ] || fail "no $program in $programs"
@@ -79,6 +88,7 @@ up() {
     [ -e /sys/fs/cgroup/cpu/cgroup.procs ] || fail "no cgroups of version 1 here"
     [ ! -e $cluster ] || fail "there is one already: $0 down"
     mkdir -p $cluster/keys $cluster/images
+    ln -s "$programs" $cluster/programs
     for image; do
         [ -f "$image" ] || fail "no image $image"
         cp "$image" $cluster/images/
@@ -88,11 +98,20 @@ up() {
     hierarchies | xargs -n 1 basename >$cluster/controllers
     machine control control 10.8.65.1 fd00:8:65::1
     ip link add eth0 netns "$(first control)" type bridge
-    for node in 1 2; do
-        machine node$node node 10.8.65.1$node fd00:8:65::1$node
-        ip link add eth0 netns "$(first node$node)" type veth peer name node$node netns "$(first control)"
-        enter control ip link set node$node master eth0 up
+    node 1
+    node 2
+}
+
+reboot() {
+    local hierarchy
+    kill -9 "$(first "$1")"
+    # Its end of the link goes with its network, which goes with the last that is in it.
+    while enter control ip link show "$1" >/dev/null 2>&1; do sleep 0.1; done
+    for hierarchy in $(hierarchies); do
+        find "$hierarchy/$cgroup/$1" -mindepth 1 -depth -type d -exec rmdir {} +
     done
+    rm "$cluster/$1/ready"
+    node "${1#node}"
 }
 
 down() {
@@ -125,5 +144,7 @@ hold)
     enter control kill -9 "$(cat "$cluster/control/$1.pid")"
     ;;
 release) rm "$cluster/control/$1.hold" ;;
-*) fail "usage: cluster.sh up IMAGE... | down | on NAME COMMAND... | admin COMMAND... | hold PROGRAM | release PROGRAM" ;;
+reboot) reboot "$1" ;;
+*) fail "usage: cluster.sh up IMAGE... | down | on NAME COMMAND... | admin COMMAND... | hold PROGRAM | release PROGRAM |" \
+    "reboot NODE" ;;
 esac

@@ -11,9 +11,10 @@ enter='
 set -eu
 labels="labels.\"io.kubernetes.pod.name\"==$1,labels.\"io.cri-containerd.kind\"==container"
 shift
-container=$(ctr -n k8s.io containers list -q "$labels" | tail -n 1)
+containers=$(ctr -n k8s.io containers list -q "$labels")
+# One that has ended may be there beside the one that runs.
 process=$(ctr -n k8s.io task list | while read -r id process status; do
-    [ "$id$status" != "${container}RUNNING" ] || echo "$process"
+    case "$status $containers" in RUNNING*"$id"*) echo "$process" ;; esac
 done)
 exec nsenter --target "$process" --mount --net --uts --root --wd -- "$@"
 '

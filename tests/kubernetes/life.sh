@@ -13,6 +13,10 @@ cleanup() {
 trap cleanup EXIT
 
 step() { echo "--> $*"; }
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
 check() { deploy/kind/checks.sh "$@"; }
 soon() { check soon "$@"; }
 api() { until kubectl get --raw /readyz >/dev/null 2>&1; do sleep 0.2; done; }
@@ -78,6 +82,20 @@ soon nobody-answers pod client1 10.96.200.9
 kubectl delete servicecidr more
 touch "$work/stop"
 wait $traffic
+
+if kubectl -n kube-system get configmap kube-proxy -o yaml | grep -q 'mode: ipvs'; then
+    step "IPVS, or iptables where the kernel has none, and a word about it"
+    for node in "$NODE1" "$NODE2"; do
+        mode=$("$here/cluster.sh" on "$node" curl --silent http://127.0.0.1:10249/proxyMode)
+        pod=$(kubectl -n kube-system get pods -l k8s-app=kube-proxy --field-selector "spec.nodeName=$node" -o name)
+        warnings=$(kubectl -n kube-system logs "$pod" -c kube-proxy | grep -c 'falls back to iptables' || true)
+        case $mode/$warnings in
+        ipvs/0 | iptables/1) echo "ok      $node: $mode, $warnings warnings" ;;
+        *) fail "$node: $mode, $warnings warnings" ;;
+        esac
+        [ "$mode" = ipvs ] || [ ! -e /proc/net/ip_vs ] || fail "$node has IPVS, and not its mode"
+    done
+fi
 
 if kubectl -n kube-flannel get configmap kube-flannel-cfg -o yaml | grep -q EnableIPv6; then
     deploy/kind/both-families.sh

@@ -12,7 +12,7 @@ cluster=$1 programs=$2 name=$3 role=$4 address4=$5 address6=$6
 here=$(dirname "$(realpath "$0")")
 state=$cluster/$name
 
-# All of the machine around it can be read, and what is written goes to memory.
+# All of the machine around it can be read, and what is written goes to memory, but for what outlives a reboot.
 file_system() {
     mount -t tmpfs machine "$state/root"
     cd "$state/root"
@@ -27,12 +27,12 @@ file_system() {
         mkdir -p "root$shared"
         mount --bind "$shared" "root$shared"
     done
-    # Pods' own overlays can't lie on this one.
-    for own in containerd kubelet; do
-        mkdir -p "$state/$own" "root/var/lib/$own"
-        mount --bind "$state/$own" "root/var/lib/$own"
-    done
     rm -rf root/etc/cni root/opt/cni root/var/lib/cni root/etc/kubernetes
+    # What outlives a reboot; and pods' own overlays can't lie on this one.
+    for own in var/lib/containerd var/lib/kubelet var/lib/cni etc/cni opt/cni; do
+        mkdir -p "$state/$own" "root/$own"
+        mount --bind "$state/$own" "root/$own"
+    done
     mkdir root/tmp/old
     cd root
     pivot_root . tmp/old

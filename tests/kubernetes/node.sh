@@ -18,6 +18,8 @@ failCgroupV1: false
 failSwapOn: false
 oomScoreAdj: 0
 maxOpenFiles: $(ulimit -Hn)
+# So that a changed ConfigMap is seen soon.
+syncFrequency: 5s
 # The disk of the machine around it may be as full as it likes.
 evictionHard: {memory.available: 100Mi}
 imageGCHighThresholdPercent: 100

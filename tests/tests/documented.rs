@@ -130,6 +130,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "pods of a cluster: deploy/kind/run.sh",
     ),
     ("kubectl logs", "pods of a cluster: deploy/kind/run.sh"),
+    (
+        "kubectl rollout restart",
+        "tests/kubernetes/trouble.sh, deploy/kind/end-to-end.sh",
+    ),
     // How something was found out.
     ("cargo tree", "docs/decisions.md"),
     ("ethtool -L", "docs/decisions.md"),

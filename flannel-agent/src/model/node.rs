@@ -226,6 +226,8 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     fn node(pod_cidrs: &[&str], annotations: &[(&str, &str)]) -> Node {
@@ -342,5 +344,53 @@ mod tests {
             .map(|(_, address)| address.to_string())
             .collect();
         assert_eq!(all, ["203.0.113.1"]);
+    }
+
+    /// What annotations and networks may say, and what is just outside of it.
+    fn said() -> impl Strategy<Value = String> {
+        let words = [
+            "true",
+            "vxlan",
+            "wireguard",
+            "ipip",
+            "host-gw",
+            "null",
+            "{}",
+            "[]",
+            "10.244.3.0/24",
+            "10.244.3.9/0",
+            "fc00::/64",
+            "fc00::/129",
+            "::ffff:10.1.2.3",
+            "192.168.64.3",
+            "fd00::3",
+            r#"{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}"#,
+            r#"{"VNI":16777216,"VtepMAC":"c6:d2:32:6f:8f:44"}"#,
+            r#"{"PublicKey":"AAAA"}"#,
+        ];
+        prop_oneof![4 => select(words.to_vec()).prop_map(str::to_owned), 1 => ".{0,20}"]
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(pod_cidrs in vec(said(), 0..3), texts in vec(said(), 10), network in said()) {
+            let names = Family::ALL.into_iter().flat_map(|family| {
+                [
+                    annotation::backend_data(family),
+                    annotation::public_ip(family),
+                    annotation::public_ip_overwrite(family),
+                    annotation::node_public_ip(family),
+                ]
+            });
+            let names = names.chain([annotation::MANAGED, annotation::BACKEND_TYPE]);
+            let node = Node {
+                pod_cidrs,
+                annotations: names.map(str::to_owned).zip(texts).collect(),
+                ..Node::default()
+            };
+            drop((node.lease(), node.macs(), node.given_public()));
+            let network = network.parse().into_iter().map(|it: IpNetwork| (Family::of_network(&it), it));
+            drop(node.own_subnets(&network.collect()));
+        }
     }
 }

@@ -112,6 +112,7 @@ fn nothing_is_programmed_before_both_lists_are_complete() {
         let proxy = Proxy::start_only(&server, &[]);
         eventually_served_by(1, &[1]);
         proxy.wait_for("first sync");
+        proxy.wait_for("everything is followed again");
         let log = proxy.log();
         assert_eq!(proxy.complaints().len(), 1, "{log}");
         // Had the Service been programmed without its endpoints, this would have changed it.
