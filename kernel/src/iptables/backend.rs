@@ -7,8 +7,8 @@ use crate::Family;
 
 /// The table in which kubelet makes chains for others to see which way it uses (KEP-3178).
 const HINTED: &str = "mangle";
-/// Those chains.
-const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
+/// Those chains: where one of them is, kubelet is on the node.
+pub const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 
 /// A way into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod recent;
 mod rule;
 mod table;
 
-pub use backend::{Backend, in_use};
+pub use backend::{Backend, HINTS, in_use};
 pub use error::{Error, Result};
 pub use legacy::{TableSize, table_size};
 pub use native::NativeTables;

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use kernel::Family;
-use proptest::{collection::vec, prelude::*, sample::subsequence};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{select, subsequence},
+};
 use service_proxy::{
     model::{
         Endpoint, EndpointSlice, Here, ObjectName, Protocol, Service, ServicePort as ModelPort,
@@ -135,19 +139,31 @@ fn plan(settings: Settings, services: Services) -> Plan {
     plan
 }
 
-/// Tables with rules of others, with or without those of an old kubelet.
-fn others(kubelet: bool) -> Tables {
+/// Kubelet's rule against those who would make use of routed loopback addresses, as ours.
+const GUARD: &str = "-m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 ! -s 127.0.0.0/8 \
+    -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
+/// What a kubelet has in its chain: none, one of today, an older one.
+const OF_KUBELET: [&[&str]; 3] = [
+    &[],
+    &[GUARD],
+    &[GUARD, "-m mark --mark 0x8000/0x8000 -j DROP"],
+];
+
+/// Tables with rules of others, and those of kubelet where it has any.
+fn others(kubelet: &[&str]) -> Tables {
     let mut tables = Tables::new();
     tables
         .chain(Table::Nat, "POSTROUTING")
         .push("-s 10.0.0.0/8 -j MASQUERADE".into());
-    if kubelet {
-        let jump = "-j KUBE-FIREWALL".to_owned();
-        tables.chain(Table::Filter, "INPUT").push(jump);
-        let drop = "-m mark --mark 0x8000/0x8000 -j DROP".to_owned();
-        tables.chain(Table::Filter, "KUBE-FIREWALL").push(drop);
+    if !kubelet.is_empty() {
+        for chain in ["INPUT", "OUTPUT"] {
+            let jump = "-j KUBE-FIREWALL".to_owned();
+            tables.chain(Table::Filter, chain).push(jump);
+        }
+        let rules = kubelet.iter().map(|rule| (*rule).to_owned());
+        tables.chain(Table::Filter, "KUBE-FIREWALL").extend(rules);
+        tables.chain(Table::Mangle, "KUBE-KUBELET-CANARY");
     }
-    tables.chain(Table::Mangle, "KUBE-KUBELET-CANARY");
     tables.chain(Table::Nat, "THEIRS").push("-j RETURN".into());
     tables
 }
@@ -159,7 +175,7 @@ proptest! {
     fn what_is_done_leads_to_what_should_stand(
         before in (settings(), services()),
         after in (settings(), services()),
-        kubelet: bool,
+        kubelet in select(&OF_KUBELET[..]),
     ) {
         let mut tables = others(kubelet);
         let before = plan(before.0, before.1);
@@ -175,7 +191,6 @@ proptest! {
         prop_assert_eq!(chains(&tables), chains(&cold));
 
         tables.apply(&clean_up(&tables.observed()));
-        tables.chain(Table::Filter, "OUTPUT").retain(|rule| rule != "-j KUBE-FIREWALL");
         prop_assert_eq!(tables, others(kubelet));
     }
 

@@ -1,6 +1,7 @@
 //! iptables mode where it differs from nftables: what people see, who else writes there, and changes of mode.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use kernel::{Family, accounting::Handle as Accounting};
+use kernel::{Family, accounting::Handle as Accounting, sysctl};
 
 use crate::{
     MANY, all_pods, assert_served, eventually,
@@ -22,6 +23,13 @@ use crate::{
 };
 
 pub const BOTH: [Mode; 2] = [Mode::Nft, Mode::Legacy];
+/// What kubelet makes when it starts (its `syncIPTablesRules`).
+const OF_KUBELET: &str = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT
+*filter\n:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL\n-A OUTPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\" \
+ -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\nCOMMIT\n";
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 const UNCHANGED: &str = "first sync: 0 chains written, 0 removed, 0 jumps";
 
 fn start(mode: Mode, network: &Network, options: &[&str]) -> Proxy {
@@ -37,6 +45,11 @@ pub fn iptables(network: &Network, mode: Mode, what: &str, arguments: &str) -> S
 
 /// Empties a table at once.
 fn flush(network: &Network, mode: Mode, table: &str) {
+    restore(network, mode, &format!("*{table}\nCOMMIT\n"));
+}
+
+/// Writes tables: nothing else is left in them.
+fn restore(network: &Network, mode: Mode, text: &str) {
     let program = format!("iptables-{}-restore", mode.backend().unwrap());
     let run = || {
         let mut child = Command::new(&program)
@@ -45,7 +58,7 @@ fn flush(network: &Network, mode: Mode, table: &str) {
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        write!(stdin, "*{table}\nCOMMIT\n").unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
         drop(stdin);
         child.wait().unwrap()
     };
@@ -117,7 +130,7 @@ fn a_flush_is_noticed_and_others_are_left_alone() {
         let run = |arguments: &str| iptables(&network, mode, "", arguments);
         run("-t nat -N THEIRS");
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
-        run("-t mangle -N KUBE-KUBELET-CANARY");
+        run("-t mangle -N KUBE-OTHERS");
         let mut proxy = start(mode, &network, &[]);
         for table in ["nat", "filter", "mangle"] {
             let repaired = proxy.log().matches("repaired").count();
@@ -128,7 +141,7 @@ fn a_flush_is_noticed_and_others_are_left_alone() {
         }
         run("-t nat -N THEIRS");
         run("-t nat -A POSTROUTING -s 10.9.0.0/16 -j THEIRS");
-        run("-t mangle -N KUBE-KUBELET-CANARY");
+        run("-t mangle -N KUBE-OTHERS");
         proxy.terminate();
         assert_served(&network, Place::Client, to, false);
         assert!(Proxy::clean_up(&network).success());
@@ -140,8 +153,35 @@ fn a_flush_is_noticed_and_others_are_left_alone() {
             .lines()
             .filter(|line| line.starts_with(":KUBE"))
             .collect();
-        assert_eq!(chains, [":KUBE-KUBELET-CANARY - [0:0]"], "{left}");
+        assert_eq!(chains, [":KUBE-OTHERS - [0:0]"], "{left}");
         assert!(Proxy::clean_up(&network).success());
+    }
+}
+
+/// Kubelet makes its rules when it starts, and not again while its own chains are there.
+#[test]
+fn what_kubelet_guards_stays() {
+    for mode in BOTH {
+        let network = Network::new();
+        network.write(&web(Family::V4));
+        restore(&network, mode, OF_KUBELET);
+        let of_kubelet = || {
+            let saved = iptables(&network, mode, "-save", "");
+            let chains = saved.lines().filter(|line| line.contains("KUBE-"));
+            let chains = chains.map(|line| line.split(" [").next().unwrap().to_owned());
+            chains.collect::<BTreeSet<_>>()
+        };
+        let made = of_kubelet();
+        let node = network.namespace(Place::Node);
+        let routed = || node.run(|| sysctl::get(ROUTE_LOCALNET)).unwrap().unwrap();
+        let mut proxy = Proxy::start(&network);
+        assert_eq!((of_kubelet(), &*routed()), (made.clone(), "0"));
+        proxy.terminate();
+        let mut proxy = start(mode, &network, &[]);
+        assert!(of_kubelet().len() > made.len());
+        proxy.terminate();
+        assert!(Proxy::clean_up(&network).success());
+        assert_eq!((of_kubelet(), &*routed()), (made, "1"));
     }
 }
 

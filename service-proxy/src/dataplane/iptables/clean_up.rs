@@ -44,13 +44,13 @@ pub fn clean_up(backends: &[Backend]) -> iptables::Result<Vec<(Family, Backend)>
 }
 
 /// Ends the routing of loopback addresses, where a rule of ours or kube-proxy's guards it: nothing else is known
-/// to want it there. Where `/proc/sys` is read-only, as in a container that is not privileged, it goes on, and so does
-/// the guard.
+/// to want it there. A rule that kubelet has made as well says nothing of who wants it; it stays, and so does the
+/// routing. Where `/proc/sys` is read-only, as in a container that is not privileged, it goes on, and so does the guard.
 ///
 /// # Errors
 /// If the kernel refuses to.
 pub fn stop_routing_loopback() -> kernel::Result<()> {
-    if !(routes_loopback(Family::V4) && is_guarded()) {
+    if !(routes_loopback(Family::V4) && is_guarded_by_proxies()) {
         return Ok(());
     }
     match sysctl::set(ROUTE_LOCALNET, "0") {
@@ -65,13 +65,14 @@ pub fn stop_routing_loopback() -> kernel::Result<()> {
     }
 }
 
-fn is_guarded() -> bool {
-    Backend::ALL.into_iter().any(|backend| {
+fn is_guarded_by_proxies() -> bool {
+    let observed = Backend::ALL.into_iter().filter_map(|backend| {
         let programs = Iptables::find(Family::V4, backend);
-        let observed = programs.and_then(|programs| observe(&programs));
         // What can't be read guards nothing.
-        observed.is_ok_and(|observed| observed.guards_loopback())
-    })
+        programs.and_then(|programs| observe(&programs)).ok()
+    });
+    let observed: Vec<_> = observed.collect();
+    observed.iter().any(Observed::guards_loopback) && !observed.iter().any(Observed::has_kubelet)
 }
 
 fn routes_loopback(family: Family) -> bool {

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::{iptables, nft::Change};
+use kernel::{
+    iptables::{self, HINTS},
+    nft::Change,
+};
 
 use super::{
     canonical::{canonical, target},
@@ -65,9 +68,21 @@ impl Observed {
             .any(|shared| self.has(&shared))
     }
 
+    /// Whether kubelet is on the node, and uses these tables. It makes the rule that guards loopback addresses when it
+    /// starts, and not again while its own chains are there.
+    pub fn has_kubelet(&self) -> bool {
+        let mut hints = HINTS.iter().map(|it| Table::Mangle.chain(*it));
+        hints.any(|it| self.chains.contains_key(&it))
+    }
+
+    /// Whether that rule is needed, whatever we want of it.
+    fn needs_guard(&self) -> bool {
+        self.loopback_is_routed || self.has_kubelet()
+    }
+
     /// Whether kubelet's chain is needed, whatever we want of it.
     fn needs_firewall(&self) -> bool {
-        self.loopback_is_routed || self.has_rules_of_kubelet()
+        self.needs_guard() || self.has_rules_of_kubelet()
     }
 
     fn has(&self, shared: &Shared) -> bool {
@@ -171,7 +186,7 @@ fn obsolete(want: &[Shared], have: &Observed) -> Vec<Shared> {
     let to_firewall = |shared: &Shared| target(&shared.rule) == Some(name::FIREWALL);
     skeleton::all_shared()
         .filter(|shared| !(needed && to_firewall(shared)))
-        .filter(|shared| !(have.loopback_is_routed && is_firewall(&shared.chain)))
+        .filter(|shared| !(have.needs_guard() && is_firewall(&shared.chain)))
         .filter(|shared| !want.contains(shared) && have.has(shared))
         .collect()
 }
