@@ -376,6 +376,7 @@ fn observe<K: Kernel + Guarding<G>, G: Guard>(
     let bound = bound.iter().filter(|ip| Family::of(ip) == family);
     Ok(Observed {
         guard,
+        record,
         bound: bound.copied().collect(),
         virtuals,
     })

@@ -95,6 +95,8 @@ pub struct Settings {
 pub struct Observed<O> {
     /// What stands beside virtual servers.
     pub guard: O,
+    /// What that says of which virtual servers and addresses are ours.
+    pub record: Record,
     /// The addresses on our interface.
     pub bound: BTreeSet<IpAddr>,
     /// The virtual servers that are ours.
@@ -245,7 +247,7 @@ impl<G: Guard> Plan<G> {
                 .filter(|it| !want.contains_key(it))
                 .count();
         step.unbind.extend(self.unneeded(self.bound.clone()));
-        let missing = self.unseen(&G::record(&observed.guard), &observed.virtuals, &want);
+        let missing = self.unseen(&observed.record, &observed.virtuals, &want);
         self.missing = missing.difference(&self.missing).copied().collect();
         let names = want.keys().chain(self.leaving.keys()).chain(&self.missing);
         let record = Record::new(names.copied().collect(), self.bound.clone());
