@@ -51,6 +51,20 @@ pub fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
+/// Small arrays and objects of some values, with some keys, and these values alone.
+pub fn nested(
+    leaf: impl Strategy<Value = Value> + 'static,
+    key: fn() -> BoxedStrategy<String>,
+) -> impl Strategy<Value = Value> {
+    leaf.prop_recursive(2, 8, 3, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::vec((key(), inner), 0..3)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
 /// The ways to all values below a value, and to itself.
 fn pointers(value: &Value) -> Vec<String> {
     fn walk(value: &Value, here: &str, found: &mut Vec<String>) {

@@ -3,7 +3,7 @@
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::lab;
+use super::{lab, mutation::nested};
 
 /// Words that mean something somewhere, and what is just outside of it.
 const WORDS: [&str; 58] = [
@@ -83,13 +83,7 @@ pub fn value() -> impl Strategy<Value = Value> {
             json!({"subnet": "10.1.2.0/24", "rangeStart": start, "rangeEnd": end})
         }),
     ];
-    leaf.prop_recursive(2, 8, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::vec((word(), inner), 0..3)
-                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
-        ]
-    })
+    nested(leaf, || word().boxed())
 }
 
 /// A line of `subnet.env`, right or nearly so.

@@ -3,6 +3,8 @@
 use proptest::{prelude::*, sample::select};
 use serde_json::Value;
 
+use super::mutation::nested;
+
 /// Words that mean something somewhere, and what is just outside of it.
 const WORDS: [&str; 50] = [
     "",
@@ -91,11 +93,5 @@ pub fn value() -> impl Strategy<Value = Value> {
         3 => select(&NUMBERS[..]).prop_map(Value::from),
         1 => any::<f64>().prop_map(Value::from),
     ];
-    leaf.prop_recursive(2, 8, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::vec((word(), inner), 0..3)
-                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
-        ]
-    })
+    nested(leaf, || word().boxed())
 }
