@@ -221,7 +221,7 @@ impl Nftables for Handle {
     }
 }
 
-/// Removes a table of both families with all that is in it; answers with the families that had it.
+/// Removes a table of a family with all that is in it; answers whether it was there.
 ///
 /// The chain that refuses what has the address of a Service still is emptied before. The kernel empties the maps of a
 /// table as it is removed, and unhooks its chains one by one afterwards: for that moment they translate nothing
@@ -229,15 +229,14 @@ impl Nftables for Handle {
 ///
 /// # Errors
 /// If the kernel refuses to.
-pub fn clean_up(kernel: &mut Handle, table: &str, refusing: &str) -> kernel::Result<Vec<Family>> {
-    let mut removed = Vec::new();
-    for family in Family::ALL {
-        flush_if_present(kernel, family, table, refusing)?;
-        if kernel.delete_table_if_present(family, table)? {
-            removed.push(family);
-        }
-    }
-    Ok(removed)
+pub fn remove_table(
+    kernel: &mut Handle,
+    family: Family,
+    table: &str,
+    refusing: &str,
+) -> kernel::Result<bool> {
+    flush_if_present(kernel, family, table, refusing)?;
+    kernel.delete_table_if_present(family, table)
 }
 
 fn flush_if_present(

@@ -186,8 +186,11 @@ fn remove_table(table: &str) -> Result<(), Failure> {
         KUBE_PROXY_TABLE => KUBE_PROXY_UNSERVED,
         _ => UNSERVED,
     };
-    for family in reconcile::clean_up(&mut nft::Handle::open()?, table, refusing)? {
-        tracing::info!("removed table {table} of {family} from nftables");
+    let mut kernel = nft::Handle::open()?;
+    for family in Family::ALL {
+        if reconcile::remove_table(&mut kernel, family, table, refusing)? {
+            tracing::info!("removed table {table} of {family} from nftables");
+        }
     }
     Ok(())
 }

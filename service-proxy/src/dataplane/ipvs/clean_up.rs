@@ -19,9 +19,12 @@ use super::{
     kernel::{Addresses, find, name},
     sets,
 };
-use crate::plan::{
-    ipvs::{Former, Record, Virtual, Virtuals, difference},
-    nftables::{Balancer, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS},
+use crate::{
+    plan::{
+        ipvs::{Former, Record, Virtual, Virtuals, difference},
+        nftables::{Balancer, UNSERVED, VIRTUAL_ADDRESSES, VIRTUAL_SERVERS},
+    },
+    reconcile::remove_table,
 };
 
 /// What is left.
@@ -155,7 +158,7 @@ impl Remains {
                 }
             } else {
                 let name = Balancer::Ipvs.table();
-                self.nft.delete_table_if_present(*family, name)?;
+                remove_table(&mut self.nft, *family, name, UNSERVED)?;
             }
         }
         Ok(())
